@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every bound on what a client can make grow (limits.md). */
+#ifndef MODEL_LIMITS_H
+#define MODEL_LIMITS_H
+
+#define LIMIT_DIMENSION_MAX           65535
+#define LIMIT_NAME_MIN                3
+#define LIMIT_NAME_MAX                512
+#define LIMIT_JSON_DEPTH              128
+#define LIMIT_BODY_BYTES              41943040
+#define LIMIT_BATCH_ADVERTISED        1000000
+#define LIMIT_PAYLOAD_BYTES           2147483648ull /* of one batch in the log */
+#define LIMIT_REGEX_BYTES             (10u << 20)   /* compiled program */
+#define LIMIT_TAIL_ROWS               16384         /* tail -> part (D18) */
+#define LIMIT_TAIL_BYTES              (32u << 20)
+#define LIMIT_TAIL_PARTS              8 /* tail-sized parts before writers are slowed */
+#define LIMIT_LARGE_PARTS             4 /* above tail size */
+#define LIMIT_PART_ROWS               20000000
+#define LIMIT_LOG_SLOW_BYTES          (256ull << 20)
+#define LIMIT_LOG_STOP_BYTES          (1ull << 30)
+#define LIMIT_QUERY_N_RESULTS_DEFAULT 10
+#define LIMIT_FORK_EDGES              256
+#endif
