@@ -28,6 +28,6 @@ void *arena_array(struct arena *arena, size_t count, size_t size);
 slice arena_copy(struct arena *arena, slice text);
 const char *arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 
-#define ARENA_NEW(arena, type) ((type *)arena_zalloc((arena), sizeof(type)))
+#define ARENA_NEW(arena, type)          ((type *)arena_zalloc((arena), sizeof(type)))
 #define ARENA_ARRAY(arena, type, count) ((type *)arena_array((arena), (count), sizeof(type)))
 #endif

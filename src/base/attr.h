@@ -3,22 +3,25 @@
 #ifndef BASE_ATTR_H
 #define BASE_ATTR_H
 
+/* Assertions stay on in release (STYLE §11), whatever the build type defines. */
+#undef NDEBUG
 #include <assert.h>
 #include <stdalign.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define MUST_USE __attribute__((warn_unused_result))
+#define MUST_USE                        __attribute__((warn_unused_result))
 #define PRINTF_LIKE(format_at, args_at) __attribute__((format(printf, format_at, args_at)))
-#define CLEANUP(function) __attribute__((cleanup(function)))
-#define UNUSED __attribute__((unused))
-#define NO_INLINE __attribute__((noinline))
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-#define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+#define CLEANUP(function)               __attribute__((cleanup(function)))
+#define UNUSED                          __attribute__((unused))
+#define NO_INLINE                       __attribute__((noinline))
+#define ALWAYS_INLINE                   inline __attribute__((always_inline))
+#define LIKELY(x)                       __builtin_expect(!!(x), 1)
+#define UNLIKELY(x)                     __builtin_expect(!!(x), 0)
+#define COUNT_OF(array)                 (sizeof(array) / sizeof((array)[0]))
+#define CONTAINER_OF(pointer, type, member) \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 /* In loops of kernel/ only; elsewhere assert stays on in release. */
 #ifdef OCHRE_DEBUG
@@ -28,11 +31,11 @@
 #endif
 
 /** Hand over what a CLEANUP local owns: returns the pointer and forgets it. */
-#define take(pointer_to_local)                                                                     \
-    __extension__({                                                                                \
-        __typeof__(*(pointer_to_local)) taken_ = *(pointer_to_local);                              \
-        *(pointer_to_local) = NULL;                                                                \
-        taken_;                                                                                    \
+#define take(pointer_to_local)                                        \
+    __extension__({                                                   \
+        __typeof__(*(pointer_to_local)) taken_ = *(pointer_to_local); \
+        *(pointer_to_local) = NULL;                                   \
+        taken_;                                                       \
     })
 
 static inline bool mul_overflows(size_t a, size_t b, size_t *ret)

@@ -9,6 +9,7 @@ struct buf {
     uint8_t *at;
     size_t len, cap, max;
     bool failed;
+    bool too_large; /* why it failed: over max, else no memory */
 };
 
 #define BUF_MAX_NONE SIZE_MAX
@@ -44,5 +45,6 @@ static inline void buf_clear(struct buf *buf)
 }
 /** OCH_NO_MEMORY or OCH_TOO_LARGE naming `what`, when an append failed. */
 MUST_USE och_code buf_check(const struct buf *buf, const char *what, och_error *err);
-void buf_cleanup(struct buf *buf); /* CLEANUP(buf_cleanup) struct buf b; buf_init(&b, ...) at once */
+void buf_cleanup(
+    struct buf *buf); /* CLEANUP(buf_cleanup) struct buf b; buf_init(&b, ...) at once */
 #endif

@@ -26,15 +26,15 @@ const char *error_code_name(och_code code);
 
 #define FAIL(err, code, ...) error_set((err), (code), 0, __FILE__, __LINE__, __VA_ARGS__)
 /** For a failed system call: the errno is kept and its text appended to the message. */
-#define FAIL_OS(err, code, os_errno, ...)                                                          \
+#define FAIL_OS(err, code, os_errno, ...) \
     error_set((err), (code), (os_errno), __FILE__, __LINE__, __VA_ARGS__)
 #define FAIL_NO_MEMORY(err, what) FAIL((err), OCH_NO_MEMORY, "no memory for %s", (what))
 
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        och_code try_code_ = (call);                                                               \
-        if (UNLIKELY(try_code_ != OCH_OK))                                                         \
-            return try_code_;                                                                      \
+#define TRY(call)                          \
+    do {                                   \
+        och_code try_code_ = (call);       \
+        if (UNLIKELY(try_code_ != OCH_OK)) \
+            return try_code_;              \
     } while (0)
 
 #endif

@@ -28,16 +28,21 @@ struct io_entry {
 struct io *io_posix(void);
 
 /* Errors of all: OCH_IO with os_errno; OCH_NOT_FOUND for a missing path; OCH_NO_MEMORY. */
-MUST_USE och_code io_open(struct io *io, const char *path, unsigned flags, struct file **ret_file, och_error *err);
+MUST_USE och_code io_open(struct io *io, const char *path, unsigned flags, struct file **ret_file,
+                          och_error *err);
 void file_close(struct file *file); /* NULL is fine */
 void file_cleanup(struct file **file);
 /** Read up to len bytes; *ret_len < len only at the end of the file. */
-MUST_USE och_code file_read(struct file *file, uint64_t offset, void *at, size_t len, size_t *ret_len, och_error *err);
+MUST_USE och_code file_read(struct file *file, uint64_t offset, void *at, size_t len,
+                            size_t *ret_len, och_error *err);
 /** Like file_read, but a short read is OCH_CORRUPT naming path and offset. */
-MUST_USE och_code file_read_all(struct file *file, uint64_t offset, void *at, size_t len, och_error *err);
+MUST_USE och_code file_read_all(struct file *file, uint64_t offset, void *at, size_t len,
+                                och_error *err);
 /** Write all of it, or fail with any part of it written. */
-MUST_USE och_code file_write(struct file *file, uint64_t offset, const void *at, size_t len, och_error *err);
-MUST_USE och_code file_write_v(struct file *file, uint64_t offset, const struct iovec *parts, size_t count, och_error *err);
+MUST_USE och_code file_write(struct file *file, uint64_t offset, const void *at, size_t len,
+                             och_error *err);
+MUST_USE och_code file_write_v(struct file *file, uint64_t offset, const struct iovec *parts,
+                               size_t count, och_error *err);
 /** fdatasync: data and size are durable when it returns OK.  After an error the file's state is unknown (D11). */
 MUST_USE och_code file_sync(struct file *file, och_error *err);
 /** Reserve disk space and extend the size to at least offset + len. */
@@ -55,21 +60,27 @@ MUST_USE och_code io_sync_folder(struct io *io, const char *path, och_error *err
 /** mkdir -p; fine if it is there. */
 MUST_USE och_code io_make_folder(struct io *io, const char *path, och_error *err);
 /** Names in a folder without "." and "..", sorted, in the arena. */
-MUST_USE och_code io_list(struct io *io, const char *path, struct arena *arena, struct io_entry **ret_entries, size_t *ret_count, och_error *err);
+MUST_USE och_code io_list(struct io *io, const char *path, struct arena *arena,
+                          struct io_entry **ret_entries, size_t *ret_count, och_error *err);
 /** OCH_NOT_FOUND if it is not there. */
-MUST_USE och_code io_stat(struct io *io, const char *path, struct io_entry *ret_entry, och_error *err);
+MUST_USE och_code io_stat(struct io *io, const char *path, struct io_entry *ret_entry,
+                          och_error *err);
 /** Bytes that may still be written below path. */
 MUST_USE och_code io_space(struct io *io, const char *path, uint64_t *ret_free, och_error *err);
 /** Take an open-file-description lock on a file (made if missing) for life (D32).  OCH_IN_USE when it is held;
  *  then *ret_holder (arena) is the file's content.  shared: readers among themselves.  Freed by file_close. */
-MUST_USE och_code io_lock(struct io *io, const char *path, bool shared, struct arena *arena, struct file **ret_file, slice *ret_holder, och_error *err);
+MUST_USE och_code io_lock(struct io *io, const char *path, bool shared, struct arena *arena,
+                          struct file **ret_file, slice *ret_holder, och_error *err);
 
 /** What an implementation provides; callers use the functions above. */
 struct io_ops {
-    och_code (*open)(struct io *io, const char *path, unsigned flags, struct file **ret_file, och_error *err);
+    och_code (*open)(struct io *io, const char *path, unsigned flags, struct file **ret_file,
+                     och_error *err);
     void (*close)(struct file *file);
-    och_code (*read)(struct file *file, uint64_t offset, void *at, size_t len, size_t *ret_len, och_error *err);
-    och_code (*write_v)(struct file *file, uint64_t offset, const struct iovec *parts, size_t count, och_error *err);
+    och_code (*read)(struct file *file, uint64_t offset, void *at, size_t len, size_t *ret_len,
+                     och_error *err);
+    och_code (*write_v)(struct file *file, uint64_t offset, const struct iovec *parts, size_t count,
+                        och_error *err);
     och_code (*sync)(struct file *file, och_error *err);
     och_code (*allocate)(struct file *file, uint64_t offset, uint64_t len, och_error *err);
     och_code (*punch)(struct file *file, uint64_t offset, uint64_t len, och_error *err);
@@ -79,10 +90,12 @@ struct io_ops {
     och_code (*remove)(struct io *io, const char *path, och_error *err);
     och_code (*sync_folder)(struct io *io, const char *path, och_error *err);
     och_code (*make_folder)(struct io *io, const char *path, och_error *err);
-    och_code (*list)(struct io *io, const char *path, struct arena *arena, struct io_entry **ret_entries, size_t *ret_count, och_error *err);
+    och_code (*list)(struct io *io, const char *path, struct arena *arena,
+                     struct io_entry **ret_entries, size_t *ret_count, och_error *err);
     och_code (*stat)(struct io *io, const char *path, struct io_entry *ret_entry, och_error *err);
     och_code (*space)(struct io *io, const char *path, uint64_t *ret_free, och_error *err);
-    och_code (*lock)(struct io *io, const char *path, bool shared, struct arena *arena, struct file **ret_file, slice *ret_holder, och_error *err);
+    och_code (*lock)(struct io *io, const char *path, bool shared, struct arena *arena,
+                     struct file **ret_file, slice *ret_holder, och_error *err);
 };
 struct io {
     const struct io_ops *ops;

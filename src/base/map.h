@@ -16,6 +16,9 @@ struct map {
     size_t len, cap; /* cap 0 or a power of two */
 };
 
+/** Whole process, before the first map: a secret seed, so that nobody can choose ids whose hashes collide.
+ *  0 (the default) makes walks repeatable. */
+void map_set_seed(uint64_t seed);
 void map_init(struct map *map);
 void map_done(struct map *map);
 MUST_USE bool map_reserve(struct map *map, size_t count);

@@ -41,7 +41,8 @@ struct budget {
 
 void budget_init(struct budget *budget, int64_t limit_bytes, struct budget *parent);
 /** Errors: OCH_BUSY naming what, wanted, free and limit; then nothing was taken.  budget NULL = no limit. */
-MUST_USE och_code budget_take(struct budget *budget, size_t bytes, const char *what, och_error *err);
+MUST_USE och_code budget_take(struct budget *budget, size_t bytes, const char *what,
+                              och_error *err);
 /** Take without asking: for what cannot be refused any more.  */
 void budget_force(struct budget *budget, size_t bytes);
 void budget_give(struct budget *budget, size_t bytes);

@@ -13,7 +13,8 @@ struct pool_options {
     size_t stack_bytes;    /* 0 = 256 KiB */
     bool low_priority;
 };
-MUST_USE och_code pool_new(const struct pool_options *options, struct pool **ret_pool, och_error *err);
+MUST_USE och_code pool_new(const struct pool_options *options, struct pool **ret_pool,
+                           och_error *err);
 /** Runs what is queued, then joins all threads. */
 void pool_free(struct pool *pool);
 /** Errors: OCH_BUSY when the queue is full; then nothing happened. */

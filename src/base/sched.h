@@ -40,6 +40,27 @@ struct thread {
     bool started;
 };
 
+/** What a simulator puts in the system's place, for the calling thread and the threads it starts.  Every
+ *  wait below asks for it first; NULL members are not allowed.  The simulator lets one thread run at a time. */
+struct sched_hook {
+    void (*lock)(struct sched_hook *hook, struct mutex *mutex);
+    bool (*try_lock)(struct sched_hook *hook, struct mutex *mutex);
+    void (*unlock)(struct sched_hook *hook, struct mutex *mutex);
+    /* mono_ns UINT64_MAX = no limit; false when time passed first */
+    bool (*wait)(struct sched_hook *hook, struct cond *cond, struct mutex *mutex, uint64_t mono_ns);
+    void (*wake)(struct sched_hook *hook, struct cond *cond, bool all);
+    void (*sleep)(struct sched_hook *hook, uint64_t ns); /* 0 = yield */
+    uint64_t (*mono_ns)(struct sched_hook *hook);
+    struct sched_hook *(*thread_new)(struct sched_hook *hook, const char *name); /* by the starter */
+    void (*thread_begin)(struct sched_hook *hook); /* by the new thread, with what thread_new gave */
+    void (*thread_end)(struct sched_hook *hook);
+    void (*before_join)(struct sched_hook *hook, struct thread *thread); /* returns when it has ended */
+};
+void sched_set_hook(struct sched_hook *hook); /* NULL = the system */
+struct sched_hook *sched_get_hook(void);
+/** The monotonic clock that deadlines of this thread are measured by. */
+uint64_t sched_mono_ns(void);
+
 void mutex_init(struct mutex *mutex, int rank);
 void mutex_done(struct mutex *mutex);
 void mutex_lock(struct mutex *mutex);

@@ -13,9 +13,11 @@ typedef struct slice {
 } slice;
 
 #define SLICE(literal) ((slice){(const uint8_t *)("" literal), sizeof(literal) - 1})
-#define SLICE_NONE ((slice){NULL, 0})
+#define SLICE_NONE     ((slice){NULL, 0})
 /** For printf: "%.*s", SLICE_ARG(s). */
-#define SLICE_ARG(s) ((int)((s).len > 0x7fffffff ? 0x7fffffff : (s).len)), (const char *)((s).len ? (const void *)(s).at : (const void *)"")
+#define SLICE_ARG(s)                                      \
+    ((int)((s).len > 0x7fffffff ? 0x7fffffff : (s).len)), \
+        (const char *)((s).len ? (const void *)(s).at : (const void *)"")
 
 static inline slice slice_make(const void *at, size_t len)
 {
@@ -38,7 +40,8 @@ static inline int slice_compare(slice a, slice b)
 }
 static inline bool slice_starts_with(slice text, slice prefix)
 {
-    return text.len >= prefix.len && (prefix.len == 0 || memcmp(text.at, prefix.at, prefix.len) == 0);
+    return text.len >= prefix.len &&
+           (prefix.len == 0 || memcmp(text.at, prefix.at, prefix.len) == 0);
 }
 static inline slice slice_from(slice text, size_t start)
 {

@@ -6,7 +6,7 @@
 #include "base/arena.h"
 
 struct topk_item {
-    float distance; /* NaN and +inf sort last, equal to one another */
+    float distance;  /* NaN and +inf sort last, equal to one another */
     uint32_t source; /* which part or tail */
     uint64_t row;
     int64_t seq;

@@ -8,7 +8,7 @@
 
 enum trace_level { TRACE_ERROR, TRACE_WARN, TRACE_INFO, TRACE_DEBUG };
 
-struct trace { /* a sink; embedders bring their own */
+struct trace {              /* a sink; embedders bring their own */
     enum trace_level level; /* lines above it are dropped */
     bool json;
     void (*write)(void *user, enum trace_level level, slice line); /* line ends without newline */
@@ -16,5 +16,6 @@ struct trace { /* a sink; embedders bring their own */
 };
 void trace_init_stderr(struct trace *trace, enum trace_level level, bool json);
 /** `values`: NULL-terminated pairs of C strings, key then value: trace_line(t, TRACE_WARN, "compact", "part quarantined", "part", id, NULL). */
-void trace_line(struct trace *trace, enum trace_level level, const char *module, const char *message, ...) __attribute__((sentinel));
+void trace_line(struct trace *trace, enum trace_level level, const char *module,
+                const char *message, ...) __attribute__((sentinel));
 #endif

@@ -5,14 +5,15 @@
 
 #include "base/mem.h"
 
-#define VEC(type)                                                                                  \
-    struct {                                                                                       \
-        type *at;                                                                                  \
-        size_t len, cap;                                                                           \
+#define VEC(type)        \
+    struct {             \
+        type *at;        \
+        size_t len, cap; \
     }
-#define VEC_RESERVE(v, count)                                                                      \
+#define VEC_RESERVE(v, count) \
     vec_reserve((void **)(void *)&(v)->at, &(v)->cap, (count), sizeof(*(v)->at))
-#define VEC_PUSH(v, ...) (VEC_RESERVE((v), (v)->len + 1) && (((v)->at[(v)->len++] = (__VA_ARGS__)), true))
+#define VEC_PUSH(v, ...) \
+    (VEC_RESERVE((v), (v)->len + 1) && (((v)->at[(v)->len++] = (__VA_ARGS__)), true))
 #define VEC_DONE(v) (mem_free((v)->at), (v)->at = NULL, (v)->len = (v)->cap = 0)
 
 bool vec_reserve(void **at, size_t *cap, size_t count, size_t size);

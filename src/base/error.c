@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Errors are formatted into the caller's och_error; nothing here allocates.  Text is composed on the
+ * stack first, so arguments may point into the message that is being replaced. */
+#include "base/error.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MESSAGE_SIZE sizeof(((och_error *)0)->message)
+
+/* Drop a UTF-8 sequence that was cut in the middle.  `len` < MESSAGE_SIZE. */
+static void cut_at_character(char *text, size_t len)
+{
+    size_t lead = len;
+    while (lead > 0 && len - lead < 4 && ((uint8_t)text[lead - 1] & 0xC0) == 0x80)
+        lead--;
+    if (lead == 0)
+        return;
+    uint8_t first = (uint8_t)text[lead - 1];
+    size_t wanted = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : first >= 0xC0 ? 2 : 1;
+    if (len - (lead - 1) < wanted)
+        text[lead - 1] = '\0';
+}
+
+/* Add to text[MESSAGE_SIZE], which holds `len` bytes; returns the new length. */
+static size_t add_v(char *text, size_t len, const char *format, va_list args)
+{
+    assert(len < MESSAGE_SIZE);
+    int wanted = vsnprintf(text + len, MESSAGE_SIZE - len, format, args);
+    if (wanted < 0) {
+        text[len] = '\0';
+        return len;
+    }
+    if ((size_t)wanted < MESSAGE_SIZE - len)
+        return len + (size_t)wanted;
+    cut_at_character(text, MESSAGE_SIZE - 1);
+    return strlen(text);
+}
+
+PRINTF_LIKE(3, 4) static size_t add(char *text, size_t len, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    len = add_v(text, len, format, args);
+    va_end(args);
+    return len;
+}
+
+/* The place below src/, so that messages and logs do not depend on where the tree was built. */
+static const char *short_file(const char *file)
+{
+    const char *found = file;
+    for (const char *at = file; at && (at = strstr(at, "/src/")) != NULL; at++)
+        found = at + 1;
+    return found;
+}
+
+och_code error_set(och_error *err, och_code code, int os_errno, const char *file, int line,
+                   const char *format, ...)
+{
+    assert(code != OCH_OK);
+    if (!err)
+        return code;
+    char text[MESSAGE_SIZE];
+    va_list args;
+    va_start(args, format);
+    size_t len = add_v(text, 0, format, args);
+    va_end(args);
+    if (os_errno) {
+        char space[128];
+        len = add(text, len, ": %s", strerror_r(os_errno, space, sizeof(space)));
+    }
+    memcpy(err->message, text, len + 1);
+    err->code = code;
+    err->os_errno = os_errno;
+    err->file = short_file(file);
+    err->line = line;
+    return code;
+}
+
+void error_context(och_error *err, const char *format, ...)
+{
+    if (!err || err->code == OCH_OK)
+        return;
+    char text[MESSAGE_SIZE];
+    va_list args;
+    va_start(args, format);
+    size_t len = add_v(text, 0, format, args);
+    va_end(args);
+    len = add(text, len, ": %s", err->message);
+    memcpy(err->message, text, len + 1);
+}
+
+void error_append(och_error *err, const char *format, ...)
+{
+    if (!err || err->code == OCH_OK)
+        return;
+    char text[MESSAGE_SIZE];
+    size_t len = add(text, 0, "%s", err->message);
+    va_list args;
+    va_start(args, format);
+    len = add_v(text, len, format, args);
+    va_end(args);
+    memcpy(err->message, text, len + 1);
+}
+
+void error_clear(och_error *err)
+{
+    if (!err)
+        return;
+    err->code = OCH_OK;
+    err->os_errno = 0;
+    err->file = NULL;
+    err->line = 0;
+    err->message[0] = '\0';
+}
+
+const char *error_code_name(och_code code)
+{
+    static const char *const names[] = {
+        [OCH_OK] = "ok",
+        [OCH_INVALID] = "invalid",
+        [OCH_SHAPE] = "shape",
+        [OCH_NOT_FOUND] = "not_found",
+        [OCH_EXISTS] = "exists",
+        [OCH_CONFLICT] = "conflict",
+        [OCH_STALE] = "stale",
+        [OCH_TOO_LARGE] = "too_large",
+        [OCH_QUOTA] = "quota",
+        [OCH_UNAUTHENTICATED] = "unauthenticated",
+        [OCH_FORBIDDEN] = "forbidden",
+        [OCH_BUSY] = "busy",
+        [OCH_UNAVAILABLE] = "unavailable",
+        [OCH_DEADLINE] = "deadline",
+        [OCH_CANCELLED] = "cancelled",
+        [OCH_UNSUPPORTED] = "unsupported",
+        [OCH_NO_MEMORY] = "no_memory",
+        [OCH_IO] = "io",
+        [OCH_CORRUPT] = "corrupt",
+        [OCH_IN_USE] = "in_use",
+        [OCH_FORKED] = "forked",
+        [OCH_CLOSED] = "closed",
+        [OCH_SETTING] = "setting",
+        [OCH_INTERNAL] = "internal",
+    };
+    return (size_t)code < COUNT_OF(names) && names[code] ? names[code] : "unknown";
+}
