@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The Gateway: identity, quota, rate limits, validation, routing.  Two faces over one set of rules: the HTTP handler (http/), used by
+ * sockets and by the embedded exchange, and the typed calls below, used by http/ itself and by the C library. */
+#ifndef GATEWAY_GATEWAY_H
+#define GATEWAY_GATEWAY_H
+
+#include "compact/compact.h"
+#include "net/http.h"
+#include "query/query.h"
+
+struct gateway;
+struct gateway_options {
+    struct sysdb *sysdb;
+    struct wal *wal;
+    struct views *views;
+    struct query *query;
+    struct compactor *compactor;
+    struct budget *budget;
+    struct clock *clock;
+    struct trace *trace;
+    bool allow_reset;
+    uint64_t body_bytes_max;
+    unsigned thread_count; /* num_threads of default schemas */
+    const slice *cors_origins;
+    size_t cors_origin_count;
+    const char *version; /* of the product */
+};
+MUST_USE och_code gateway_new(const struct gateway_options *options, struct gateway **ret_gateway,
+                              och_error *err);
+void gateway_free(struct gateway *gateway);
+/** What the HTTP server and the embedded exchange call. */
+struct http_handler gateway_handler(struct gateway *gateway);
+
+/** On whose behalf and where. */
+struct gateway_scope {
+    slice tenant, database;
+    struct limits_of_work limits;
+};
+struct gateway_counts {
+    uint64_t inserted, updated, skipped, deleted;
+};
+/** A write: rows as of batch.h with one op.  want_counts: ret_counts exact (costs a turn), else zeros. */
+struct gateway_write {
+    uuid collection;
+    struct batch_input input;
+    bool want_counts;
+    uuid batch_id; /* zero = none */
+    uint64_t request_hash;
+};
+/** add, upsert, update.  Rules on ids, metadata keys, dimensions are checked here and in wal. */
+MUST_USE och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scope,
+                                const struct gateway_write *write,
+                                struct gateway_counts *ret_counts, och_error *err);
+/** delete by ids and/or filter (D14): plan's ids, filter and limit; *ret_deleted exact (X10). */
+MUST_USE och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
+                                 const struct plan *which, bool dry_run, uint64_t *ret_deleted,
+                                 och_error *err);
+/** get, query, count.  Checks scope, schema gate, dimension. */
+MUST_USE och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope,
+                               const struct plan *plan, struct arena *arena,
+                               struct query_result *ret_result, och_error *err);
+struct gateway_collection_new {
+    slice name;
+    bool get_or_create;
+    const struct json_value *metadata, *configuration, *schema; /* NULL or JSON null: absent */
+};
+MUST_USE och_code gateway_collection_create(struct gateway *gateway,
+                                            const struct gateway_scope *scope,
+                                            const struct gateway_collection_new *spec,
+                                            const struct sysdb_collection **ret_collection,
+                                            och_error *err);
+MUST_USE och_code gateway_collection_drop(struct gateway *gateway,
+                                          const struct gateway_scope *scope, slice name,
+                                          och_error *err);
+MUST_USE och_code gateway_collection_update(struct gateway *gateway,
+                                            const struct gateway_scope *scope, uuid collection,
+                                            const struct json_value *new_name,
+                                            const struct json_value *new_metadata,
+                                            const struct json_value *new_configuration,
+                                            och_error *err);
+/** The Collection object as JSON (http-api.md §5.1), with schema pairs of the tail. */
+MUST_USE och_code gateway_collection_write(struct gateway *gateway,
+                                           const struct sysdb_collection *collection,
+                                           struct arena *arena, struct buf *out, och_error *err);
+MUST_USE och_code gateway_reset(struct gateway *gateway, och_error *err);
+#endif

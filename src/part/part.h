@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The part file: an immutable blob of rows with all their sections (DESIGN §5, D3, D4, D6).  docs/formats/part.md. */
+#ifndef PART_PART_H
+#define PART_PART_H
+
+#include "base/bitset.h"
+#include "base/pool.h"
+#include "base/trace.h"
+#include "base/vec.h"
+#include "model/record.h"
+#include "model/uuid.h"
+#include "store/cache.h"
+#include "store/store.h"
+
+#define PART_NO_ROW UINT32_MAX
+
+/** Where a part lies and how to open it; the catalogue keeps these figures. */
+struct part_ref {
+    object_id object;
+    uint64_t offset, size;
+    uint64_t dir_offset; /* relative to offset */
+    uint32_t dir_len, dir_crc, head_len;
+};
+struct part_info {
+    struct part_ref ref;
+    uuid collection, lineage;
+    uint32_t rows, dimension;
+    enum metric metric;
+    uint64_t log_from, log_to;
+    uint64_t raw_bytes; /* vectors and text of its rows */
+};
+
+/* ---- building ---- */
+/** Random access to the rows to store, in ascending seq; fields as asked; pointers hold until the next call with the same arena reset. */
+struct part_source {
+    void *context;
+    uint32_t count;
+    och_code (*row)(void *context, uint32_t i, unsigned fields, struct arena *arena,
+                    struct record *ret_record, och_error *err);
+};
+struct part_spec {
+    uuid collection, lineage;
+    slice tenant, database, name, schema_json; /* so that `repair` can rebuild a lost catalogue */
+    uint32_t dimension;                        /* 0: no vectors */
+    enum metric metric;
+    uint64_t log_from, log_to;
+    const slice *kills; /* ids deleted in the log range (D3), any order */
+    size_t kill_count;
+    bool plain; /* records only, no derived sections (D19) */
+};
+struct part_build_options {
+    struct budget *budget;
+    struct pool *pool; /* NULL = one thread */
+    struct limits_of_work limits;
+};
+/**
+ * Append one part to a writer (several parts may share one object).  ret_rows, if not NULL, gets count entries: source index -> row.
+ * The object id in ret_info is the caller's to fill.  Errors: the source's, the store's, OCH_BUSY (budget), OCH_CANCELLED.
+ */
+MUST_USE och_code part_build(const struct part_spec *spec, const struct part_source *source,
+                             const struct part_build_options *options, struct store_writer *writer,
+                             uint32_t *ret_rows, struct part_info *ret_info, och_error *err);
+
+/* ---- reading ---- */
+struct part; /* counted, any thread */
+struct part_env {
+    struct store *store;
+    struct cache *cache;
+    struct trace *trace;
+};
+/** Reads directory and head.  `collection` must be the one in the part (misplaced files are noticed).  Errors: OCH_CORRUPT naming part and place, OCH_IO, OCH_NOT_FOUND. */
+MUST_USE och_code part_open(const struct part_env *env, const struct part_ref *ref, uuid collection,
+                            struct part **ret_part, och_error *err);
+struct part *part_ref_take(struct part *part);
+void part_unref(struct part *part);
+const struct part_info *part_info(const struct part *part);
+static inline uint32_t part_rows(const struct part *part)
+{
+    return part_info(part)->rows;
+}
+
+/** What a reader holds while it uses pointers into parts: pinned extents and an arena. One thread. */
+struct part_reads {
+    struct cache *cache;
+    struct arena *arena; /* borrowed */
+    VEC(const struct extent *) pins;
+    /* last decoded blocks, so that neighbours cost nothing */
+    struct part_block {
+        const struct part *part;
+        uint32_t section, first_row, row_count;
+        const struct extent *extent;
+    } blocks[4];
+};
+void part_reads_init(struct part_reads *reads, struct cache *cache, struct arena *arena);
+void part_reads_done(struct part_reads *reads); /* unpins all: pointers die */
+
+/** The row of an id, PART_NO_ROW when absent.  hash = slice_hash(id).  Falls back to the ids themselves when the index is damaged. */
+MUST_USE och_code part_find(struct part *part, slice id, uint64_t hash, uint32_t *ret_row,
+                            och_error *err);
+/** One row's fields (enum record_field); pointers hold until part_reads_done.  Sequential rows are cheap. */
+MUST_USE och_code part_read(struct part *part, struct part_reads *reads, uint32_t row,
+                            unsigned fields, struct record *ret_record, och_error *err);
+/**
+ * Vectors of rows [row, row + *ret_count) lying one behind the other, dimension floats apart: for scans.  Pinned by *ret_extent until cache_unpin.
+ * Ends where the extent ends.
+ */
+MUST_USE och_code part_vectors(struct part *part, uint32_t row, const float **ret_vectors,
+                               uint32_t *ret_count, const struct extent **ret_extent,
+                               och_error *err);
+/** Σx² of rows like part_vectors (cosine only; computed from the vectors when the section is damaged or absent). */
+MUST_USE och_code part_norms(struct part *part, uint32_t row, const float **ret_norms,
+                             uint32_t *ret_count, const struct extent **ret_extent, och_error *err);
+/** seq of a row. */
+MUST_USE och_code part_seq(struct part *part, uint32_t row, int64_t *ret_seq, och_error *err);
+/** Is row order the seq order?  Else part_seq_order gives rows in seq order. */
+bool part_is_seq_ordered(const struct part *part);
+MUST_USE och_code part_seq_order(struct part *part, struct part_reads *reads,
+                                 const uint32_t **ret_rows, och_error *err);
+/** True when some row expires: then reads look at RECORD_EXPIRY. */
+bool part_has_expiry(const struct part *part);
+/** KILL: ids deleted in its log range; arena. */
+MUST_USE och_code part_kills(struct part *part, struct arena *arena, slice **ret_ids,
+                             size_t *ret_count, och_error *err);
+/** Names stored for repair. */
+void part_names(const struct part *part, slice *ret_tenant, slice *ret_database, slice *ret_name,
+                slice *ret_schema_json);
+
+/** Damage met so far in derived sections (bit per section id): answers fell back to primary ones; a rebuild is wanted (D4). */
+uint32_t part_damage(const struct part *part);
+/** Read and check every page and cross-check derived against primary sections.  One line per fault: "part …, section …, offset …: …". */
+MUST_USE och_code part_verify(struct part *part, struct buf *report, uint64_t *ret_faults,
+                              och_error *err);
+
+/* ---- deletion bitmaps: dense in memory, Roaring portable on disk ---- */
+MUST_USE och_code part_bitmap_encode(const struct bitset *dead, struct buf *out, och_error *err);
+/** OCH_CORRUPT when malformed or a row ≥ rows. */
+MUST_USE och_code part_bitmap_decode(slice encoded, uint32_t rows, struct bitset *ret_dead,
+                                     och_error *err);
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The Query Executor: logical plan to rows, over parts and tail, always consistent (DESIGN §6).  Local here, remote later: same calls. */
+#ifndef QUERY_QUERY_H
+#define QUERY_QUERY_H
+
+#include "base/pool.h"
+#include "model/plan.h"
+#include "view/view.h"
+
+struct query;
+struct query_options {
+    struct views *views;
+    struct cache *cache;
+    struct pool
+        *pool; /* parts are searched on its idle workers and the caller; NULL: the caller alone */
+    struct clock *clock;
+    struct trace *trace;
+};
+MUST_USE och_code query_local_new(const struct query_options *options, struct query **ret_query,
+                                  och_error *err);
+void query_free(struct query *query);
+
+struct query_row {
+    struct record record; /* fields as asked; pointers hold until query_result_done */
+    float distance;
+};
+struct query_hits {
+    struct query_row *rows;
+    size_t count;
+};
+struct query_result {
+    struct query_hits *hits; /* get: one; query: one per vector, in order */
+    size_t hit_count;
+    uint64_t count; /* PLAN_COUNT */
+    uint64_t at;    /* the log offset this answer reflects (H) */
+    uint32_t dimension;
+    slice warning;           /* text of a Warning header, len 0: none */
+    slice explain;           /* JSON when asked */
+    struct query_pins *pins; /* internal: the view and pinned extents */
+};
+/**
+ * Run a plan.  get: rows in insertion order after filter, offset, limit.  query: exactly min(k, survivors) per vector, by distance, ties by seq.
+ * Errors: OCH_INVALID (dimension: "Collection expecting embedding with dimension of D, got d"; regex), OCH_NOT_FOUND, OCH_CORRUPT, OCH_BUSY (budget),
+ * OCH_DEADLINE, OCH_CANCELLED.  Release with query_result_done, also after an error is fine.
+ */
+MUST_USE och_code query_run(struct query *query, const struct plan *plan,
+                            const struct limits_of_work *limits, struct arena *arena,
+                            struct query_result *ret_result, och_error *err);
+void query_result_done(struct query_result *result);
+#endif

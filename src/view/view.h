@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a read runs on: a version's parts plus the decoded tail up to one offset (D12, D20).  A view never changes while it is held.
+ *
+ * A *generation* is one version of a collection together with the tail resolved against its parts.  A new version means a new generation,
+ * built beside the old one by resolving the batches after its log_offset again; then a pointer is swapped.  Readers hold the generation they
+ * started on, so nothing they see moves, and no reader waits for a writer. */
+#ifndef VIEW_VIEW_H
+#define VIEW_VIEW_H
+
+#include "model/plan.h"
+#include "part/part.h"
+#include "sysdb/sysdb.h"
+#include "wal/wal.h"
+
+struct views;
+struct view;
+
+struct views_options {
+    struct wal *wal;
+    struct sysdb *sysdb;
+    struct part_env parts;
+    struct budget *budget;
+    struct clock *clock;
+    struct trace *trace;
+    size_t idle_max; /* collections kept loaded when nobody uses them; 0 = a default */
+    /** Told when a collection's tail passed LIMIT_TAIL_ROWS or LIMIT_TAIL_BYTES, or when a part is damaged; may be called often. NULL = nobody. */
+    void (*wants_compaction)(void *context, uuid collection);
+    void *wants_context;
+    uint32_t tail_rows_max;
+    uint64_t tail_bytes_max;
+};
+MUST_USE och_code views_new(const struct views_options *options, struct views **ret_views,
+                            och_error *err);
+void views_free(struct views *views);
+/** The log opens after the views: hand it over here, once. */
+void views_set_wal(struct views *views, struct wal *wal);
+void views_set_wants(struct views *views, void (*wants)(void *context, uuid collection),
+                     void *context);
+/** What the log delivers to. */
+struct wal_sink views_sink(struct views *views);
+/** The collection was dropped: forget it once unused. */
+void views_forget(struct views *views, uuid collection);
+
+/** Pin a view.  READ_INDEX_AND_WAL: everything acknowledged.  READ_INDEX_ONLY: no tail.
+ *  Errors: OCH_NOT_FOUND, OCH_CORRUPT (a part or the tail cannot be resolved, D19), OCH_BUSY, OCH_IO. */
+MUST_USE och_code view_acquire(struct views *views, uuid collection, uint8_t level,
+                               struct view **ret_view, och_error *err);
+void view_release(struct view *view); /* NULL is fine */
+void view_cleanup(struct view **view);
+
+struct view_info {
+    uuid collection;
+    int64_t version;
+    uint64_t from, to;  /* tail offsets: from ≤ offset < to */
+    uint32_t dimension; /* 0 = no vector yet */
+    uint64_t live_rows; /* exact, expiry not considered */
+    bool has_expiry;
+    int64_t now_ms; /* the view's clock: rows with 0 < expires_ms ≤ now_ms are not there */
+};
+const struct view_info *view_info(const struct view *view);
+
+/* ---- parts of a view ---- */
+size_t view_part_count(const struct view *view);
+struct part *view_part(const struct view *view, size_t i); /* borrowed */
+/** Rows of part i that are dead in this view: deleted in the version or superseded by the tail.  *ret_dead NULL: none.  Holds with the view. */
+MUST_USE och_code view_dead(struct view *view, size_t i, const struct bitset **ret_dead,
+                            och_error *err);
+
+/* ---- tail of a view ---- */
+#define VIEW_NO_PART UINT32_MAX
+/** One version of one record in the tail.  Immutable but for superseded_at. */
+struct tail_slot {
+    uint64_t offset; /* of the operation that made it */
+    _Atomic uint64_t
+        superseded_at; /* offset of the operation that replaced or deleted it; UINT64_MAX: none */
+    struct record record; /* fields not in from_part */
+    uint32_t base_part,
+        base_row; /* the part row it replaces, VIEW_NO_PART: none; fields in from_part are read there */
+    uint32_t previous; /* slot + 1 of the same id before it, 0: none */
+    uint8_t from_part; /* enum record_field bits: DOCUMENT, URI, METADATA, VECTOR */
+    bool tombstone;    /* the id is deleted from here on: never a row */
+};
+/** Slots to walk, oldest first; each may or may not be a row of this view: ask view_slot_live. */
+uint32_t view_slot_count(const struct view *view);
+const struct tail_slot *view_slot(const struct view *view, uint32_t i);
+/** Is the slot a row of this view (offset, superseded, tombstone, expiry)? */
+bool view_slot_live(const struct view *view, const struct tail_slot *slot);
+/** Fields of a tail row, merged with the part row it continues. */
+MUST_USE och_code view_slot_read(struct view *view, const struct tail_slot *slot,
+                                 struct part_reads *reads, unsigned fields,
+                                 struct record *ret_record, och_error *err);
+
+/* ---- any row of a view ---- */
+/** Where a row lives: part < view_part_count and its row, or VIEW_NO_PART and a slot. */
+struct view_place {
+    uint32_t part, row;
+};
+/** The live row of an id. *ret_found false: none. */
+MUST_USE och_code view_find(struct view *view, slice id, struct view_place *ret_place,
+                            bool *ret_found, och_error *err);
+MUST_USE och_code view_read(struct view *view, struct view_place place, struct part_reads *reads,
+                            unsigned fields, struct record *ret_record, och_error *err);
+/** Was this id added, changed or deleted by an operation at or after `offset`? (D14)  Exact for offset ≥ info.from; else true. */
+bool view_touched(struct view *view, slice id, uint64_t offset);
+
+/** What a batch did (D13): exact once the view's `to` is past it. */
+struct view_counts {
+    uint64_t inserted, updated, skipped, deleted;
+};
+MUST_USE och_code view_batch_counts(struct view *view, uint64_t first, uint32_t count,
+                                    struct view_counts *ret_counts, och_error *err);
+
+/** Schema pairs that batches of the tail use (with repetitions of what the catalogue knows). Borrowed from the view. */
+MUST_USE och_code view_pairs(struct view *view, struct arena *arena, struct batch_pair **ret_pairs,
+                             size_t *ret_count, och_error *err);
+/** The tail's batches in order (for batch ids, created_at), borrowed. */
+size_t view_batch_count(const struct view *view);
+const struct wal_batch *view_batch(const struct view *view, size_t i);
+/** Ids deleted or replaced in the tail that older parts may hold: KILL of a flush. Arena. */
+MUST_USE och_code view_kills(struct view *view, struct arena *arena, slice **ret_ids,
+                             size_t *ret_count, och_error *err);
+
+/** A new version is committed: build its generation and swap.  Views held go on with theirs. */
+MUST_USE och_code views_install(struct views *views, uuid collection, och_error *err);
+/** Files that a version which some view still holds refers to: they must not be removed yet (D10). */
+bool views_uses_file(struct views *views, uuid file);
+
+struct views_stats {
+    uint64_t collections_loaded, tail_rows, tail_bytes;
+    uint64_t damaged_parts;
+};
+void views_stats(struct views *views, struct views_stats *ret_stats);
+/** Rows and bytes in one collection's loaded tail; 0 when it is not loaded. */
+void views_tail_size(struct views *views, uuid collection, uint64_t *ret_rows, uint64_t *ret_bytes);
+/** Text for a Warning header about damaged parts of this view; false: none. */
+bool view_warning(struct view *view, struct buf *out);
+#endif
