@@ -21,10 +21,13 @@ struct kernel {
     float (*dot_f32)(const float *a, const float *b, size_t dim);
     /** One query against `count` rows lying `stride` floats apart: out[i] = l2 or dot, bit-equal to the above.
      *  Several rows are in flight at once, so this is the scan. */
-    void (*l2_rows_f32)(const float *query, const float *rows, size_t stride, size_t dim, size_t count, float *out);
-    void (*dot_rows_f32)(const float *query, const float *rows, size_t stride, size_t dim, size_t count, float *out);
+    void (*l2_rows_f32)(const float *query, const float *rows, size_t stride, size_t dim,
+                        size_t count, float *out);
+    void (*dot_rows_f32)(const float *query, const float *rows, size_t stride, size_t dim,
+                         size_t count, float *out);
     /** Like dot_rows_f32 and norm2[i] = Σ rowᵢ², in one pass. */
-    void (*dot_norm_rows_f32)(const float *query, const float *rows, size_t stride, size_t dim, size_t count, float *dot, float *norm2);
+    void (*dot_norm_rows_f32)(const float *query, const float *rows, size_t stride, size_t dim,
+                              size_t count, float *dot, float *norm2);
     /** CRC-32C (Castagnoli); crc 0 to begin, else the value so far. */
     uint32_t (*crc32c)(uint32_t crc, const void *at, size_t len);
     /** Standard padded base64.  Returns the decoded length, or SIZE_MAX when malformed; `out` holds len/4*3 bytes. */
