@@ -51,10 +51,13 @@ struct sched_hook {
     void (*wake)(struct sched_hook *hook, struct cond *cond, bool all);
     void (*sleep)(struct sched_hook *hook, uint64_t ns); /* 0 = yield */
     uint64_t (*mono_ns)(struct sched_hook *hook);
-    struct sched_hook *(*thread_new)(struct sched_hook *hook, const char *name); /* by the starter */
-    void (*thread_begin)(struct sched_hook *hook); /* by the new thread, with what thread_new gave */
+    struct sched_hook *(*thread_new)(struct sched_hook *hook,
+                                     const char *name); /* by the starter */
+    void (*thread_begin)(
+        struct sched_hook *hook); /* by the new thread, with what thread_new gave */
     void (*thread_end)(struct sched_hook *hook);
-    void (*before_join)(struct sched_hook *hook, struct thread *thread); /* returns when it has ended */
+    void (*before_join)(struct sched_hook *hook,
+                        struct thread *thread); /* returns when it has ended */
 };
 void sched_set_hook(struct sched_hook *hook); /* NULL = the system */
 struct sched_hook *sched_get_hook(void);

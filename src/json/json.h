@@ -22,7 +22,7 @@ enum json_kind {
 struct json_member;
 struct json_value {
     uint8_t kind;
-    bool big;        /* JSON_FLOAT: integer literal outside i64.  JSON_FLOATS: an element overflowed f32 */
+    bool big; /* JSON_FLOAT: integer literal outside i64.  JSON_FLOATS: an element overflowed f32 */
     uint32_t count;  /* elements, members (as written, repeated names included), floats */
     uint32_t offset; /* byte in the text where the value starts, for messages */
     union {
@@ -32,7 +32,8 @@ struct json_value {
         slice string; /* unescaped, in the arena */
         struct json_value *items;
         struct json_member *members;
-        float *floats; /* 64-byte aligned; rows of equal length lie one behind the other, see json_options */
+        float *
+            floats; /* 64-byte aligned; rows of equal length lie one behind the other, see json_options */
     };
 };
 struct json_member {
@@ -63,8 +64,9 @@ struct json_fault {
  * Errors: OCH_INVALID (ret_fault filled, message "<reason> at line L column C"), OCH_NO_MEMORY.
  * Cost: about 1 GB/s; strings and nodes in the arena.
  */
-MUST_USE och_code json_read(slice text, const struct json_options *options, struct arena *arena, struct json_value *ret_value,
-                            struct json_fault *ret_fault, och_error *err);
+MUST_USE och_code json_read(slice text, const struct json_options *options, struct arena *arena,
+                            struct json_value *ret_value, struct json_fault *ret_fault,
+                            och_error *err);
 
 /** Line and column of a byte offset. */
 void json_locate(slice text, size_t offset, uint32_t *ret_line, uint32_t *ret_column);

@@ -9,7 +9,7 @@
 #include "base/sched.h"
 #include "base/trace.h"
 
-#define HTTP_HEADERS_MAX 64
+#define HTTP_HEADERS_MAX    64
 #define HTTP_HEAD_BYTES_MAX 32768
 
 struct http_header {
@@ -24,7 +24,8 @@ struct http_request {
     size_t header_count;
     slice body; /* decoded (chunks, gzip); SIMDJSON-style padding of 64 readable bytes follows it */
     bool http_1_0;
-    uint64_t body_size_refused; /* body was over the limit: its declared or seen size; body is empty then */
+    uint64_t
+        body_size_refused; /* body was over the limit: its declared or seen size; body is empty then */
     uint64_t received_mono_ns;
     struct limits_of_work limits; /* deadline and hang-up */
     slice peer;                   /* "127.0.0.1:1234", "in-process" */
@@ -41,7 +42,8 @@ slice http_request_header(const struct http_request *request, slice name);
 void http_reply_init(struct http_reply *reply, size_t body_max);
 void http_reply_done(struct http_reply *reply);
 /** Add a header line; name and value must be clean (checked by assert). */
-void http_reply_header(struct http_reply *reply, const char *name, const char *format, ...) PRINTF_LIKE(3, 4);
+void http_reply_header(struct http_reply *reply, const char *name, const char *format, ...)
+    PRINTF_LIKE(3, 4);
 const char *http_reason(int status);
 /** %XX decoding of one path segment or query value; plus_is_blank for queries.  False: bad escape. Result in arena. */
 bool http_percent_decode(slice text, bool plus_is_blank, struct arena *arena, slice *ret_text);
@@ -58,16 +60,17 @@ struct http_handler {
 };
 
 struct http_server_options {
-    const char *host; /* name or address */
-    uint16_t port;    /* 0 = any */
+    const char *host;      /* name or address */
+    uint16_t port;         /* 0 = any */
     const char *unix_path; /* a local socket besides, or NULL */
     unsigned loop_count;   /* 0 = one per core */
     unsigned worker_max;   /* requests at work; ≤ 256 */
     unsigned waiting_max;  /* requests queued beyond; then 429 with Retry-After */
     uint64_t body_bytes_max;
-    uint32_t deadline_ms, deadline_ms_max; /* default 60 000, most 600 000; header Ochre-Deadline-Ms */
+    uint32_t deadline_ms,
+        deadline_ms_max; /* default 60 000, most 600 000; header Ochre-Deadline-Ms */
     uint32_t head_timeout_ms, idle_timeout_ms, body_bytes_per_s_min; /* 10 000, 75 000, 1024 */
-    unsigned connection_max;                                          /* 0 = from RLIMIT_NOFILE */
+    unsigned connection_max;                                         /* 0 = from RLIMIT_NOFILE */
     const char *tls_certificate, *tls_key; /* PEM files or NULL; "TLS-ready" */
     struct budget *budget;                 /* bodies and answers are charged here */
     struct clock *clock;
@@ -76,7 +79,8 @@ struct http_server_options {
 };
 struct http_server;
 /** Listens and serves when it returns.  Errors: OCH_IN_USE (port taken), OCH_SETTING, OCH_IO. */
-MUST_USE och_code http_server_start(const struct http_server_options *options, struct http_server **ret_server, och_error *err);
+MUST_USE och_code http_server_start(const struct http_server_options *options,
+                                    struct http_server **ret_server, och_error *err);
 uint16_t http_server_port(const struct http_server *server);
 /** Stop accepting, answer what is at work with `Connection: close`, drop idle connections; returns when all are gone or
  *  at `deadline_mono_ns`, when the rest is cut. */
@@ -88,6 +92,8 @@ struct http_answer {
     int status;
     slice body, head;
 };
-MUST_USE och_code http_fetch(const char *host, uint16_t port, const char *method, const char *target, const struct http_header *headers,
-                             size_t header_count, slice body, uint32_t timeout_ms, struct arena *arena, struct http_answer *ret_answer, och_error *err);
+MUST_USE och_code http_fetch(const char *host, uint16_t port, const char *method,
+                             const char *target, const struct http_header *headers,
+                             size_t header_count, slice body, uint32_t timeout_ms,
+                             struct arena *arena, struct http_answer *ret_answer, och_error *err);
 #endif

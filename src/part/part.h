@@ -4,6 +4,7 @@
 #define PART_PART_H
 
 #include "base/bitset.h"
+#include "base/buf.h"
 #include "base/pool.h"
 #include "base/trace.h"
 #include "base/vec.h"

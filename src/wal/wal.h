@@ -4,6 +4,7 @@
 #ifndef WAL_WAL_H
 #define WAL_WAL_H
 
+#include "base/sched.h"
 #include "model/batch.h"
 #include "sysdb/sysdb.h"
 
