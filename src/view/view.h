@@ -38,6 +38,8 @@ void views_set_wants(struct views *views, void (*wants)(void *context, uuid coll
                      void *context);
 /** What the log delivers to. */
 struct wal_sink views_sink(struct views *views);
+/** After an append: resolve delivered batches here when many wait, so that the next reader need not. Never fails. */
+void views_settle(struct views *views, uuid collection);
 /** The collection was dropped: forget it once unused. */
 void views_forget(struct views *views, uuid collection);
 

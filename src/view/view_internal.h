@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared inside view/ only. */
+#ifndef VIEW_INTERNAL_H
+#define VIEW_INTERNAL_H
+
+#include "base/map.h"
+#include "view/view.h"
+
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+/* A collection's loading, resolving and installing happen one at a time under this rank; it is taken
+ * before RANK_VIEW and may call into wal/, sysdb/ and part/. */
+#define RANK_VIEW_RESOLVE 55
+
+#define TAIL_CHUNK_FIRST 16 /* slots in chunk 0; each further chunk is twice as large */
+#define TAIL_CHUNK_MAX   24
+
+struct
+    id_table { /* slots by id: open addressing, u64 = hash's upper half | slot + 1; readers take no lock */
+    struct id_table *retired; /* smaller tables that a reader may still walk */
+    uint32_t cap;             /* a power of two */
+    _Atomic uint64_t entries[];
+};
+
+struct tail_batch {
+    struct wal_batch *batch;
+    struct view_counts counts;
+};
+
+struct tail_mask { /* a part row superseded by the tail from `offset` on */
+    uint32_t row;
+    uint64_t offset;
+};
+
+/* A refcounted bitmap of dead rows, as of some number of masks. */
+struct dead_set {
+    _Atomic uint32_t refs;
+    size_t mask_count;
+    struct bitset bits;
+};
+
+struct generation_part {
+    struct part *part;
+    uuid file;
+    uint64_t offset;
+    struct bitset dead;          /* of the version; words NULL: none */
+    VEC(struct tail_mask) masks; /* guarded by generation.lock */
+    struct dead_set *combined;   /* the newest one asked for; guarded by generation.lock */
+};
+
+struct generation {
+    _Atomic uint32_t refs;
+    struct views *views;
+    struct arena arena; /* version, merged metadata: written under the resolve lock */
+    int64_t version;
+    uint64_t from; /* log_offset */
+    uint32_t part_count;
+    struct generation_part *parts;
+
+    struct mutex lock; /* RANK_LEAF; guards masks, combined, batches */
+    VEC(struct tail_batch) batches;
+    struct tail_slot *chunks[TAIL_CHUNK_MAX];
+    _Atomic(struct id_table *) table;
+    uint32_t slots_made; /* resolver's; published by next */
+    uint32_t table_used;
+    size_t charged_bytes, payload_bytes;
+    bool has_expiry;
+
+    /* Published together under collection.lock. */
+    uint64_t next; /* everything before is resolved */
+    uint32_t slot_count;
+    size_t batch_count;
+    uint32_t dimension;
+    uint64_t live_rows;
+};
+
+struct collection {
+    uuid id;
+    struct views *views;
+    uint32_t refs;  /* guarded by views.lock */
+    bool forgotten; /* likewise: no longer in the table */
+    bool idle;      /* in the idle list */
+    TAILQ_ENTRY(collection) link;
+
+    struct mutex resolve_lock;  /* RANK_VIEW_RESOLVE */
+    struct mutex lock;          /* RANK_VIEW; guards the following */
+    struct generation *current; /* NULL: not loaded */
+    VEC(struct wal_batch *) pending;
+    uint64_t pending_rows;
+    bool lost;           /* a delivery was dropped for want of memory: read it from the log */
+    _Atomic bool wanted; /* compaction asked for since the last install */
+};
+
+struct views {
+    struct views_options options;
+    struct mutex lock; /* RANK_VIEW_TABLE; guards the following */
+    struct map table;  /* id -> struct collection * */
+    TAILQ_HEAD(, collection) idle;
+    size_t idle_count;
+    struct map files; /* file uuid -> struct file_use * : generations that refer to it */
+    _Atomic uint64_t tail_rows, tail_bytes, damaged_parts;
+};
+
+struct view {
+    struct collection *collection;
+    struct generation *generation;
+    struct view_info info;
+    uint32_t slot_count;
+    size_t batch_count;
+    struct dead_set **dead; /* per part, taken when asked for */
+};
+
+/* view_generation.c */
+/** A generation of the current version with an empty tail; parts of `old` are shared. */
+MUST_USE och_code generation_new(struct collection *collection, const struct generation *old,
+                                 struct generation **ret_generation, och_error *err);
+void generation_ref(struct generation *generation);
+void generation_unref(struct generation *generation); /* NULL is fine */
+/** The dead rows of part i for a reader at `to`; counted, NULL when none. */
+MUST_USE och_code generation_dead(struct generation *generation, size_t i, uint64_t to,
+                                  struct dead_set **ret_set, och_error *err);
+void dead_set_unref(struct dead_set *set);
+
+/* view_resolve.c */
+/** Resolve one batch against the generation (D12). After an error the generation's tail is broken: drop it. */
+MUST_USE och_code generation_resolve(struct generation *generation, struct wal_batch *batch,
+                                     och_error *err);
+struct tail_slot *generation_slot(const struct generation *generation, uint32_t i);
+/** Newest slot of an id made by an operation before `to`; NULL: the tail does not know it. */
+const struct tail_slot *generation_find(const struct generation *generation, slice id,
+                                        uint64_t hash, uint32_t slot_count, uint64_t to);
+
+/* view_table.c */
+void views_file_use(struct views *views, uuid file, int change);
+#endif

@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of collections: deliveries come in, generations are loaded and swapped, idle ones are let go. */
+#include "view/view_internal.h"
+
+#include "model/limits.h"
+
+#include <inttypes.h>
+
+#define IDLE_MAX_DEFAULT 4096
+#define SETTLE_ROWS      1024 /* a writer resolves what waits once it is this much */
+#define LOAD_TRIES       5
+
+/* ---- files in use ---- */
+
+struct file_use {
+    uuid file;
+    uint64_t count;
+};
+
+void views_file_use(struct views *views, uuid file, int change)
+{
+    mutex_lock(&views->lock);
+    uint64_t *value = map_find(&views->files, uuid_slice(&file));
+    struct file_use *use = value ? (struct file_use *)(uintptr_t)*value : NULL;
+    if (!use && change > 0) {
+        use = MEM_NEW(struct file_use);
+        if (use) {
+            use->file = file;
+            bool is_new;
+            value = map_at(&views->files, uuid_slice(&use->file), &is_new);
+            if (value)
+                *value = (uint64_t)(uintptr_t)use;
+            else
+                mem_free(take(&use));
+        }
+    }
+    if (use) {
+        use->count += (uint64_t)(int64_t)change;
+        if (use->count == 0) {
+            (void)map_remove(&views->files, uuid_slice(&file));
+            mem_free(use);
+        }
+    }
+    mutex_unlock(&views->lock);
+}
+
+bool views_uses_file(struct views *views, uuid file)
+{
+    mutex_lock(&views->lock);
+    bool used = map_find(&views->files, uuid_slice(&file)) != NULL;
+    mutex_unlock(&views->lock);
+    return used;
+}
+
+/* ---- collections ---- */
+
+static void drop_pending(struct collection *c)
+{
+    for (size_t i = 0; i < c->pending.len; i++)
+        wal_batch_unref(c->pending.at[i]);
+    c->pending.len = 0;
+    c->pending_rows = 0;
+}
+
+static void collection_free(struct collection *c)
+{
+    drop_pending(c);
+    VEC_DONE(&c->pending);
+    generation_unref(c->current);
+    mutex_done(&c->lock);
+    mutex_done(&c->resolve_lock);
+    mem_free(c);
+}
+
+/* Take a reference, making the entry if missing.  NULL: no memory. */
+static struct collection *collection_take(struct views *views, uuid id, bool make)
+{
+    struct collection *c = NULL;
+    mutex_lock(&views->lock);
+    uint64_t *value = map_find(&views->table, uuid_slice(&id));
+    if (value) {
+        c = (struct collection *)(uintptr_t)*value;
+    } else if (make && (c = MEM_NEW(struct collection)) != NULL) {
+        c->id = id;
+        c->views = views;
+        mutex_init(&c->resolve_lock, RANK_VIEW_RESOLVE);
+        mutex_init(&c->lock, RANK_VIEW);
+        bool is_new;
+        value = map_at(&views->table, uuid_slice(&c->id), &is_new);
+        if (value) {
+            *value = (uint64_t)(uintptr_t)c;
+        } else {
+            collection_free(c);
+            c = NULL;
+        }
+    }
+    if (c) {
+        c->refs++;
+        if (c->idle) {
+            TAILQ_REMOVE(&views->idle, c, link);
+            c->idle = false;
+            views->idle_count--;
+        }
+    }
+    mutex_unlock(&views->lock);
+    return c;
+}
+
+/* Under views->lock: take an entry out of the table; the caller frees it outside the lock. */
+static void unlink_idle(struct views *views, struct collection *c)
+{
+    TAILQ_REMOVE(&views->idle, c, link);
+    c->idle = false;
+    views->idle_count--;
+    (void)map_remove(&views->table, uuid_slice(&c->id));
+}
+
+static void collection_release(struct collection *c)
+{
+    struct views *views = c->views;
+    struct collection *victim = NULL;
+    mutex_lock(&views->lock);
+    assert(c->refs > 0);
+    if (--c->refs == 0) {
+        if (c->forgotten) {
+            victim = c;
+        } else {
+            TAILQ_INSERT_TAIL(&views->idle, c, link);
+            c->idle = true;
+            views->idle_count++;
+            size_t most = views->options.idle_max ? views->options.idle_max : IDLE_MAX_DEFAULT;
+            if (views->idle_count > most) {
+                victim = TAILQ_FIRST(&views->idle);
+                unlink_idle(views, victim);
+            }
+        }
+    }
+    mutex_unlock(&views->lock);
+    if (victim)
+        collection_free(victim);
+}
+
+/* ---- deliveries ---- */
+
+static void deliver(void *context, struct wal_batch *batch)
+{
+    struct views *views = context;
+    struct collection *c = collection_take(views, batch->collection, true);
+    if (!c)
+        return; /* the next load reads it from the log */
+    mutex_lock(&c->lock);
+    if (VEC_PUSH(&c->pending, batch)) {
+        wal_batch_ref(batch);
+        c->pending_rows += batch->count;
+    } else {
+        c->lost = true;
+    }
+    mutex_unlock(&c->lock);
+    collection_release(c);
+}
+
+struct wal_sink views_sink(struct views *views)
+{
+    return (struct wal_sink){.context = views, .deliver = deliver};
+}
+
+/* ---- loading, resolving, installing: under resolve_lock ---- */
+
+static void want_compaction(struct collection *c, const struct generation *g)
+{
+    const struct views_options *o = &c->views->options;
+    if (!o->wants_compaction)
+        return;
+    uint64_t rows = g->next - g->from;
+    if (rows < o->tail_rows_max && g->payload_bytes < o->tail_bytes_max)
+        return;
+    if (!atomic_exchange(&c->wanted, true))
+        o->wants_compaction(o->wants_context, c->id);
+}
+
+/* Make what the generation resolved visible to the next readers. */
+static void publish(struct collection *c, struct generation *g, const struct wal_batch *batch)
+{
+    struct views *views = c->views;
+    mutex_lock(&c->lock);
+    atomic_fetch_add(&views->tail_rows, g->slots_made - g->slot_count);
+    atomic_fetch_add(&views->tail_bytes, batch->payload->len);
+    g->slot_count = g->slots_made;
+    g->next = batch->first + batch->count;
+    g->batch_count = g->batches.len;
+    g->dimension = batch->dimension ? batch->dimension : g->dimension;
+    mutex_unlock(&c->lock);
+}
+
+static och_code resolve_batch(struct collection *c, struct generation *g, struct wal_batch *batch,
+                              och_error *err)
+{
+    if (batch->first + batch->count <= g->next)
+        return OCH_OK; /* known already */
+    if (batch->first != g->next)
+        return FAIL(err, OCH_STALE, "log of the collection jumps from %" PRIu64 " to %" PRIu64,
+                    g->next, batch->first);
+    TRY(generation_resolve(g, batch, err));
+    publish(c, g, batch);
+    return OCH_OK;
+}
+
+/* Batches of the log from g->next on. */
+static och_code resolve_log(struct collection *c, struct generation *g, och_error *err)
+{
+    struct wal_batch **batches = NULL;
+    size_t count = 0;
+    TRY(wal_tail(c->views->options.wal, c->id, g->next, &batches, &count, err));
+    och_code code = OCH_OK;
+    for (size_t i = 0; i < count; i++) {
+        if (code == OCH_OK)
+            code = resolve_batch(c, g, batches[i], err);
+        wal_batch_unref(batches[i]);
+    }
+    mem_free(batches);
+    return code;
+}
+
+/* Everything delivered so far; afterwards readers may take `g`. */
+static och_code resolve_pending(struct collection *c, struct generation *g, och_error *err)
+{
+    for (;;) {
+        mutex_lock(&c->lock);
+        __typeof__(c->pending) taken = c->pending;
+        bool lost = c->lost;
+        memset(&c->pending, 0, sizeof(c->pending));
+        c->pending_rows = 0;
+        c->lost = false;
+        mutex_unlock(&c->lock);
+        if (taken.len == 0 && !lost)
+            return OCH_OK;
+        och_code code = lost ? resolve_log(c, g, err) : OCH_OK;
+        for (size_t i = 0; i < taken.len; i++) {
+            if (code == OCH_OK)
+                code = resolve_batch(c, g, taken.at[i], err);
+            wal_batch_unref(taken.at[i]);
+        }
+        VEC_DONE(&taken);
+        if (code != OCH_OK)
+            return code;
+    }
+}
+
+static void swap_current(struct collection *c, struct generation *g)
+{
+    mutex_lock(&c->lock);
+    struct generation *old = c->current;
+    c->current = g;
+    mutex_unlock(&c->lock);
+    generation_unref(old);
+}
+
+static och_code load(struct collection *c, och_error *err)
+{
+    for (int attempt = 1;; attempt++) {
+        struct generation *g = NULL;
+        TRY(generation_new(c, NULL, &g, err));
+        och_code code = resolve_log(c, g, err);
+        if (code == OCH_OK)
+            code = resolve_pending(c, g, err);
+        if (code == OCH_OK) {
+            swap_current(c, g);
+            want_compaction(c, g);
+            return OCH_OK;
+        }
+        generation_unref(g);
+        /* A flush committed and trimmed between reading version and log: look again. */
+        if (code != OCH_STALE || attempt == LOAD_TRIES)
+            return code == OCH_STALE
+                       ? FAIL(err, OCH_INTERNAL,
+                              "the log and the catalogue disagree on a collection's offsets")
+                       : code;
+        error_clear(err);
+    }
+}
+
+/* Bring the collection up to everything delivered.  After a failure the tail may be half made: forget it, the next try reads it anew. */
+static och_code settle(struct collection *c, och_error *err)
+{
+    mutex_lock(&c->resolve_lock);
+    och_code code = OCH_OK;
+    if (!c->current) {
+        code = load(c, err);
+    } else {
+        code = resolve_pending(c, c->current, err);
+        if (code == OCH_OK) {
+            want_compaction(c, c->current);
+        } else {
+            swap_current(c, NULL);
+            if (code == OCH_STALE) {
+                error_clear(err);
+                code = load(c, err);
+            }
+        }
+    }
+    mutex_unlock(&c->resolve_lock);
+    return code;
+}
+
+void views_settle(struct views *views, uuid id)
+{
+    struct collection *c = collection_take(views, id, false);
+    if (!c)
+        return;
+    mutex_lock(&c->lock);
+    bool much = c->pending_rows >= SETTLE_ROWS;
+    mutex_unlock(&c->lock);
+    if (much)
+        (void)settle(c, NULL); /* a failure meets the next reader, who can say so */
+    collection_release(c);
+}
+
+och_code views_install(struct views *views, uuid id, och_error *err)
+{
+    struct collection *c = collection_take(views, id, false);
+    if (!c)
+        return OCH_OK; /* nobody has it loaded */
+    atomic_store(&c->wanted, false);
+    mutex_lock(&c->lock);
+    struct generation *old = c->current;
+    if (old)
+        generation_ref(old);
+    size_t known = old ? old->batch_count : 0;
+    mutex_unlock(&c->lock);
+    struct generation *g = NULL;
+    och_code code = old ? generation_new(c, old, &g, err) : OCH_OK;
+    /* The bulk beside the readers and writers of the old one, the rest under the lock. */
+    bool locked = false;
+    for (size_t i = 0; old && code == OCH_OK; i++) {
+        if (i >= known && !locked) {
+            mutex_lock(&c->resolve_lock);
+            locked = true;
+            known = old->batch_count;
+        }
+        if (i >= known)
+            break;
+        mutex_lock(&old->lock);
+        struct wal_batch *batch = old->batches.at[i].batch;
+        mutex_unlock(&old->lock);
+        code = resolve_batch(c, g, batch, err);
+    }
+    if (!locked)
+        mutex_lock(&c->resolve_lock);
+    if (old && code == OCH_OK && c->current == old) {
+        code = resolve_pending(c, g, err);
+        if (code == OCH_OK)
+            swap_current(c, take(&g));
+    }
+    if (code != OCH_OK || (!old && c->current))
+        swap_current(c,
+                     NULL); /* the next reader loads it anew, and is told if something is wrong */
+    if (c->current)
+        want_compaction(c, c->current);
+    mutex_unlock(&c->resolve_lock);
+    generation_unref(g);
+    generation_unref(old);
+    collection_release(c);
+    return code;
+}
+
+/* ---- views ---- */
+
+static och_code view_new(struct collection *c, uint8_t level, struct view **ret_view,
+                         och_error *err)
+{
+    struct view *view = MEM_NEW(struct view);
+    if (!view)
+        return FAIL_NO_MEMORY(err, "a view");
+    mutex_lock(&c->lock);
+    struct generation *g = c->current;
+    if (!g) {
+        mutex_unlock(&c->lock);
+        mem_free(view);
+        return FAIL(err, OCH_STALE, "not loaded");
+    }
+    generation_ref(g);
+    view->info = (struct view_info){.collection = c->id,
+                                    .version = g->version,
+                                    .from = g->from,
+                                    .to = g->next,
+                                    .dimension = g->dimension,
+                                    .live_rows = g->live_rows,
+                                    .has_expiry = g->has_expiry};
+    view->slot_count = g->slot_count;
+    view->batch_count = g->batch_count;
+    mutex_unlock(&c->lock);
+    view->collection = c;
+    view->generation = g;
+    view->info.now_ms = (int64_t)(clock_wall_ns(c->views->options.clock) / 1000000);
+    if (level == READ_INDEX_ONLY) {
+        view->info.to = g->from;
+        view->slot_count = 0;
+        view->batch_count = 0;
+        view->info.live_rows = 0;
+    }
+    for (uint32_t i = 0; i < g->part_count; i++) {
+        view->info.has_expiry |= part_has_expiry(g->parts[i].part);
+        if (level == READ_INDEX_ONLY)
+            view->info.live_rows += part_rows(g->parts[i].part) -
+                                    (g->parts[i].dead.words ? bitset_count(&g->parts[i].dead) : 0);
+    }
+    view->dead = mem_zalloc((g->part_count + 1) * sizeof(*view->dead));
+    if (!view->dead) {
+        generation_unref(g);
+        mem_free(view);
+        return FAIL_NO_MEMORY(err, "a view");
+    }
+    *ret_view = view;
+    return OCH_OK;
+}
+
+och_code view_acquire(struct views *views, uuid id, uint8_t level, struct view **ret_view,
+                      och_error *err)
+{
+    struct collection *c = collection_take(views, id, true);
+    if (!c)
+        return FAIL_NO_MEMORY(err, "a view");
+    for (int attempt = 0;; attempt++) {
+        mutex_lock(&c->lock);
+        bool ready = c->current && c->pending.len == 0 && !c->lost;
+        mutex_unlock(&c->lock);
+        och_code code = ready ? OCH_OK : settle(c, err);
+        if (code == OCH_OK)
+            code = view_new(c, level, ret_view, err);
+        if (code == OCH_OK)
+            return OCH_OK; /* the view keeps the reference on c */
+        if (code != OCH_STALE || attempt == LOAD_TRIES) {
+            collection_release(c);
+            return code;
+        }
+        error_clear(err);
+    }
+}
+
+void view_release(struct view *view)
+{
+    if (!view)
+        return;
+    for (uint32_t i = 0; i < view->generation->part_count; i++)
+        dead_set_unref(view->dead[i]);
+    mem_free(view->dead);
+    generation_unref(view->generation);
+    collection_release(view->collection);
+    mem_free(view);
+}
+
+void view_cleanup(struct view **view)
+{
+    view_release(*view);
+}
+
+void views_forget(struct views *views, uuid id)
+{
+    struct collection *victim = NULL;
+    mutex_lock(&views->lock);
+    uint64_t *value = map_find(&views->table, uuid_slice(&id));
+    if (value) {
+        struct collection *c = (struct collection *)(uintptr_t)*value;
+        if (c->idle) {
+            unlink_idle(views, c);
+            victim = c;
+        } else {
+            c->forgotten = true;
+            (void)map_remove(&views->table, uuid_slice(&c->id));
+        }
+    }
+    mutex_unlock(&views->lock);
+    if (victim)
+        collection_free(victim);
+}
+
+/* ---- life ---- */
+
+och_code views_new(const struct views_options *options, struct views **ret_views, och_error *err)
+{
+    struct views *views = MEM_NEW(struct views);
+    if (!views)
+        return FAIL_NO_MEMORY(err, "views");
+    views->options = *options;
+    if (views->options.tail_rows_max == 0)
+        views->options.tail_rows_max = LIMIT_TAIL_ROWS;
+    if (views->options.tail_bytes_max == 0)
+        views->options.tail_bytes_max = LIMIT_TAIL_BYTES;
+    mutex_init(&views->lock, RANK_VIEW_TABLE);
+    map_init(&views->table);
+    map_init(&views->files);
+    TAILQ_INIT(&views->idle);
+    *ret_views = views;
+    return OCH_OK;
+}
+
+void views_free(struct views *views)
+{
+    if (!views)
+        return;
+    struct collection *c;
+    while ((c = TAILQ_FIRST(&views->idle)) != NULL) {
+        unlink_idle(views, c);
+        collection_free(c);
+    }
+    assert(views->table.len == 0); /* every view was released */
+    map_done(&views->table);
+    map_done(&views->files);
+    mutex_done(&views->lock);
+    mem_free(views);
+}
+
+void views_set_wal(struct views *views, struct wal *wal)
+{
+    views->options.wal = wal;
+}
+
+void views_set_wants(struct views *views, void (*wants)(void *context, uuid collection),
+                     void *context)
+{
+    views->options.wants_compaction = wants;
+    views->options.wants_context = context;
+}
+
+void views_stats(struct views *views, struct views_stats *ret_stats)
+{
+    mutex_lock(&views->lock);
+    *ret_stats = (struct views_stats){.collections_loaded = views->table.len};
+    mutex_unlock(&views->lock);
+    ret_stats->tail_rows = atomic_load(&views->tail_rows);
+    ret_stats->tail_bytes = atomic_load(&views->tail_bytes);
+    ret_stats->damaged_parts = atomic_load(&views->damaged_parts);
+}
+
+void views_tail_size(struct views *views, uuid id, uint64_t *ret_rows, uint64_t *ret_bytes)
+{
+    *ret_rows = *ret_bytes = 0;
+    struct collection *c = collection_take(views, id, false);
+    if (!c)
+        return;
+    mutex_lock(&c->lock);
+    if (c->current) {
+        *ret_rows = c->current->next - c->current->from;
+        *ret_bytes = c->current->payload_bytes;
+    }
+    for (size_t i = 0; i < c->pending.len; i++)
+        *ret_bytes += c->pending.at[i]->payload->len;
+    *ret_rows += c->pending_rows;
+    mutex_unlock(&c->lock);
+    collection_release(c);
+}
