@@ -220,10 +220,8 @@ och_code batch_encode(const struct batch_input *input, struct budget *budget,
         return FAIL(err, OCH_TOO_LARGE,
                     "a batch of %llu bytes is over the limit of %llu: send fewer records",
                     (unsigned long long)layout.end, (unsigned long long)LIMIT_PAYLOAD_BYTES);
-    struct payload *payload = payload_new_raw((size_t)layout.end, budget);
-    if (!payload)
-        return FAIL(err, OCH_NO_MEMORY, "no memory for a batch of %llu bytes",
-                    (unsigned long long)layout.end);
+    struct payload *payload;
+    TRY(payload_new_raw((size_t)layout.end, budget, &payload, err));
     uint8_t *base = payload->at;
     write_head(&head, base);
     zero_gap(base, layout.states + head.count, layout.id_ends);

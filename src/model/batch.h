@@ -37,7 +37,7 @@ struct batch_input {
     uint32_t count, dimension; /* dimension 0: no row has a vector */
     const struct batch_input_row *rows;
 };
-/** Errors: OCH_NO_MEMORY, OCH_TOO_LARGE (payload > 2 GiB). */
+/** Errors: OCH_NO_MEMORY, OCH_BUSY (over budget), OCH_TOO_LARGE (payload > 2 GiB). */
 MUST_USE och_code batch_encode(const struct batch_input *input, struct budget *budget,
                                struct payload **ret_payload, och_error *err);
 

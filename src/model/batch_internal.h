@@ -6,8 +6,9 @@
 #include "model/batch.h"
 #include "model/limits.h"
 
-/** Like payload_new, but the bytes are not zeroed. */
-struct payload *payload_new_raw(size_t len, struct budget *budget);
+/** Like payload_new, but the bytes are not zeroed.  Errors: OCH_BUSY (over budget), OCH_NO_MEMORY. */
+MUST_USE och_code payload_new_raw(size_t len, struct budget *budget, struct payload **ret_payload,
+                                  och_error *err);
 
 #define BATCH_HEADER_SIZE 64
 #define BATCH_VERSION     1

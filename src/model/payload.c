@@ -4,12 +4,13 @@
 
 #define PAYLOAD_ALIGN 64
 
-struct payload *payload_new_raw(size_t len, struct budget *budget)
+och_code payload_new_raw(size_t len, struct budget *budget, struct payload **ret_payload,
+                         och_error *err)
 {
     size_t total;
-    if (add_overflows(len, sizeof(struct payload), &total) ||
-        budget_take(budget, total, "batch", NULL) != OCH_OK)
-        return NULL;
+    if (add_overflows(len, sizeof(struct payload), &total))
+        return FAIL(err, OCH_TOO_LARGE, "a batch of %zu bytes", len);
+    TRY(budget_take(budget, total, "batch", err));
     struct payload *payload = MEM_NEW(struct payload);
     if (payload) {
         payload->at = mem_alloc_aligned(PAYLOAD_ALIGN, len ? len : 1);
@@ -17,18 +18,21 @@ struct payload *payload_new_raw(size_t len, struct budget *budget)
             atomic_init(&payload->refs, 1);
             payload->budget = budget;
             payload->len = len;
-            return payload;
+            *ret_payload = payload;
+            return OCH_OK;
         }
         mem_free(payload);
     }
     budget_give(budget, total);
-    return NULL;
+    return FAIL(err, OCH_NO_MEMORY, "no memory for a batch of %zu bytes", len);
 }
 
 struct payload *payload_new(size_t len, struct budget *budget)
 {
-    struct payload *payload = payload_new_raw(len, budget);
-    if (payload && len)
+    struct payload *payload;
+    if (payload_new_raw(len, budget, &payload, NULL) != OCH_OK)
+        return NULL;
+    if (len)
         memset(payload->at, 0, len);
     return payload;
 }
