@@ -6,6 +6,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 #define DISTANCES(set)                                                                           \
     .l2_f32 = kernel_l2_##set, .dot_f32 = kernel_dot_##set, .l2_rows_f32 = kernel_l2_rows_##set, \
@@ -59,11 +62,18 @@ static const struct kernel *best_avx512(void)
     return late ? &avx512_table : &avx512_old_table;
 }
 #elif defined(__aarch64__)
-/* The crc instructions are optional in ARMv8.0 and there in every server; the build asks for them. */
+/* The crc instructions are optional in ARMv8.0, and there in every server. */
 static const struct kernel neon_table = {
     .name = "neon",
     DISTANCES(neon),
     .crc32c = kernel_crc32c_neon,
+    .base64_decode = kernel_base64_decode_neon,
+    .find = kernel_find_neon,
+};
+static const struct kernel neon_old_table = {
+    .name = "neon",
+    DISTANCES(neon),
+    .crc32c = kernel_crc32c_scalar,
     .base64_decode = kernel_base64_decode_neon,
     .find = kernel_find_neon,
 };
@@ -81,7 +91,7 @@ static size_t list_tables(const struct kernel *list[4])
     if (best_avx512())
         list[count++] = best_avx512();
 #elif defined(__aarch64__)
-    list[count++] = &neon_table;
+    list[count++] = getauxval(AT_HWCAP) & HWCAP_CRC32 ? &neon_table : &neon_old_table;
 #endif
     return count;
 }
