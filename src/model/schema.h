@@ -27,18 +27,19 @@ struct schema_options {
 /**
  * Reconcile what a create request carries (§1, 3, 4); any of the three may be NULL.  `metadata` is the request's JSON (legacy hnsw:* keys).
  * Errors: with the texts and codes of the spec (OCH_SHAPE = 422, OCH_INVALID = 400; all bounds of §1.1, 1.2, X14, X15, X16).
+ * The kind of index built (options) is kept in the text: only schema_write shows it as clients see it.
  * OCH_SHAPE messages are "<path>: <reason>" without position (e.g. "configuration.hnsw.space: unknown variant `x`, expected one of ...").
  */
 MUST_USE och_code schema_create(const struct json_value *configuration,
                                 const struct json_value *schema, const struct json_value *metadata,
                                 const struct schema_options *options, struct arena *arena,
                                 slice *ret_json, och_error *err);
-/** Shape errors only of a request's configuration / schema / new_configuration members, so that the gateway can answer 422 in its turn (§2.3 of http-api). */
+/** Shape errors only (a `space` that is no string is, as on the peer, OCH_INVALID with the whole message) of a request's configuration / schema / new_configuration members, so that the gateway can answer 422 in its turn (§2.3 of http-api). */
 MUST_USE och_code schema_check_shape(const struct json_value *configuration,
                                      const struct json_value *schema, och_error *err);
 MUST_USE och_code schema_check_update_shape(const struct json_value *new_configuration,
                                             och_error *err);
-/** Lay a new_configuration over a stored schema (§2). */
+/** Errors as schema_create.  Lay a new_configuration over a stored schema (§2). */
 MUST_USE och_code schema_update(slice stored_json, const struct json_value *new_configuration,
                                 struct arena *arena, slice *ret_json, och_error *err);
 /** Read stored text; OCH_CORRUPT if it is not what schema_create made.  Lives in the arena. */
