@@ -192,7 +192,7 @@ static struct size_text size_text(int64_t bytes)
     }
     double value = (double)bytes / 1024;
     size_t unit = 0;
-    while (value >= 1023.95 && unit + 1 < COUNT_OF(units)) {
+    while (value >= 102.4 && unit + 1 < COUNT_OF(units)) { // 0.4 GiB rather than 409.6 MiB
         value /= 1024;
         unit++;
     }
