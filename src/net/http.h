@@ -72,6 +72,9 @@ struct http_server_options {
     uint32_t head_timeout_ms, idle_timeout_ms, body_bytes_per_s_min; /* 10 000, 75 000, 1024 */
     unsigned connection_max;                                         /* 0 = from RLIMIT_NOFILE */
     const char *tls_certificate, *tls_key; /* PEM files or NULL; "TLS-ready" */
+    /* Answers from min up are compressed for clients that accept gzip; to clients on this machine only up to local_max,
+     * as loopback is faster than gzip.  0 = 64 KiB and 256 KiB; SIZE_MAX as min = never. */
+    size_t gzip_replies_min_bytes, gzip_local_max_bytes;
     struct budget *budget;                 /* bodies and answers are charged here */
     struct clock *clock;
     struct trace *trace;
@@ -86,6 +89,8 @@ uint16_t http_server_port(const struct http_server *server);
  *  at `deadline_mono_ns`, when the rest is cut. */
 void http_server_drain(struct http_server *server, uint64_t deadline_mono_ns);
 void http_server_free(struct http_server *server);
+/** Read the certificate and key files again, for new connections.  Errors: OCH_SETTING; then the old ones stay. */
+MUST_USE och_code http_server_renew_tls(struct http_server *server, och_error *err);
 
 /** A small blocking client for the command line and tests: one request, whole answer. */
 struct http_answer {

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the server's files share: server > loops > connections > one exchange at a time.
+ *
+ * A connection belongs to its loop.  While its request is at work (CONN_WORK) the worker owns the exchange and
+ * the writing side of the transport; `work` says who tells whom when it is done (http_conn.c). */
+#ifndef NET_HTTP_INTERNAL_H
+#define NET_HTTP_INTERNAL_H
+
+#include "base/pool.h"
+#include "net/http_body.h"
+#include "net/http_parse.h"
+#include "net/net_transport.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <sys/queue.h>
+
+#define HTTP_READ_BYTES      65536u
+#define HTTP_REPLY_BYTES_MAX ((size_t)1 << 31)
+#define HTTP_LISTENERS_MAX   9
+#define HTTP_PEER_BYTES      56
+
+enum http_conn_state {
+    CONN_HEAD, /* between requests, or inside a head */
+    CONN_BODY,
+    CONN_WORK,  /* on the pool */
+    CONN_WRITE, /* the answer waits for the socket */
+    CONN_LINGER, /* answered; reading away what still comes, so that the answer is not lost to a reset */
+    CONN_CLOSED
+};
+
+/* Who notices the end of a request at work. */
+enum http_conn_work {
+    WORK_WATCHED, /* the loop waits for input and will look; the worker may go WORK_DONE without a word */
+    WORK_PAUSED, /* the loop no longer reads: the worker posts the connection */
+    WORK_DONE    /* answered in full by the worker; only from WORK_WATCHED */
+};
+
+/* What a timer means in this state. */
+enum http_timeout {
+    TIMEOUT_IDLE,
+    TIMEOUT_HEAD,
+    TIMEOUT_BODY,
+    TIMEOUT_WRITE,
+    TIMEOUT_LINGER,
+    TIMEOUT_COUNT
+};
+
+struct http_exchange {
+    struct http_conn *conn;
+    struct http_server *server;
+    struct http_request request;
+    struct http_reply reply;
+    struct http_body body;
+    struct http_chunks chunks;
+    struct http_inflate *inflate;
+    uint64_t received;    /* bytes of the body after chunks, before inflating */
+    uint64_t sent;        /* bytes of the answer */
+    size_t reply_charged; /* bytes taken from the budget for the answer */
+    uint8_t *head_bytes;  /* the head, in head_inline or its own */
+    bool answered;        /* the reply is complete, the body is only read away */
+    bool keep_alive;
+    bool linger;   /* input is left that nobody will read */
+    bool bodyless; /* HEAD: send the head only */
+    bool accepts_gzip;
+    uint16_t lines_len;
+    char lines[384]; /* status line and our own header lines */
+    struct http_header headers[HTTP_HEADERS_MAX];
+    struct http_head head;
+    uint8_t head_inline[1024];
+};
+
+struct http_conn {
+    struct http_loop *loop;
+    TAILQ_ENTRY(http_conn) link;
+    STAILQ_ENTRY(http_conn) posted;
+    struct net_transport transport;
+    struct event event; /* of the socket */
+    struct event timer;
+    uint64_t timer_at_ns;   /* when the timer fires, 0 = not armed */
+    uint64_t deadline_ns;   /* when this state's time is up, UINT64_MAX = never */
+    uint64_t progress;      /* bytes moved since the deadline was set */
+    uint64_t idle_since_ns; /* set by the worker that answered */
+    enum http_timeout timeout;
+    short watched; /* EV_READ, EV_WRITE, EV_CLOSED or 0 */
+    enum http_conn_state state;
+    _Atomic uint8_t work; /* enum http_conn_work */
+    bool is_new;          /* posted by the acceptor, not yet seen by its loop */
+    bool local;           /* peer on this machine */
+    bool submit;          /* the request goes to the pool once the input behind it is put away */
+    struct cancel cancel;
+    struct http_exchange *exchange; /* NULL when idle */
+    uint8_t *held;                  /* input that came too early, or a head in parts */
+    uint32_t held_len, held_cap;
+    char peer[HTTP_PEER_BYTES];
+};
+TAILQ_HEAD(http_conn_list, http_conn);
+STAILQ_HEAD(http_posted, http_conn);
+
+enum http_phase { /* only rises */
+                  PHASE_SERVE,
+                  PHASE_DRAIN,
+                  PHASE_CUT,
+                  PHASE_STOP
+};
+
+struct http_loop {
+    struct http_server *server;
+    struct thread thread;
+    struct event_base *base;
+    struct event wake;
+    int wake_fd;
+    const struct timeval *timeouts[TIMEOUT_COUNT]; /* common timeouts: queues, not heap entries */
+    struct http_conn_list conns;                   /* longest without a request first, roughly */
+    enum http_phase phase;                         /* last one acted on */
+    struct mutex mutex;                            /* guards: posted */
+    struct http_posted posted;
+    _Atomic bool evict; /* the acceptor asks for one idle connection */
+    uint8_t *buffer;    /* HTTP_READ_BYTES and padding */
+};
+
+struct http_listener {
+    struct http_server *server;
+    struct event event;
+    int fd;
+    bool is_unix;
+};
+
+struct http_server {
+    struct http_server_options options;
+    uint16_t port;
+    char *unix_path, *tls_certificate, *tls_key;
+    unsigned loop_count, loop_next;
+    struct http_loop *loops;
+    struct pool *pool;
+    struct http_listener listeners[HTTP_LISTENERS_MAX];
+    unsigned listener_count;
+    struct event accept_pause;
+    bool accept_paused;
+    uint64_t timeout_ns[TIMEOUT_COUNT];
+    _Atomic int phase;
+    _Atomic unsigned at_work;
+    _Atomic unsigned conn_count;
+    struct mutex mutex; /* guards: tls, cut_count, and waiting for connections to go */
+    struct cond changed;
+    struct ssl_ctx_st *tls;
+    unsigned cut_count; /* loops that have cut their connections */
+};
+
+/* ---- http_exchange.c: any thread that owns the exchange ---- */
+struct http_exchange *http_exchange_new(struct http_conn *conn);
+void http_exchange_free(struct http_exchange *exchange);
+/** Replace the reply by a JSON error. */
+void http_exchange_error(struct http_exchange *exchange, int status, const char *name,
+                         const char *message);
+/** Call the handler and make the answer ready to send. */
+void http_exchange_handle(struct http_exchange *exchange);
+/** Write status line and headers; compress the body if that is wanted. */
+void http_exchange_encode(struct http_exchange *exchange);
+/** Send what the socket takes: 0 when all is out, else a net_result. */
+int http_exchange_send(struct http_exchange *exchange);
+/** Look at the head: deadline, codings, body limit, admission.  False: the answer is ready, see `answered`. */
+bool http_exchange_begin(struct http_exchange *exchange, const uint8_t *head_bytes);
+
+/* ---- http_conn.c: the connection's loop ---- */
+struct http_conn *http_conn_new(struct http_loop *loop, int fd, bool is_unix);
+void http_conn_start(struct http_conn *conn);
+/** A worker posted it. */
+void http_conn_finish_work(struct http_conn *conn);
+/** Act on draining or cutting; may free `conn`. */
+void http_conn_phase(struct http_conn *conn, enum http_phase phase);
+bool http_conn_is_idle(const struct http_conn *conn);
+/** Close and free, whatever it does; not while at work. */
+void http_conn_drop(struct http_conn *conn);
+
+/* ---- http_loop.c ---- */
+MUST_USE och_code http_loop_init(struct http_loop *loop, struct http_server *server,
+                                 och_error *err);
+void http_loop_done(struct http_loop *loop);
+void http_loop_run(void *loop);
+/** Hand a connection to its loop, from any thread. */
+void http_loop_post(struct http_conn *conn);
+void http_loop_wake(struct http_loop *loop);
+
+/* ---- http_listen.c ---- */
+MUST_USE och_code http_listen_open(struct http_server *server, och_error *err);
+/** On loop 0. */
+MUST_USE och_code http_listen_start(struct http_server *server, och_error *err);
+void http_listen_close(struct http_server *server);
+
+static inline enum http_phase http_server_phase(struct http_server *server)
+{
+    return (enum http_phase)atomic_load_explicit(&server->phase, memory_order_acquire);
+}
+
+#endif
