@@ -108,6 +108,8 @@ MUST_USE och_code part_read(struct part *part, struct part_reads *reads, uint32_
 MUST_USE och_code part_vectors(struct part *part, uint32_t row, const float **ret_vectors,
                                uint32_t *ret_count, const struct extent **ret_extent,
                                och_error *err);
+/** True when every row has a vector: then scans need not ask row by row. */
+bool part_all_vectors(const struct part *part);
 /** Σx² of rows like part_vectors (cosine only; computed from the vectors when the section is damaged or absent). */
 MUST_USE och_code part_norms(struct part *part, uint32_t row, const float **ret_norms,
                              uint32_t *ret_count, const struct extent **ret_extent, och_error *err);

@@ -57,6 +57,8 @@ struct view_info {
     uint32_t dimension; /* 0 = no vector yet */
     uint64_t live_rows; /* exact, expiry not considered */
     bool has_expiry;
+    enum metric metric;
+    float recall;   /* target of the collection's default effort */
     int64_t now_ms; /* the view's clock: rows with 0 < expires_ms ≤ now_ms are not there */
 };
 const struct view_info *view_info(const struct view *view);

@@ -66,6 +66,8 @@ struct generation {
     uint32_t table_used;
     size_t charged_bytes, payload_bytes;
     bool has_expiry;
+    enum metric metric;
+    float recall; /* target of default effort */
 
     /* Published together under collection.lock. */
     uint64_t next; /* everything before is resolved */
@@ -98,7 +100,8 @@ struct views {
     struct map table;  /* id -> struct collection * */
     TAILQ_HEAD(, collection) idle;
     size_t idle_count;
-    struct map files; /* file uuid -> struct file_use * : generations that refer to it */
+    struct mutex files_lock; /* RANK_LEAF */
+    struct map files;        /* file uuid -> struct file_use * : generations that refer to it */
     _Atomic uint64_t tail_rows, tail_bytes, damaged_parts;
 };
 

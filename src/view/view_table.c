@@ -19,7 +19,7 @@ struct file_use {
 
 void views_file_use(struct views *views, uuid file, int change)
 {
-    mutex_lock(&views->lock);
+    mutex_lock(&views->files_lock);
     uint64_t *value = map_find(&views->files, uuid_slice(&file));
     struct file_use *use = value ? (struct file_use *)(uintptr_t)*value : NULL;
     if (!use && change > 0) {
@@ -41,14 +41,14 @@ void views_file_use(struct views *views, uuid file, int change)
             mem_free(use);
         }
     }
-    mutex_unlock(&views->lock);
+    mutex_unlock(&views->files_lock);
 }
 
 bool views_uses_file(struct views *views, uuid file)
 {
-    mutex_lock(&views->lock);
+    mutex_lock(&views->files_lock);
     bool used = map_find(&views->files, uuid_slice(&file)) != NULL;
-    mutex_unlock(&views->lock);
+    mutex_unlock(&views->files_lock);
     return used;
 }
 
@@ -385,7 +385,9 @@ static och_code view_new(struct collection *c, uint8_t level, struct view **ret_
                                     .to = g->next,
                                     .dimension = g->dimension,
                                     .live_rows = g->live_rows,
-                                    .has_expiry = g->has_expiry};
+                                    .has_expiry = g->has_expiry,
+                                    .metric = g->metric,
+                                    .recall = g->recall};
     view->slot_count = g->slot_count;
     view->batch_count = g->batch_count;
     mutex_unlock(&c->lock);
@@ -487,6 +489,7 @@ och_code views_new(const struct views_options *options, struct views **ret_views
     if (views->options.tail_bytes_max == 0)
         views->options.tail_bytes_max = LIMIT_TAIL_BYTES;
     mutex_init(&views->lock, RANK_VIEW_TABLE);
+    mutex_init(&views->files_lock, RANK_LEAF);
     map_init(&views->table);
     map_init(&views->files);
     TAILQ_INIT(&views->idle);
@@ -506,6 +509,7 @@ void views_free(struct views *views)
     assert(views->table.len == 0); /* every view was released */
     map_done(&views->table);
     map_done(&views->files);
+    mutex_done(&views->files_lock);
     mutex_done(&views->lock);
     mem_free(views);
 }

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* get and count: rows in insertion order.  Parts and tail each give their survivors in ascending seq, a small merge joins them and stops
+ * at the limit, so a page costs what it shows plus what lies before it. */
+#include "query/query_internal.h"
+
+#include <stdlib.h>
+
+struct stream { /* survivors of one source in ascending seq */
+    size_t source;
+    uint32_t row_count, next; /* positions handed to survive_range so far */
+    const uint32_t *order;    /* position -> row, NULL: identity */
+    uint64_t words[QUERY_CHUNK_WORDS];
+    uint32_t base, chunk; /* positions [base, base + chunk) are in words */
+    uint32_t at;          /* within the chunk */
+    bool done;
+    struct view_place place; /* the current row */
+    int64_t seq;
+    struct lookup lookup;
+};
+
+static och_code chunk_fill(struct stream *s, struct run *run, och_error *err)
+{
+    s->base = s->next;
+    s->chunk = s->row_count - s->next < QUERY_CHUNK ? s->row_count - s->next : QUERY_CHUNK;
+    s->next += s->chunk;
+    s->at = 0;
+    run->scanned += s->chunk;
+    /* Pins of the last chunk are not needed any more. */
+    lookup_done(&s->lookup);
+    lookup_init(&s->lookup, run);
+    if (!s->order)
+        return survive_range(&s->lookup, s->source, s->base, s->chunk, s->words, err);
+    memset(s->words, 0, sizeof(s->words));
+    TRY(work_check(run->limits, err));
+    const struct bitset *dead = NULL;
+    bool in_tail = s->source == view_part_count(run->view);
+    if (!in_tail)
+        TRY(view_dead(run->view, s->source, &dead, err));
+    for (uint32_t i = 0; i < s->chunk; i++) {
+        uint32_t row = s->order[s->base + i];
+        bool passes = in_tail || !dead || !bitset_has(dead, row);
+        if (passes)
+            TRY(survive_place(
+                &s->lookup, (struct view_place){in_tail ? VIEW_NO_PART : (uint32_t)s->source, row},
+                &passes, err));
+        if (passes)
+            s->words[i / 64] |= 1ull << (i % 64);
+    }
+    return OCH_OK;
+}
+
+static och_code stream_next(struct stream *s, struct run *run, och_error *err)
+{
+    for (;;) {
+        while (s->at < s->chunk) {
+            uint64_t word = s->words[s->at / 64] >> (s->at % 64);
+            if (word == 0) {
+                s->at = (s->at / 64 + 1) * 64;
+                continue;
+            }
+            s->at += (uint32_t)__builtin_ctzll(word);
+            uint32_t position = s->base + s->at++;
+            uint32_t row = s->order ? s->order[position] : position;
+            if (s->source == view_part_count(run->view)) {
+                s->place = (struct view_place){VIEW_NO_PART, row};
+                s->seq = view_slot(run->view, row)->record.seq;
+                return OCH_OK;
+            }
+            s->place = (struct view_place){(uint32_t)s->source, row};
+            return part_seq(view_part(run->view, s->source), row, &s->seq, err);
+        }
+        if (s->next == s->row_count) {
+            s->done = true;
+            return OCH_OK;
+        }
+        TRY(chunk_fill(s, run, err));
+    }
+}
+
+struct slot_seq {
+    int64_t seq;
+    uint32_t slot;
+};
+static int slot_seq_compare(const void *a, const void *b)
+{
+    const struct slot_seq *x = a, *y = b;
+    return (x->seq > y->seq) - (x->seq < y->seq);
+}
+
+/* Slots are in order of their operations; updates keep an older seq.  Only then an order is made, of the live ones. */
+static och_code tail_order(struct run *run, struct stream *s, och_error *err)
+{
+    uint32_t count = view_slot_count(run->view);
+    int64_t last = INT64_MIN;
+    bool ordered = true;
+    for (uint32_t i = 0; i < count && ordered; i++) {
+        const struct tail_slot *slot = view_slot(run->view, i);
+        if (!view_slot_live(run->view, slot))
+            continue;
+        ordered = slot->record.seq > last;
+        last = slot->record.seq;
+    }
+    s->row_count = count;
+    if (ordered)
+        return OCH_OK;
+    struct slot_seq *live = ARENA_ARRAY(run->arena, struct slot_seq, count);
+    uint32_t *order = ARENA_ARRAY(run->arena, uint32_t, count);
+    if (!live || !order)
+        return FAIL_NO_MEMORY(err, "the order of the tail");
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct tail_slot *slot = view_slot(run->view, i);
+        if (view_slot_live(run->view, slot))
+            live[kept++] = (struct slot_seq){slot->record.seq, i};
+    }
+    qsort(live, kept, sizeof(*live), slot_seq_compare);
+    for (uint32_t i = 0; i < kept; i++)
+        order[i] = live[i].slot;
+    s->order = order;
+    s->row_count = kept;
+    return OCH_OK;
+}
+
+static och_code stream_open(struct run *run, size_t source, struct query_result *result,
+                            struct stream *s, och_error *err)
+{
+    s->source = source;
+    if (source == view_part_count(run->view)) {
+        TRY(tail_order(run, s, err));
+    } else {
+        struct part *part = view_part(run->view, source);
+        s->row_count = part_rows(part);
+        if (!part_is_seq_ordered(part))
+            TRY(part_seq_order(part, &result->pins->reads, &s->order, err));
+    }
+    return stream_next(s, run, err);
+}
+
+typedef och_code (*row_taker)(void *context, struct view_place place, bool *ret_more,
+                              och_error *err);
+
+static och_code merge(struct run *run, struct stream *streams, size_t count, row_taker take_row,
+                      void *context, och_error *err)
+{
+    for (bool more = true; more;) {
+        struct stream *first = NULL;
+        for (size_t i = 0; i < count; i++) {
+            if (!streams[i].done && (!first || streams[i].seq < first->seq))
+                first = &streams[i];
+        }
+        if (!first)
+            return OCH_OK;
+        run->survivors++;
+        TRY(take_row(context, first->place, &more, err));
+        if (more)
+            TRY(stream_next(first, run, err));
+    }
+    return OCH_OK;
+}
+
+static och_code walk(struct run *run, struct query_result *result, row_taker take_row,
+                     void *context, och_error *err)
+{
+    size_t count = view_part_count(run->view) + 1;
+    struct stream *streams = ARENA_ARRAY(run->arena, struct stream, count);
+    if (!streams)
+        return FAIL_NO_MEMORY(err, "a read");
+    for (size_t i = 0; i < count; i++)
+        lookup_init(&streams[i].lookup, run);
+    och_code code = OCH_OK;
+    for (size_t i = 0; i < count && code == OCH_OK; i++)
+        code = stream_open(run, i, result, &streams[i], err);
+    if (code == OCH_OK)
+        code = merge(run, streams, count, take_row, context, err);
+    for (size_t i = 0; i < count; i++)
+        lookup_done(&streams[i].lookup);
+    return code;
+}
+
+struct get_rows {
+    struct run *run;
+    struct query_result *result;
+    uint64_t skip, left;
+    VEC(struct query_row) rows;
+};
+
+static och_code get_row(void *context, struct view_place place, bool *ret_more, och_error *err)
+{
+    struct get_rows *get = context;
+    *ret_more = true;
+    if (get->skip) {
+        get->skip--;
+        return OCH_OK;
+    }
+    struct query_row row = {0};
+    TRY(query_fetch(get->run, get->result, place, &row, err));
+    if (!VEC_PUSH(&get->rows, row))
+        return FAIL_NO_MEMORY(err, "the rows of an answer");
+    *ret_more = --get->left > 0;
+    return OCH_OK;
+}
+
+static och_code get_candidates(struct run *run, struct get_rows *get, och_error *err)
+{
+    struct candidate *rows = NULL;
+    size_t count = 0;
+    TRY(survive_ids(run, &rows, &count, err));
+    och_code code = OCH_OK;
+    bool more = true;
+    for (size_t i = 0; i < count && code == OCH_OK && more; i++)
+        code = get_row(get, rows[i].place, &more, err);
+    mem_free(rows);
+    return code;
+}
+
+och_code query_run_get(struct run *run, struct query_result *result, och_error *err)
+{
+    struct get_rows get = {
+        .run = run, .result = result, .skip = run->plan->offset, .left = run->plan->limit};
+    och_code code = OCH_OK;
+    if (get.left > 0)
+        code = run->plan->has_ids ? get_candidates(run, &get, err)
+                                  : walk(run, result, get_row, &get, err);
+    if (code == OCH_OK) {
+        result->hits = ARENA_NEW(run->arena, struct query_hits);
+        struct query_row *rows = ARENA_ARRAY(run->arena, struct query_row, get.rows.len + 1);
+        if (!result->hits || !rows) {
+            code = FAIL_NO_MEMORY(err, "the rows of an answer");
+        } else {
+            if (get.rows.len)
+                memcpy(rows, get.rows.at, get.rows.len * sizeof(*rows));
+            *result->hits = (struct query_hits){rows, get.rows.len};
+            result->hit_count = 1;
+        }
+    }
+    VEC_DONE(&get.rows);
+    return code;
+}
+
+/* ---- count ---- */
+
+struct count_task {
+    struct run *run;
+    size_t part_count;
+    _Atomic uint64_t count;
+    _Atomic bool failed;
+    struct mutex lock; /* guards code, err */
+    och_code code;
+    och_error err;
+    struct count_range {
+        size_t source;
+        uint32_t first, count;
+    } * ranges;
+};
+
+static void count_range(void *context, size_t i)
+{
+    struct count_task *task = context;
+    if (atomic_load(&task->failed))
+        return;
+    const struct count_range *range = &task->ranges[i];
+    uint64_t words[QUERY_CHUNK_WORDS];
+    och_error err = {0};
+    struct lookup lookup;
+    lookup_init(&lookup, task->run);
+    och_code code = survive_range(&lookup, range->source, range->first, range->count, words, &err);
+    lookup_done(&lookup);
+    if (code == OCH_OK) {
+        uint64_t count = 0;
+        for (uint32_t w = 0; w * 64 < range->count; w++)
+            count += (uint64_t)__builtin_popcountll(words[w]);
+        atomic_fetch_add(&task->count, count);
+        return;
+    }
+    mutex_lock(&task->lock);
+    if (!atomic_exchange(&task->failed, true)) {
+        task->code = code;
+        task->err = err;
+    }
+    mutex_unlock(&task->lock);
+}
+
+static och_code count_scan(struct run *run, uint64_t *ret_count, och_error *err)
+{
+    size_t part_count = view_part_count(run->view), ranges = 0;
+    for (size_t i = 0; i <= part_count; i++)
+        ranges +=
+            ((i < part_count ? part_rows(view_part(run->view, i)) : view_slot_count(run->view)) +
+             QUERY_CHUNK - 1) /
+            QUERY_CHUNK;
+    struct count_task task = {.run = run, .part_count = part_count};
+    task.ranges = ARENA_ARRAY(run->arena, struct count_range, ranges + 1);
+    if (!task.ranges)
+        return FAIL_NO_MEMORY(err, "a count");
+    size_t made = 0;
+    for (size_t i = 0; i <= part_count; i++) {
+        uint32_t rows =
+            i < part_count ? part_rows(view_part(run->view, i)) : view_slot_count(run->view);
+        for (uint32_t first = 0; first < rows; first += QUERY_CHUNK) {
+            uint32_t count = rows - first < QUERY_CHUNK ? rows - first : QUERY_CHUNK;
+            task.ranges[made++] = (struct count_range){i, first, count};
+        }
+        run->scanned += rows;
+    }
+    mutex_init(&task.lock, RANK_LEAF);
+    pool_for(run->query->options.pool, made, count_range, &task);
+    mutex_done(&task.lock);
+    if (task.code != OCH_OK) {
+        if (err)
+            *err = task.err;
+        return task.code;
+    }
+    *ret_count = atomic_load(&task.count);
+    return OCH_OK;
+}
+
+och_code query_run_count(struct run *run, struct query_result *result, och_error *err)
+{
+    const struct view_info *info = view_info(run->view);
+    if (run->plan->has_ids) {
+        struct candidate *rows = NULL;
+        size_t count = 0;
+        TRY(survive_ids(run, &rows, &count, err));
+        mem_free(rows);
+        result->count = count;
+        return OCH_OK;
+    }
+    if (!run->filter && !info->has_expiry) {
+        result->count = info->live_rows;
+        return OCH_OK;
+    }
+    TRY(count_scan(run, &result->count, err));
+    run->survivors = result->count;
+    return OCH_OK;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared inside query/ only. */
+#ifndef QUERY_INTERNAL_H
+#define QUERY_INTERNAL_H
+
+#include "base/topk.h"
+#include "kernel/kernel.h"
+#include "query/query.h"
+
+#define QUERY_CHUNK       4096 /* rows a task looks at: its survivors are 64 words */
+#define QUERY_CHUNK_WORDS (QUERY_CHUNK / 64)
+
+struct query {
+    struct query_options options;
+    const struct kernel *kernel;
+};
+
+/* What a result holds on to until query_result_done. */
+struct query_pins {
+    struct view *view;
+    struct part_reads reads;
+};
+
+/* One plan at work; read only while tasks run. */
+struct run {
+    struct query *query;
+    const struct plan *plan;
+    const struct limits_of_work *limits;
+    struct view *view;
+    struct filter *filter; /* NULL: all */
+    unsigned needs;        /* enum filter_need */
+    struct arena *arena;   /* the caller's: one thread only */
+    float *query_norms;    /* Σq², per vector (cosine) */
+    uint64_t scanned, survivors;
+};
+
+/* A task's own means of reading rows; one thread. */
+struct lookup {
+    struct run *run;
+    struct arena arena;
+    struct part_reads reads;
+};
+void lookup_init(struct lookup *lookup, struct run *run);
+void lookup_done(struct lookup *lookup);
+
+/* ---- query_filter.c ---- */
+/** Does a row that is live and not dead pass expiry and filter? */
+MUST_USE och_code survive_place(struct lookup *lookup, struct view_place place, bool *ret_survives,
+                                och_error *err);
+/** Bits of rows [first, first + count) of a source that survive; count ≤ QUERY_CHUNK, first a multiple of 64.  Source view_part_count = the tail. */
+MUST_USE och_code survive_range(struct lookup *lookup, size_t source, uint32_t first,
+                                uint32_t count, uint64_t *words, och_error *err);
+
+/** A row that the plan's ids name and that survives, with its seq. */
+struct candidate {
+    struct view_place place;
+    int64_t seq;
+};
+/** Live, distinct, surviving rows of plan->ids in insertion order; mem_free the array. */
+MUST_USE och_code survive_ids(struct run *run, struct candidate **ret_rows, size_t *ret_count,
+                              och_error *err);
+
+/* ---- query_get.c, query_knn.c ---- */
+MUST_USE och_code query_run_count(struct run *run, struct query_result *result, och_error *err);
+MUST_USE och_code query_run_get(struct run *run, struct query_result *result, och_error *err);
+MUST_USE och_code query_run_knn(struct run *run, struct query_result *result, och_error *err);
+/** Fill a result row's record. */
+MUST_USE och_code query_fetch(struct run *run, struct query_result *result, struct view_place place,
+                              struct query_row *ret_row, och_error *err);
+#endif
