@@ -4,9 +4,8 @@
 
 #include <immintrin.h>
 
-#define ROWS_IN_FLIGHT      4
-#define NORM_ROWS_IN_FLIGHT 2
-#define NAME(loop)          kernel_##loop##_avx2
+#define ROWS_IN_FLIGHT 4
+#define NAME(loop)     kernel_##loop##_avx2
 
 typedef struct v16 {
     __m256 low, high;

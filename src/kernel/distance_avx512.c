@@ -4,9 +4,8 @@
 
 #include <immintrin.h>
 
-#define ROWS_IN_FLIGHT      8
-#define NORM_ROWS_IN_FLIGHT 4
-#define NAME(loop)          kernel_##loop##_avx512
+#define ROWS_IN_FLIGHT 8
+#define NAME(loop)     kernel_##loop##_avx512
 
 typedef __m512 v16;
 typedef struct d16 {

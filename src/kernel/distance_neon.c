@@ -4,9 +4,8 @@
 
 #include <arm_neon.h>
 
-#define ROWS_IN_FLIGHT      4
-#define NORM_ROWS_IN_FLIGHT 2
-#define NAME(loop)          kernel_##loop##_neon
+#define ROWS_IN_FLIGHT 4
+#define NAME(loop)     kernel_##loop##_neon
 
 typedef struct v16 {
     float32x4_t quarter[4];

@@ -4,9 +4,8 @@
 
 #include <math.h>
 
-#define ROWS_IN_FLIGHT      1
-#define NORM_ROWS_IN_FLIGHT 1
-#define NAME(loop)          kernel_##loop##_scalar
+#define ROWS_IN_FLIGHT 1
+#define NAME(loop)     kernel_##loop##_scalar
 
 typedef struct v16 {
     float lane[16];

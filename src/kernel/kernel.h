@@ -20,7 +20,7 @@ struct kernel {
     /** Σaᵢbᵢ. */
     float (*dot_f32)(const float *a, const float *b, size_t dim);
     /** One query against `count` rows lying `stride` floats apart: out[i] = l2 or dot, bit-equal to the above.
-     *  Several rows are in flight at once, so this is the scan. */
+     *  This is the scan: it reads memory as one ascending stream, at the rate of the memory. */
     void (*l2_rows_f32)(const float *query, const float *rows, size_t stride, size_t dim,
                         size_t count, float *out);
     void (*dot_rows_f32)(const float *query, const float *rows, size_t stride, size_t dim,
