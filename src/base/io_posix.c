@@ -224,7 +224,10 @@ static och_code posix_rename(struct io *io, const char *from, const char *to, oc
 static och_code posix_remove(struct io *io, const char *path, och_error *err)
 {
     (void)io;
-    return remove(path) == 0 ? OCH_OK : fail(err, errno, "remove", path);
+    if (remove(path) == 0)
+        return OCH_OK;
+    // some systems say EEXIST of a folder that is not empty
+    return fail(err, errno == EEXIST ? ENOTEMPTY : errno, "remove", path);
 }
 
 static och_code posix_sync_folder(struct io *io, const char *path, och_error *err)
@@ -253,6 +256,7 @@ static och_code make_one(struct io *io, char *text, size_t len, och_error *err)
     if (os_errno) { // EEXIST, but also EROFS or EACCES above a folder that is there
         struct stat info;
         there = stat(text, &info) == 0 && S_ISDIR(info.st_mode);
+        os_errno = os_errno == EEXIST ? ENOTDIR : os_errno; // it is a file
     }
     och_code code = os_errno && !there ? fail(err, os_errno, "make folder", text) : OCH_OK;
     text[len] = after;
