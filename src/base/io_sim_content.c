@@ -28,7 +28,9 @@ static uint16_t blocks_touched(size_t start, size_t len)
 static uint16_t blocks_inside(size_t start, size_t len)
 {
     size_t from = (start + SIM_BLOCK - 1) / SIM_BLOCK, to = (start + len) / SIM_BLOCK;
-    return from < to ? (uint16_t)((0xFFFFu >> (16 - to)) & (0xFFFFu << from)) : 0;
+    if (from >= to)
+        return 0;
+    return (uint16_t)((0xFFFFu >> (16 - to)) & (0xFFFFu << from));
 }
 
 static uint64_t count_bits(uint16_t bits)
