@@ -235,6 +235,21 @@ static void every_truncation_and_flipped_bit_is_refused_or_harmless(void **state
     }
 }
 
+static void bytes_behind_the_last_column_are_refused(void **state)
+{
+    (void)state;
+    struct batch_input_row row = {.op = BATCH_ADD, .id = SLICE("a")};
+    struct batch_input input = {1, 0, &row};
+    CLEANUP(payload_cleanup) struct payload *payload = NULL;
+    assert_int_equal(batch_encode(&input, NULL, &payload, NULL), OCH_OK);
+    uint8_t *longer = mem_alloc_aligned(64, payload->len + 1);
+    memcpy(longer, payload->at, payload->len);
+    longer[payload->len] = 0;
+    struct batch batch;
+    assert_int_equal(batch_open(slice_make(longer, payload->len + 1), &batch, NULL), OCH_CORRUPT);
+    mem_free_aligned(longer);
+}
+
 static void huge_counts_in_the_header_are_refused(void **state)
 {
     (void)state;
@@ -361,6 +376,7 @@ int main(void)
         TEST(pairs_are_the_distinct_keys_and_types_of_what_is_stored),
         TEST(reserved_keys_are_no_pairs),
         TEST(every_truncation_and_flipped_bit_is_refused_or_harmless),
+        TEST(bytes_behind_the_last_column_are_refused),
         TEST(huge_counts_in_the_header_are_refused),
         TEST(the_example_of_the_format_page_parses),
         TEST(a_batch_beyond_the_limit_is_refused),

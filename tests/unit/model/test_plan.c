@@ -104,6 +104,9 @@ static void a_plan_comes_back_as_it_was(void **state)
             fail_msg("%s", err.message);
         assert_same_plan(&plan, &again);
         plan_encode(&again, &second);
+        buf_byte(&second, 0);
+        assert_int_equal(plan_decode(buf_view(&second), *state, &again, NULL), OCH_CORRUPT);
+        second.len--;
         assert_true(slice_equal(buf_view(&first), buf_view(&second)));
         arena_done(*state);
     }
