@@ -44,4 +44,6 @@ uint64_t random_below(struct random *random, uint64_t below);
 /** Uniform in [0, 1). */
 double random_unit(struct random *random);
 void random_fill(struct random *random, void *at, size_t len);
+/** Bytes that nobody can guess, from the system: for keys and tokens. OCH_IO when it gives none. */
+MUST_USE och_code random_secret(void *at, size_t len, och_error *err);
 #endif

@@ -57,7 +57,7 @@ MUST_USE och_code io_rename(struct io *io, const char *from, const char *to, och
 MUST_USE och_code io_remove(struct io *io, const char *path, och_error *err);
 /** Make creations, renames and removals in a folder durable. */
 MUST_USE och_code io_sync_folder(struct io *io, const char *path, och_error *err);
-/** mkdir -p; fine if it is there. */
+/** mkdir -p; fine if it is there.  The names of folders it made are durable when it returns. */
 MUST_USE och_code io_make_folder(struct io *io, const char *path, och_error *err);
 /** Names in a folder without "." and "..", sorted, in the arena. */
 MUST_USE och_code io_list(struct io *io, const char *path, struct arena *arena,

@@ -235,7 +235,6 @@ void pool_free(struct pool *pool)
     if (!pool)
         return;
     mutex_lock(&pool->mutex);
-    assert(!pool->loops);
     pool->stopping = true;
     cond_broadcast(&pool->work);
     mutex_unlock(&pool->mutex);
@@ -248,6 +247,7 @@ void pool_free(struct pool *pool)
             break;
         thread_join(&pool->threads[i]);
     }
+    assert(!pool->loops && pool->queued == 0);
     cond_done(&pool->work);
     mutex_done(&pool->mutex);
     mem_free(pool->ring);

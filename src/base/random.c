@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* xoshiro256** 1.0 (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2018),
- * its state filled by splitmix64 as its authors advise.  Not for secrets. */
+ * its state filled by splitmix64 as its authors advise.  Not for secrets: those come from random_secret(). */
 #include "base/clock.h"
 
 #include "base/bytes.h"
@@ -24,22 +24,24 @@ void random_seed(struct random *random, uint64_t seed)
         random->state[i] = split_mix(&seed);
 }
 
+och_code random_secret(void *at, size_t len, och_error *err)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t got = getrandom((uint8_t *)at + done, len - done, 0);
+        if (got > 0)
+            done += (size_t)got;
+        else if (got < 0 && errno != EINTR)
+            return FAIL_OS(err, OCH_IO, errno, "the system gives no random bytes");
+    }
+    return OCH_OK;
+}
+
 void random_seed_system(struct random *random)
 {
-    uint8_t bytes[sizeof(random->state)];
-    size_t len = 0;
-    while (len < sizeof(bytes)) {
-        ssize_t got = getrandom(bytes + len, sizeof(bytes) - len, 0);
-        if (got > 0)
-            len += (size_t)got;
-        else if (got < 0 && errno != EINTR)
-            break;
-    }
-    if (len == sizeof(bytes)) {
-        memcpy(random->state, bytes, sizeof(bytes));
-        if (random->state[0] | random->state[1] | random->state[2] | random->state[3])
-            return;
-    }
+    uint64_t *s = random->state;
+    if (random_secret(s, sizeof(random->state), NULL) == OCH_OK && (s[0] | s[1] | s[2] | s[3]))
+        return;
     // no entropy (a sandbox may forbid the call): time, process and address still differ
     struct clock *clock = clock_system();
     random_seed(random, clock_wall_ns(clock) ^ clock_mono_ns(clock) << 20 ^

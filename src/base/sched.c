@@ -237,6 +237,12 @@ static void *thread_main(void *pointer)
 /* Instrumented frames are several times larger. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STACK_FACTOR 8
+#elif defined(__clang__)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define STACK_FACTOR 8
+#else
+#define STACK_FACTOR 1
+#endif
 #else
 #define STACK_FACTOR 1
 #endif

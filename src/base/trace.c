@@ -4,6 +4,7 @@
 #include "base/trace.h"
 
 #include "base/clock.h"
+#include "base/sched.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -131,6 +132,44 @@ static void add_head(struct line *line, bool json, enum trace_level level, const
     }
 }
 
+/* Lines said lately, over all sinks, by the hash of what follows the time.  When the table is full
+ * the oldest is forgotten, and said again if it comes back. */
+#define REPEAT_NS  10000000000ull
+#define REPEAT_MAX 64
+struct said {
+    uint64_t hash, at_ns, dropped;
+};
+static struct mutex said_mutex = {PTHREAD_MUTEX_INITIALIZER, RANK_NONE}; // traced under any lock
+static struct said said[REPEAT_MAX];                                     // guarded by said_mutex
+
+/* False when the line was said within 10 s; else how many were dropped since then. */
+static bool say(uint64_t hash, uint64_t *ret_dropped)
+{
+    bool ret = true;
+    uint64_t now = sched_mono_ns();
+    mutex_lock(&said_mutex);
+    struct said *place = &said[0];
+    for (size_t i = 0; i < REPEAT_MAX; i++) {
+        if (said[i].hash == hash && said[i].at_ns) {
+            place = &said[i];
+            break;
+        }
+        if (said[i].at_ns < place->at_ns)
+            place = &said[i];
+    }
+    *ret_dropped = 0;
+    if (place->hash == hash && place->at_ns && now - place->at_ns < REPEAT_NS) {
+        place->dropped++;
+        ret = false;
+    } else {
+        if (place->hash == hash)
+            *ret_dropped = place->dropped;
+        *place = (struct said){.hash = hash, .at_ns = now};
+    }
+    mutex_unlock(&said_mutex);
+    return ret;
+}
+
 void trace_line(struct trace *trace, enum trace_level level, const char *module,
                 const char *message, ...)
 {
@@ -149,6 +188,18 @@ void trace_line(struct trace *trace, enum trace_level level, const char *module,
         add_pair(&line, trace->json, key, value ? value : "-");
     }
     va_end(args);
+    if (level < TRACE_DEBUG) {
+        size_t time_end = strlen(trace->json ? "{\"time\":\"2026-11-22T10:02:11.482Z"
+                                             : "2026-11-22T10:02:11.482Z");
+        slice said_text = slice_from(slice_make(line.text, line.len), time_end);
+        uint64_t dropped;
+        if (!say(slice_hash(said_text) ^ (uint64_t)(uintptr_t)trace, &dropped))
+            return;
+        char number[24];
+        (void)snprintf(number, sizeof(number), "%" PRIu64, dropped);
+        if (dropped)
+            add_pair(&line, trace->json, "repeated", number);
+    }
     if (trace->json)
         line.text[line.len++] = '}';
     trace->write(trace->user, level, slice_make(line.text, line.len));

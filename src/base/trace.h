@@ -15,7 +15,8 @@ struct trace {              /* a sink; embedders bring their own */
     void *user;
 };
 void trace_init_stderr(struct trace *trace, enum trace_level level, bool json);
-/** `values`: NULL-terminated pairs of C strings, key then value: trace_line(t, TRACE_WARN, "compact", "part quarantined", "part", id, NULL). */
+/** A line that repeats word for word within 10 s is dropped and counted: the next one carries repeated=N.
+ *  Debug lines are never dropped.  `values`: NULL-terminated pairs of C strings, key then value: trace_line(t, TRACE_WARN, "compact", "part quarantined", "part", id, NULL). */
 void trace_line(struct trace *trace, enum trace_level level, const char *module,
                 const char *message, ...) __attribute__((sentinel));
 #endif

@@ -269,6 +269,9 @@ static void random_numbers_repeat_by_seed_and_keep_their_range(void **state)
     random_fill(&a, bytes, 13);
     random_fill(&b, again, 13);
     assert_memory_equal(bytes, again, 13);
+    assert_int_equal(random_secret(bytes, 13, NULL), OCH_OK);
+    assert_int_equal(random_secret(again, 13, NULL), OCH_OK);
+    assert_memory_not_equal(bytes, again, 13);
     random_seed_system(&a);
     random_seed_system(&b);
     assert_true(random_u64(&a) != random_u64(&b));

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/trace.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -506,6 +507,57 @@ static void a_simulator_sees_every_wait(void **state)
     mutex_done(&mutex);
 }
 
+struct lines {
+    char last[512];
+    size_t count;
+};
+
+static void keep_line(void *user, enum trace_level level, slice line)
+{
+    (void)level;
+    struct lines *lines = user;
+    (void)snprintf(lines->last, sizeof(lines->last), "%.*s", SLICE_ARG(line));
+    lines->count++;
+}
+
+/* With a simulator's clock, since a test does not wait ten seconds. */
+static void a_repeated_line_is_dropped_and_counted(void **state)
+{
+    (void)state;
+    struct counting counting = {.hook = {hook_lock, hook_try_lock, hook_unlock, hook_wait,
+                                         hook_wake, hook_sleep, hook_mono, hook_thread, hook_begin,
+                                         hook_end, hook_join},
+                                .now = 1000};
+    struct lines lines = {0};
+    struct trace trace = {.level = TRACE_DEBUG, .write = keep_line, .user = &lines};
+    sched_set_hook(&counting.hook);
+    for (size_t i = 0; i < 413; i++)
+        trace_line(&trace, TRACE_WARN, "x", "again", "a", "1", NULL);
+    assert_int_equal(lines.count, 1);
+    assert_null(strstr(lines.last, "repeated"));
+    trace_line(&trace, TRACE_WARN, "x", "again", "a", "2", NULL);
+    assert_int_equal(lines.count, 2);
+    counting.now += 10000000000ull;
+    trace_line(&trace, TRACE_WARN, "x", "again", "a", "1", NULL);
+    assert_int_equal(lines.count, 3);
+    assert_non_null(strstr(lines.last, " a=1 repeated=412"));
+    trace.json = true;
+    for (size_t i = 0; i < 3; i++)
+        trace_line(&trace, TRACE_WARN, "x", "again", NULL);
+    assert_int_equal(lines.count, 4);
+    for (size_t i = 0; i < 3; i++)
+        trace_line(&trace, TRACE_DEBUG, "x", "debug", NULL);
+    assert_int_equal(lines.count, 7);
+    // more kinds of lines than are remembered, all said once
+    for (size_t i = 0; i < 300; i++) {
+        char number[8];
+        (void)snprintf(number, sizeof(number), "%zu", i);
+        trace_line(&trace, TRACE_INFO, "x", "many", "i", number, NULL);
+    }
+    assert_int_equal(lines.count, 307);
+    sched_set_hook(NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -523,6 +575,7 @@ int main(void)
         cmocka_unit_test(jobs_get_threads_of_their_own_while_there_are_any),
         cmocka_unit_test(a_pool_survives_every_failing_allocation),
         cmocka_unit_test(a_simulator_sees_every_wait),
+        cmocka_unit_test(a_repeated_line_is_dropped_and_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
