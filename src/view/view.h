@@ -70,6 +70,10 @@ struct part *view_part(const struct view *view, size_t i); /* borrowed */
 MUST_USE och_code view_dead(struct view *view, size_t i, const struct bitset **ret_dead,
                             och_error *err);
 
+/** The same as of an earlier offset: masks from operations at or after `upto` do not count.  Released by view_release. For the Compactor. */
+MUST_USE och_code view_dead_upto(struct view *view, size_t i, uint64_t upto,
+                                 struct bitset *ret_copy, och_error *err);
+
 /* ---- tail of a view ---- */
 #define VIEW_NO_PART UINT32_MAX
 /** One version of one record in the tail.  Immutable but for superseded_at. */
@@ -126,8 +130,9 @@ MUST_USE och_code view_kills(struct view *view, struct arena *arena, slice **ret
 
 /** A new version is committed: build its generation and swap.  Views held go on with theirs. */
 MUST_USE och_code views_install(struct views *views, uuid collection, och_error *err);
-/** Files that a version which some view still holds refers to: they must not be removed yet (D10). */
+/** Does a version that some view still holds refer to this file, or to the part at this offset of it?  Then it must not go yet (D10). */
 bool views_uses_file(struct views *views, uuid file);
+bool views_uses_part(struct views *views, uuid file, uint64_t offset);
 
 struct views_stats {
     uint64_t collections_loaded, tail_rows, tail_bytes;

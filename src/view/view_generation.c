@@ -22,7 +22,7 @@ static void generation_free(struct generation *g)
     for (uint32_t i = 0; i < g->part_count; i++) {
         struct generation_part *gp = &g->parts[i];
         if (gp->part) {
-            views_file_use(g->views, gp->file, -1);
+            views_file_use(g->views, gp->file, gp->offset, -1);
             part_unref(gp->part);
         }
         bitset_done(&gp->dead);
@@ -82,7 +82,7 @@ static och_code add_part(struct collection *collection, struct generation *g,
     }
     gp->part = part;
     g->part_count++;
-    views_file_use(g->views, gp->file, +1);
+    views_file_use(g->views, gp->file, gp->offset, +1);
     if (part_rows(part) != row->rows)
         return FAIL(err, OCH_CORRUPT, "part has %" PRIu32 " rows, the catalogue says %" PRIu32,
                     part_rows(part), row->rows);

@@ -101,7 +101,8 @@ struct views {
     TAILQ_HEAD(, collection) idle;
     size_t idle_count;
     struct mutex files_lock; /* RANK_LEAF */
-    struct map files;        /* file uuid -> struct file_use * : generations that refer to it */
+    struct map
+        files; /* (file, offset) and (file, all) -> struct file_use * : generations that refer to it */
     _Atomic uint64_t tail_rows, tail_bytes, damaged_parts;
 };
 
@@ -135,5 +136,5 @@ const struct tail_slot *generation_find(const struct generation *generation, sli
                                         uint64_t hash, uint32_t slot_count, uint64_t to);
 
 /* view_table.c */
-void views_file_use(struct views *views, uuid file, int change);
+void views_file_use(struct views *views, uuid file, uint64_t offset, int change);
 #endif

@@ -29,6 +29,17 @@ och_code view_dead(struct view *view, size_t i, const struct bitset **ret_dead, 
     return OCH_OK;
 }
 
+och_code view_dead_upto(struct view *view, size_t i, uint64_t upto, struct bitset *ret_copy,
+                        och_error *err)
+{
+    struct dead_set *set = NULL;
+    TRY(generation_dead(view->generation, i, upto, &set, err));
+    bool copied = set ? bitset_copy(ret_copy, &set->bits)
+                      : bitset_init(ret_copy, part_rows(view_part(view, i)));
+    dead_set_unref(set);
+    return copied ? OCH_OK : FAIL_NO_MEMORY(err, "a deletion bitmap");
+}
+
 uint32_t view_slot_count(const struct view *view)
 {
     return view->slot_count;

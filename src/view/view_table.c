@@ -13,43 +13,64 @@
 /* ---- files in use ---- */
 
 struct file_use {
-    uuid file;
+    uint8_t key[24]; /* file, offset; all ones: any offset */
     uint64_t count;
 };
 
-void views_file_use(struct views *views, uuid file, int change)
+static slice use_key(uuid file, uint64_t offset, uint8_t key[24])
 {
-    mutex_lock(&views->files_lock);
-    uint64_t *value = map_find(&views->files, uuid_slice(&file));
+    memcpy(key, file.bytes, 16);
+    memcpy(key + 16, &offset, 8);
+    return slice_make(key, 24);
+}
+
+static void use_change(struct views *views, uuid file, uint64_t offset, int change)
+{
+    uint8_t key[24];
+    uint64_t *value = map_find(&views->files, use_key(file, offset, key));
     struct file_use *use = value ? (struct file_use *)(uintptr_t)*value : NULL;
     if (!use && change > 0) {
         use = MEM_NEW(struct file_use);
-        if (use) {
-            use->file = file;
-            bool is_new;
-            value = map_at(&views->files, uuid_slice(&use->file), &is_new);
-            if (value)
-                *value = (uint64_t)(uintptr_t)use;
-            else
-                mem_free(take(&use));
-        }
-    }
-    if (use) {
-        use->count += (uint64_t)(int64_t)change;
-        if (use->count == 0) {
-            (void)map_remove(&views->files, uuid_slice(&file));
+        if (!use)
+            return; /* then the file may go early: a held view gets an error, not wrong rows */
+        memcpy(use->key, key, sizeof(key));
+        bool is_new;
+        value = map_at(&views->files, slice_make(use->key, sizeof(use->key)), &is_new);
+        if (!value) {
             mem_free(use);
+            return;
         }
+        *value = (uint64_t)(uintptr_t)use;
     }
+    if (!use)
+        return;
+    use->count += (uint64_t)(int64_t)change;
+    if (use->count == 0) {
+        (void)map_remove(&views->files, slice_make(use->key, sizeof(use->key)));
+        mem_free(use);
+    }
+}
+
+void views_file_use(struct views *views, uuid file, uint64_t offset, int change)
+{
+    mutex_lock(&views->files_lock);
+    use_change(views, file, offset, change);
+    use_change(views, file, UINT64_MAX, change);
     mutex_unlock(&views->files_lock);
+}
+
+bool views_uses_part(struct views *views, uuid file, uint64_t offset)
+{
+    uint8_t key[24];
+    mutex_lock(&views->files_lock);
+    bool used = map_find(&views->files, use_key(file, offset, key)) != NULL;
+    mutex_unlock(&views->files_lock);
+    return used;
 }
 
 bool views_uses_file(struct views *views, uuid file)
 {
-    mutex_lock(&views->files_lock);
-    bool used = map_find(&views->files, uuid_slice(&file)) != NULL;
-    mutex_unlock(&views->files_lock);
-    return used;
+    return views_uses_part(views, file, UINT64_MAX);
 }
 
 /* ---- collections ---- */

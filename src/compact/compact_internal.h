@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared inside compact/ only. */
+#ifndef COMPACT_INTERNAL_H
+#define COMPACT_INTERNAL_H
+
+#include "base/map.h"
+#include "compact/compact.h"
+
+#include <sys/queue.h>
+
+/* Locks by rank; RANK_COMPACT is the queue's.  Flushes and merges run beside each other (D31), each kind one at a time; commits one at a time. */
+#define RANK_FLUSH  26
+#define RANK_MERGE  27
+#define RANK_COMMIT 28
+
+/* A note about one collection, in up to three queues. */
+struct note {
+    uuid id;
+    bool in_flush; /* its tail is large */
+    bool in_merge; /* its parts may want merging */
+    bool in_idle;  /* goes down to one part once nobody wrote for a while */
+    TAILQ_ENTRY(note) flush_link, merge_link, idle_link;
+    unsigned failures;   /* in a row */
+    uint64_t not_before; /* mono ns */
+    uint64_t idle_since; /* mono ns; the idle queue is in this order */
+    uint64_t rows_seen;  /* unflushed rows at the last sweep */
+};
+TAILQ_HEAD(note_list, note);
+
+struct compactor {
+    struct compactor_options options;
+    struct mutex flush_lock, merge_lock, commit_lock;
+    struct mutex lock; /* RANK_COMPACT; guards the following */
+    struct cond flush_wake, merge_wake;
+    struct map notes; /* id -> struct note * */
+    struct note_list flush_queue, merge_queue, idle_queue;
+    struct random random;
+    bool stopping, garbage;
+    struct compactor_stats stats;
+    struct thread flusher, merger;
+    struct cancel cancel;
+};
+
+static inline uint64_t now_ns(const struct compactor *c)
+{
+    return clock_mono_ns(c->options.clock);
+}
+uuid compact_new_id(struct compactor *c);
+bool compact_stopping(struct compactor *c);
+/** The version now has several parts or dead rows. */
+void compact_want_merge(struct compactor *c, uuid id);
+
+/* ---- compact_flush.c ---- */
+/** Flush the tails of some collections into parts of one object and commit them in one transaction; collections without a tail, or gone, are passed over.
+ *  plain: records only (D19). */
+MUST_USE och_code compact_flush(struct compactor *c, const uuid *ids, size_t count, bool plain,
+                                och_error *err);
+
+/* ---- compact_merge.c ---- */
+/** One merge of a collection if the policy wants one; *ret_merged says so. */
+MUST_USE och_code compact_merge(struct compactor *c, uuid id, bool to_one, bool *ret_merged,
+                                och_error *err);
+
+/* ---- compact_policy.c: pure ---- */
+struct policy_part {
+    uint64_t rows, deleted;
+    bool damaged; /* a derived section wants rebuilding (D4) */
+};
+struct policy {
+    uint64_t tail_rows, part_rows_max;
+    bool to_one;
+};
+/** Which adjacent parts [first, first + count) to merge next; count 0: none. */
+void policy_choose(const struct policy *policy, const struct policy_part *parts, size_t part_count,
+                   size_t *ret_first, size_t *ret_count);
+
+/* ---- compact_commit.c ---- */
+/** Begin a new object: announced in the catalogue, then opened for writing. */
+MUST_USE och_code compact_object_new(struct compactor *c, uuid *ret_file,
+                                     struct store_writer **ret_writer, och_error *err);
+struct sysdb_part compact_part_row(uuid file, const struct part_info *info);
+/** Deletion bitmap of a part into a catalogue row. */
+MUST_USE och_code compact_set_dead(const struct bitset *dead, struct arena *arena,
+                                   struct sysdb_part *part, och_error *err);
+
+/* ---- compact_garbage.c ---- */
+MUST_USE och_code compact_garbage(struct compactor *c, bool at_open, bool *ret_more,
+                                  och_error *err);
+#endif

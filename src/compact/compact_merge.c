@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Merge: adjacent parts become one, without their dead rows.  Runs beside flushes; it commits if its inputs are still current, and rows that died
+ * meanwhile are mapped from old to new row into the output's bitmap (D31). */
+#include "compact/compact_internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define READS_KEEP 256
+
+struct input {
+    struct part *part;
+    struct bitset
+        dead; /* in the version at the start: tail operations may still need the rows they touch */
+    struct sysdb_part row;
+};
+
+struct from { /* where an output row comes from */
+    uint32_t input, row;
+};
+
+struct merge {
+    struct compactor *c;
+    uuid id;
+    const struct sysdb_collection *row;
+    struct view *view;
+    size_t first, count; /* inputs within the view's parts */
+    struct input *inputs;
+    struct from *rows; /* in ascending seq */
+    uint32_t *new_rows;
+    uint32_t row_count;
+    slice *kills;
+    size_t kill_count;
+    struct arena arena;
+    struct part_info info;
+};
+
+struct head { /* next live row of an input, in seq order */
+    uint32_t position, row;
+    int64_t seq;
+    const uint32_t *order;
+    bool done;
+};
+
+static och_code head_next(struct merge *m, size_t i, struct head *head, och_error *err)
+{
+    struct input *input = &m->inputs[i];
+    for (; head->position < part_rows(input->part); head->position++) {
+        uint32_t row = head->order ? head->order[head->position] : head->position;
+        if (bitset_has(&input->dead, row))
+            continue;
+        head->position++;
+        head->row = row;
+        return part_seq(input->part, row, &head->seq, err);
+    }
+    head->done = true;
+    return OCH_OK;
+}
+
+static och_code order_rows(struct merge *m, och_error *err)
+{
+    uint64_t live = 0;
+    for (size_t i = 0; i < m->count; i++)
+        live += part_rows(m->inputs[i].part) - bitset_count(&m->inputs[i].dead);
+    if (live >= UINT32_MAX)
+        return FAIL(err, OCH_TOO_LARGE, "merge of %" PRIu64 " rows", live);
+    m->rows = ARENA_ARRAY(&m->arena, struct from, live + 1);
+    m->new_rows = ARENA_ARRAY(&m->arena, uint32_t, live + 1);
+    struct head *heads = ARENA_ARRAY(&m->arena, struct head, m->count);
+    if (!m->rows || !m->new_rows || !heads)
+        return FAIL_NO_MEMORY(err, "a merge");
+    struct part_reads reads;
+    part_reads_init(&reads, m->c->options.parts.cache, &m->arena);
+    och_code code = OCH_OK;
+    for (size_t i = 0; i < m->count && code == OCH_OK; i++) {
+        if (!part_is_seq_ordered(m->inputs[i].part))
+            code = part_seq_order(m->inputs[i].part, &reads, &heads[i].order, err);
+        if (code == OCH_OK)
+            code = head_next(m, i, &heads[i], err);
+    }
+    while (code == OCH_OK) {
+        size_t best = SIZE_MAX;
+        for (size_t i = 0; i < m->count; i++) {
+            if (!heads[i].done && (best == SIZE_MAX || heads[i].seq < heads[best].seq))
+                best = i;
+        }
+        if (best == SIZE_MAX)
+            break;
+        m->rows[m->row_count++] = (struct from){(uint32_t)best, heads[best].row};
+        code = head_next(m, best, &heads[best], err);
+    }
+    part_reads_done(&reads);
+    return code;
+}
+
+/* KILL stays while an older part lives that may hold such an id (D3). */
+static och_code gather_kills(struct merge *m, och_error *err)
+{
+    if (m->first == 0)
+        return OCH_OK;
+    struct map seen;
+    map_init(&seen);
+    VEC(slice) all = {0};
+    och_code code = OCH_OK;
+    for (size_t i = 0; i < m->count && code == OCH_OK; i++) {
+        slice *kills;
+        size_t count;
+        code = part_kills(m->inputs[i].part, &m->arena, &kills, &count, err);
+        for (size_t k = 0; k < count && code == OCH_OK; k++) {
+            bool is_new;
+            if (!map_at(&seen, kills[k], &is_new) || (is_new && !VEC_PUSH(&all, kills[k])))
+                code = FAIL_NO_MEMORY(err, "a merge");
+        }
+    }
+    if (code == OCH_OK && all.len > 0) {
+        m->kills = ARENA_ARRAY(&m->arena, slice, all.len);
+        if (m->kills) {
+            memcpy(m->kills, all.at, all.len * sizeof(slice));
+            m->kill_count = all.len;
+        } else {
+            code = FAIL_NO_MEMORY(err, "a merge");
+        }
+    }
+    VEC_DONE(&all);
+    map_done(&seen);
+    return code;
+}
+
+struct merge_source {
+    struct merge *merge;
+    struct part_reads reads;
+    struct arena arena;
+    uint32_t since;
+};
+
+static och_code source_row(void *context, uint32_t i, unsigned fields, struct arena *arena,
+                           struct record *ret_record, och_error *err)
+{
+    struct merge_source *source = context;
+    (void)arena;
+    if (++source->since == READS_KEEP) {
+        source->since = 0;
+        struct cache *cache = source->reads.cache;
+        part_reads_done(&source->reads);
+        arena_done(&source->arena);
+        part_reads_init(&source->reads, cache, &source->arena);
+    }
+    struct from from = source->merge->rows[i];
+    return part_read(source->merge->inputs[from.input].part, &source->reads, from.row, fields,
+                     ret_record, err);
+}
+
+static och_code build(struct merge *m, struct store_writer *writer, uuid file, och_error *err)
+{
+    struct compactor *c = m->c;
+    struct part_spec spec = {.collection = m->id,
+                             .lineage = m->inputs[0].row.lineage,
+                             .tenant = m->row->tenant,
+                             .database = m->row->database,
+                             .name = m->row->name,
+                             .schema_json = m->row->schema_json,
+                             .dimension = view_info(m->view)->dimension,
+                             .metric = view_info(m->view)->metric,
+                             .log_from = m->inputs[0].row.log_from,
+                             .log_to = m->inputs[m->count - 1].row.log_to,
+                             .kills = m->kills,
+                             .kill_count = m->kill_count};
+    struct merge_source source = {.merge = m};
+    arena_init(&source.arena, c->options.budget, 0);
+    part_reads_init(&source.reads, c->options.parts.cache, &source.arena);
+    struct part_source rows = {.context = &source, .count = m->row_count, .row = source_row};
+    struct part_build_options options = {.budget = c->options.budget,
+                                         .limits = {.cancel = &c->cancel}};
+    och_code code = part_build(&spec, &rows, &options, writer, m->new_rows, &m->info, err);
+    part_reads_done(&source.reads);
+    arena_done(&source.arena);
+    TRY(code);
+    memcpy(m->info.ref.object.bytes, file.bytes, sizeof(file.bytes));
+    return OCH_OK;
+}
+
+/* Rows of the inputs that died since: their bits in the output. */
+static och_code map_dead(struct merge *m, struct view *fresh, size_t at, struct bitset *ret_dead,
+                         och_error *err)
+{
+    if (!bitset_init(ret_dead, m->row_count))
+        return FAIL_NO_MEMORY(err, "a deletion bitmap");
+    struct bitset *now = ARENA_ARRAY(&m->arena, struct bitset, m->count);
+    if (!now)
+        return FAIL_NO_MEMORY(err, "a merge");
+    och_code code = OCH_OK;
+    for (size_t i = 0; i < m->count && code == OCH_OK; i++)
+        code = view_dead_upto(fresh, at + i, view_info(fresh)->from, &now[i], err);
+    for (uint32_t r = 0; r < m->row_count && code == OCH_OK; r++) {
+        if (bitset_has(&now[m->rows[r].input], m->rows[r].row))
+            bitset_add(ret_dead, m->new_rows[r]);
+    }
+    for (size_t i = 0; i < m->count; i++)
+        bitset_done(&now[i]);
+    return code;
+}
+
+/* Where the inputs lie in the current version; SIZE_MAX when they are not all there any more. */
+static size_t find_inputs(const struct merge *m, const struct sysdb_version *current)
+{
+    for (size_t at = 0; at + m->count <= current->part_count; at++) {
+        size_t same = 0;
+        while (same < m->count &&
+               uuid_equal(current->parts[at + same].file, m->inputs[same].row.file) &&
+               current->parts[at + same].offset == m->inputs[same].row.offset)
+            same++;
+        if (same == m->count)
+            return at;
+    }
+    return SIZE_MAX;
+}
+
+/* Under commit_lock. */
+static och_code commit(struct merge *m, uuid file, bool has_part, bool *ret_committed,
+                       och_error *err)
+{
+    struct compactor *c = m->c;
+    struct view *fresh CLEANUP(view_cleanup) = NULL;
+    TRY(view_acquire(c->options.views, m->id, READ_INDEX_AND_WAL, &fresh, err));
+    struct sysdb_version current;
+    TRY(sysdb_version_get(c->options.sysdb, m->id, &m->arena, &current, err));
+    size_t at = find_inputs(m, &current);
+    *ret_committed = false;
+    if (at == SIZE_MAX || current.version != view_info(fresh)->version)
+        return OCH_OK;
+    struct sysdb_part *parts = ARENA_ARRAY(&m->arena, struct sysdb_part, current.part_count + 1);
+    if (!parts)
+        return FAIL_NO_MEMORY(err, "a version");
+    size_t kept = 0;
+    for (size_t i = 0; i < at; i++)
+        parts[kept++] = current.parts[i];
+    if (has_part) {
+        struct bitset dead = {0};
+        och_code code = map_dead(m, fresh, at, &dead, err);
+        parts[kept] = compact_part_row(file, &m->info);
+        if (code == OCH_OK)
+            code = compact_set_dead(&dead, &m->arena, &parts[kept], err);
+        kept++;
+        bitset_done(&dead);
+        TRY(code);
+    }
+    for (size_t i = at + m->count; i < current.part_count; i++)
+        parts[kept++] = current.parts[i];
+    struct sysdb_commit item = {
+        .collection = m->id, .expected_version = current.version, .next = current};
+    item.next.parts = parts;
+    item.next.part_count = kept;
+    TRY(sysdb_commit_versions(c->options.sysdb, &item, 1, err));
+    *ret_committed = item.ret_committed;
+    return item.ret_committed ? views_install(c->options.views, m->id, err) : OCH_OK;
+}
+
+static och_code run(struct merge *m, bool *ret_committed, och_error *err)
+{
+    struct compactor *c = m->c;
+    TRY(order_rows(m, err));
+    TRY(gather_kills(m, err));
+    bool has_part = m->row_count > 0 || m->kill_count > 0;
+    uuid file = {0};
+    if (has_part) {
+        struct store_writer *writer = NULL;
+        TRY(compact_object_new(c, &file, &writer, err));
+        och_code code = build(m, writer, file, err);
+        if (code == OCH_OK)
+            code = store_finish(writer, err);
+        else
+            store_abandon(writer);
+        TRY(code);
+    }
+    mutex_lock(&c->commit_lock);
+    och_code code = commit(m, file, has_part, ret_committed, err);
+    mutex_unlock(&c->commit_lock);
+    return code;
+}
+
+static och_code choose(struct merge *m, bool to_one, bool *ret_wanted, och_error *err)
+{
+    struct compactor *c = m->c;
+    TRY(sysdb_collection_get(c->options.sysdb, SLICE_NONE, SLICE_NONE, m->id, &m->row, err));
+    TRY(view_acquire(c->options.views, m->id, READ_INDEX_ONLY, &m->view, err));
+    struct sysdb_version version;
+    TRY(sysdb_version_get(c->options.sysdb, m->id, &m->arena, &version, err));
+    *ret_wanted = false;
+    if (version.version != view_info(m->view)->version)
+        return OCH_OK; /* a flush got in between; it leaves a note */
+    struct policy_part *parts = ARENA_ARRAY(&m->arena, struct policy_part, version.part_count + 1);
+    if (!parts)
+        return FAIL_NO_MEMORY(err, "a merge");
+    for (size_t i = 0; i < version.part_count; i++)
+        parts[i] = (struct policy_part){version.parts[i].rows, version.parts[i].deleted,
+                                        part_damage(view_part(m->view, i)) != 0};
+    struct policy policy = {.tail_rows = c->options.tail_rows_max,
+                            .part_rows_max = c->options.part_rows_max,
+                            .to_one = to_one};
+    policy_choose(&policy, parts, version.part_count, &m->first, &m->count);
+    if (m->count == 0)
+        return OCH_OK;
+    m->inputs = ARENA_ARRAY(&m->arena, struct input, m->count);
+    if (!m->inputs)
+        return FAIL_NO_MEMORY(err, "a merge");
+    for (size_t i = 0; i < m->count; i++) {
+        m->inputs[i].part = view_part(m->view, m->first + i);
+        m->inputs[i].row = version.parts[m->first + i];
+        TRY(view_dead_upto(m->view, m->first + i, view_info(m->view)->from, &m->inputs[i].dead,
+                           err));
+    }
+    *ret_wanted = true;
+    return OCH_OK;
+}
+
+och_code compact_merge(struct compactor *c, uuid id, bool to_one, bool *ret_merged, och_error *err)
+{
+    struct merge m = {.c = c, .id = id};
+    bool wanted = false;
+    *ret_merged = false;
+    arena_init(&m.arena, c->options.budget, 0);
+    mutex_lock(&c->merge_lock);
+    och_code code = choose(&m, to_one, &wanted, err);
+    if (code == OCH_OK && wanted)
+        code = run(&m, ret_merged, err);
+    mutex_unlock(&c->merge_lock);
+    for (size_t i = 0; m.inputs && i < m.count; i++)
+        bitset_done(&m.inputs[i].dead);
+    view_release(m.view);
+    sysdb_collection_unref(m.row);
+    arena_done(&m.arena);
+    if (wanted) {
+        mutex_lock(&c->lock);
+        c->garbage = true;
+        c->stats.merges += *ret_merged;
+        c->stats.rows_written += *ret_merged ? m.row_count : 0;
+        mutex_unlock(&c->lock);
+    }
+    if (code == OCH_NOT_FOUND) { /* dropped meanwhile */
+        error_clear(err);
+        return OCH_OK;
+    }
+    return code;
+}
