@@ -14,6 +14,14 @@ och_code compact_object_new(struct compactor *c, uuid *ret_file, struct store_wr
     return OCH_OK;
 }
 
+void compact_object_drop(struct compactor *c, uuid file)
+{
+    object_id object;
+    memcpy(object.bytes, file.bytes, sizeof(object.bytes));
+    if (store_remove(c->options.store, object, NULL) == OCH_OK)
+        (void)sysdb_file_forget(c->options.sysdb, &file, 1, NULL);
+}
+
 struct sysdb_part compact_part_row(uuid file, const struct part_info *info)
 {
     return (struct sysdb_part){.file = file,

@@ -197,7 +197,7 @@ static och_code after_commit(struct compactor *c, struct flush *f, const struct 
 
 /* Under commit_lock. */
 static och_code commit(struct compactor *c, struct flush *flushes, size_t count, uuid file,
-                       och_error *err)
+                       bool *ret_any, och_error *err)
 {
     struct sysdb_commit *items = mem_zalloc((count + 1) * sizeof(*items));
     if (!items)
@@ -218,6 +218,7 @@ static och_code commit(struct compactor *c, struct flush *flushes, size_t count,
     for (size_t i = 0, item = 0; i < count && code == OCH_OK && item < ready; i++) {
         if (!uuid_equal(flushes[i].id, items[item].collection))
             continue;
+        *ret_any |= items[item].ret_committed;
         if (items[item].ret_committed)
             code = after_commit(c, &flushes[i], &items[item].next, err);
         item++;
@@ -267,18 +268,20 @@ static och_code flush_all(struct compactor *c, struct flush *flushes, size_t cou
         code = build(c, &flushes[i], plain, writer, file, err);
         any |= flushes[i].has_part;
     }
-    if (code == OCH_OK && any) {
+    if (code == OCH_OK && any)
         code = store_finish(writer, err);
-    } else {
+    else
         store_abandon(writer);
-        mutex_lock(&c->lock);
-        c->garbage = true; /* the announced name was not used */
-        mutex_unlock(&c->lock);
+    bool unused = code != OCH_OK || !any;
+    if (code == OCH_OK) {
+        bool committed = false;
+        mutex_lock(&c->commit_lock);
+        code = commit(c, flushes, count, file, &committed, err);
+        mutex_unlock(&c->commit_lock);
+        unused |= code == OCH_OK && !committed; /* after an error the outcome is not known */
     }
-    TRY(code);
-    mutex_lock(&c->commit_lock);
-    code = commit(c, flushes, count, file, err);
-    mutex_unlock(&c->commit_lock);
+    if (unused)
+        compact_object_drop(c, file);
     return code;
 }
 

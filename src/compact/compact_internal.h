@@ -78,6 +78,8 @@ void policy_choose(const struct policy *policy, const struct policy_part *parts,
 /** Begin a new object: announced in the catalogue, then opened for writing. */
 MUST_USE och_code compact_object_new(struct compactor *c, uuid *ret_file,
                                      struct store_writer **ret_writer, och_error *err);
+/** An announced object that certainly no version refers to: gone, and forgotten.  Left to the next open if that fails. */
+void compact_object_drop(struct compactor *c, uuid file);
 struct sysdb_part compact_part_row(uuid file, const struct part_info *info);
 /** Deletion bitmap of a part into a catalogue row. */
 MUST_USE och_code compact_set_dead(const struct bitset *dead, struct arena *arena,

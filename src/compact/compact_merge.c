@@ -270,11 +270,16 @@ static och_code run(struct merge *m, bool *ret_committed, och_error *err)
             code = store_finish(writer, err);
         else
             store_abandon(writer);
-        TRY(code);
+        if (code != OCH_OK) {
+            compact_object_drop(c, file);
+            return code;
+        }
     }
     mutex_lock(&c->commit_lock);
     och_code code = commit(m, file, has_part, ret_committed, err);
     mutex_unlock(&c->commit_lock);
+    if (code == OCH_OK && has_part && !*ret_committed)
+        compact_object_drop(c, file);
     return code;
 }
 
