@@ -4,6 +4,7 @@
 #include "json/shim.h"
 
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <simdjson.h>
@@ -57,6 +58,63 @@ const uint8_t *start_of(od::value &value)
     return reinterpret_cast<const uint8_t *>(value.raw_json_token().data());
 }
 
+inline bool is_digit(uint8_t byte)
+{
+    return byte >= '0' && byte <= '9';
+}
+
+// Where a well-formed number ends; null when it is none, or something else follows than may follow a number.
+const uint8_t *number_end(const uint8_t *at)
+{
+    at += *at == '-';
+    if (!is_digit(*at) || (*at == '0' && is_digit(at[1])))
+        return nullptr;
+    while (is_digit(*at))
+        at++;
+    if (*at == '.') {
+        if (!is_digit(*++at))
+            return nullptr;
+        while (is_digit(*at))
+            at++;
+    }
+    if (*at == 'e' || *at == 'E') {
+        at++;
+        at += *at == '-' || *at == '+';
+        if (!is_digit(*at))
+            return nullptr;
+        while (is_digit(*at))
+            at++;
+    }
+    return std::strchr(" \t\n\r,]}", *at) && *at ? at : nullptr;
+}
+
+// simdjson 3.0.1 reads "0." with more than 19 digits after the leading zeros wrong (it lets the digits overflow), and
+// refuses exponents of 20 digits and more.
+bool misread(const uint8_t *token, size_t len)
+{
+    const size_t sign = *token == '-';
+    if (token[sign] != '0' || token[sign + 1] != '.' || len <= 21)
+        return false;
+    size_t zeros = 0;
+    while (token[sign + 2 + zeros] == '0')
+        zeros++;
+    return len - sign - 2 - zeros > 19;
+}
+
+// False when it is not a number or overflows.  What simdjson cannot be trusted with goes to its slow and exact
+// conversion; the token then stays where it is, and stepping on to the next value passes over it.
+inline bool number_of(od::value &value, const uint8_t *token, double &number)
+{
+    if (!misread(token, value.raw_json_token().size()) && !value.get_double().get(number))
+        return true;
+    const uint8_t *end = number_end(token);
+    if (!end)
+        return false;
+    number = simdjson::internal::from_chars(reinterpret_cast<const char *>(token),
+                                            reinterpret_cast<const char *>(end));
+    return std::isfinite(number);
+}
+
 bool walk::value(od::value &value, int depth)
 {
     const uint8_t *token = start_of(value);
@@ -94,7 +152,7 @@ bool walk::value(od::value &value, int depth)
     }
     default: {
         double number;
-        if (value.get_double().get(number))
+        if (!number_of(value, token, number))
             return refuse();
         return told(json_tree_number(tree, token, number));
     }
@@ -165,19 +223,19 @@ bool walk::row(od::value &value, const uint8_t *token, int depth)
     if (value.get_array().get(items))
         return refuse();
     for (auto item : items) {
-        double number;
-        if (item.get_double().get(number)) {
-            od::value child;
-            if (item.get(child))
-                return refuse();
-            const uint8_t byte = *start_of(child);
-            if (byte == '-' || (byte >= '0' && byte <= '9'))
-                return refuse();
+        od::value child;
+        if (item.get(child))
+            return refuse();
+        const uint8_t *start = start_of(child);
+        if (*start != '-' && !is_digit(*start)) {
             rows->count = first;
             if (items.reset().error())
                 return refuse();
             return array(items, token, depth);
         }
+        double number;
+        if (!number_of(child, start, number))
+            return refuse();
         if (rows->count == rows->capacity && !json_tree_rows_grow(tree))
             return stop();
         // Out of range is infinity here by IEEE 754's rounding; written out, since C++ leaves it undefined.

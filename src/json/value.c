@@ -33,7 +33,7 @@ const char *json_describe(const struct json_value *value, struct arena *arena)
         return arena_printf(arena, "integer `%" PRId64 "`", value->integer);
     case JSON_FLOAT:
         if (value->big && value->number >= 0 && value->number < 0x1p64) {
-            /* The peer holds it as u64; ours has lost the last digits, so they are shown as read. */
+            /* The peer holds it as u64 and names it exactly; our f64 may have lost the last digits. */
             return arena_printf(arena, "integer `%.0f`", value->number);
         }
         buf_text(&text, "floating point `");
