@@ -8,12 +8,11 @@
 #include "net/http_internal.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #define READ_AWAY_BYTES_MAX \
     65536u /* a refused body up to this size is read, so that the connection lives on */
@@ -697,9 +696,10 @@ static void event_at_work(struct http_conn *conn, short what)
             read_some(conn);
         return;
     }
-    uint8_t byte;
-    ssize_t got = recv(conn->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if ((what & EV_CLOSED) == 0 && (got > 0 || (got < 0 && errno == EAGAIN))) {
+    /* Not by reading: after a reset, bytes that came before it can still be read. */
+    struct pollfd socket = {.fd = conn->transport.fd, .events = POLLIN | POLLRDHUP};
+    (void)poll(&socket, 1, 0);
+    if ((what & EV_CLOSED) == 0 && (socket.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0) {
         watch(conn, WATCH_HANG_UP);
         return;
     }

@@ -13,7 +13,10 @@
 #include <cmocka.h>
 
 /* SLICE for static tables */
-#define TEXT(literal) {(const uint8_t *)("" literal), sizeof(literal) - 1}
+#define TEXT(literal)                                      \
+    {                                                      \
+        (const uint8_t *)("" literal), sizeof(literal) - 1 \
+    }
 
 static void percent_escapes_are_decoded_or_refused(void **state)
 {
@@ -109,13 +112,15 @@ static size_t deflate_with(int window, slice text, uint8_t *to, size_t room)
     return room - stream.avail_out;
 }
 
-static och_code inflate_all(slice packed, size_t step, uint64_t max, struct http_body *body, struct budget *budget)
+static och_code inflate_all(slice packed, size_t step, uint64_t max, struct http_body *body,
+                            struct budget *budget)
 {
     struct http_inflate *inflate = NULL;
     och_error err = {0};
     och_code code = http_inflate_new(budget, &inflate, &err);
     for (size_t at = 0; code == OCH_OK && at < packed.len; at += step)
-        code = http_inflate_feed(inflate, (slice){packed.at + at, min_size(step, packed.len - at)}, max, body, &err);
+        code = http_inflate_feed(inflate, (slice){packed.at + at, min_size(step, packed.len - at)},
+                                 max, body, &err);
     if (code == OCH_OK)
         code = http_inflate_finish(inflate, &err);
     if (code != OCH_OK)
@@ -133,13 +138,15 @@ static void compressed_bodies_inflate_however_they_are_cut(void **state)
     for (size_t i = 0; i < sizeof(text); i++)
         text[i] = (uint8_t)('a' + random_below(&random, 20));
     size_t gzip_len = deflate_with(31, (slice){text, sizeof(text)}, packed, sizeof(packed));
-    size_t both_len = gzip_len + deflate_with(31, SLICE("second"), packed + gzip_len, sizeof(packed) - gzip_len);
+    size_t both_len =
+        gzip_len + deflate_with(31, SLICE("second"), packed + gzip_len, sizeof(packed) - gzip_len);
     struct budget budget;
     budget_init(&budget, 0, NULL);
     for (size_t step = 1; step < both_len; step = step * 2 + 1) {
         struct http_body body;
         http_body_init(&body, &budget);
-        assert_int_equal(inflate_all((slice){packed, both_len}, step, 10000, &body, &budget), OCH_OK);
+        assert_int_equal(inflate_all((slice){packed, both_len}, step, 10000, &body, &budget),
+                         OCH_OK);
         assert_int_equal(body.len, sizeof(text) + 6);
         assert_memory_equal(body.at, text, sizeof(text));
         assert_memory_equal(body.at + sizeof(text), "second", 6);
@@ -158,7 +165,8 @@ static void damaged_cut_and_padded_gzip_is_refused(void **state)
 {
     (void)state;
     uint8_t packed[256], damaged[256];
-    size_t len = deflate_with(31, SLICE("some text that is worth packing, packing, packing"), packed, sizeof(packed) - 8);
+    size_t len = deflate_with(31, SLICE("some text that is worth packing, packing, packing"),
+                              packed, sizeof(packed) - 8);
     struct http_body body;
     http_body_init(&body, NULL);
     for (size_t cut = 0; cut < len; cut++) {
@@ -189,7 +197,8 @@ static void a_gzip_bomb_stops_at_the_limit_and_at_the_ratio(void **state)
     assert_int_equal(inflate_all((slice){packed, len}, len, 500000, &body, &budget), OCH_TOO_LARGE);
     assert_true(budget_used(&budget) < 2000000);
     http_body_done(&body);
-    assert_int_equal(inflate_all((slice){packed, len}, len, UINT64_MAX, &body, &budget), OCH_INVALID);
+    assert_int_equal(inflate_all((slice){packed, len}, len, UINT64_MAX, &body, &budget),
+                     OCH_INVALID);
     assert_true(budget_used(&budget) < 4000000); /* stopped soon after the first MiB */
     http_body_done(&body);
     /* below 1 MiB a body may repeat itself as it likes */

@@ -12,9 +12,12 @@
 #include <cmocka.h>
 
 /* SLICE for static tables */
-#define TEXT(literal) {(const uint8_t *)("" literal), sizeof(literal) - 1}
+#define TEXT(literal)                                      \
+    {                                                      \
+        (const uint8_t *)("" literal), sizeof(literal) - 1 \
+    }
 
-#define H "Host: a\r\n"
+#define H   "Host: a\r\n"
 #define GET "GET / HTTP/1.1\r\n"
 
 struct head_case {
@@ -81,7 +84,8 @@ static const struct head_case head_cases[] = {
     {"a fragment", TEXT("GET /a#b HTTP/1.1\r\n" H "\r\n"), 400},
     {"a raw byte over 127", TEXT("GET /\xc3\xa4 HTTP/1.1\r\n" H "\r\n"), 400},
     {"both lengths", TEXT(GET H "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), 400},
-    {"both lengths, other way", TEXT(GET H "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"), 400},
+    {"both lengths, other way",
+     TEXT(GET H "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"), 400},
     {"two lengths", TEXT(GET H "Content-Length: 5\r\nContent-Length: 6\r\n\r\n"), 400},
     {"two equal lengths", TEXT(GET H "Content-Length: 5\r\ncontent-length: 5\r\n\r\n"), 400},
     {"a list of lengths", TEXT(GET H "Content-Length: 5, 5\r\n\r\n"), 400},
@@ -96,11 +100,16 @@ static const struct head_case head_cases[] = {
     {"gzip, chunked", TEXT(GET H "Transfer-Encoding: gzip, chunked\r\n\r\n"), 501},
     {"chunked, gzip", TEXT(GET H "Transfer-Encoding: chunked, gzip\r\n\r\n"), 400},
     {"chunked twice", TEXT(GET H "Transfer-Encoding: chunked, chunked\r\n\r\n"), 400},
-    {"chunked in two fields", TEXT(GET H "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"), 400},
-    {"chunked, then identity", TEXT(GET H "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"), 400},
+    {"chunked in two fields",
+     TEXT(GET H "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"), 400},
+    {"chunked, then identity",
+     TEXT(GET H "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n"), 400},
     {"xchunked", TEXT(GET H "Transfer-Encoding: xchunked\r\n\r\n"), 501},
     {"quoted chunked", TEXT(GET H "Transfer-Encoding: \"chunked\"\r\n\r\n"), 400},
-    {"vertical tab before chunked", TEXT(GET H "Transfer-Encoding: \x0b" "chunked\r\n\r\n"), 400},
+    {"vertical tab before chunked",
+     TEXT(GET H "Transfer-Encoding: \x0b"
+                "chunked\r\n\r\n"),
+     400},
     {"chunked in capitals", TEXT(GET H "Transfer-Encoding: Chunked\r\n\r\n"), 0},
     {"empty transfer encoding", TEXT(GET H "Transfer-Encoding:\r\n\r\n"), 400},
     {"chunked in HTTP/1.0", TEXT("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400},
@@ -152,7 +161,8 @@ static void a_head_reads_the_same_in_one_piece_and_byte_by_byte(void **state)
         if (got == 0) {
             assert_int_equal(parts.size, whole.size);
             assert_int_equal(parts.field_count, whole.field_count);
-            assert_memory_equal(parts.fields, whole.fields, whole.field_count * sizeof(whole.fields[0]));
+            assert_memory_equal(parts.fields, whole.fields,
+                                whole.field_count * sizeof(whole.fields[0]));
         }
     }
 }
@@ -170,8 +180,9 @@ static void a_bare_line_feed_is_refused_at_once(void **state)
 static void the_parts_of_a_request_are_found(void **state)
 {
     (void)state;
-    static const char text[] = "POST http://h:1/a%20b?x=1&y=?2 HTTP/1.1\r\nHost:h:1\r\nA:  b c \t\r\nEmpty:\r\n"
-                               "Content-Length: 007\r\nConnection: x, Close\r\nExpect: 100-Continue\r\n\r\n1234567";
+    static const char text[] =
+        "POST http://h:1/a%20b?x=1&y=?2 HTTP/1.1\r\nHost:h:1\r\nA:  b c \t\r\nEmpty:\r\n"
+        "Content-Length: 007\r\nConnection: x, Close\r\nExpect: 100-Continue\r\n\r\n1234567";
     struct http_head head;
     assert_int_equal(parse_whole(&head, slice_of(text)), 0);
     struct http_header headers[HTTP_HEADERS_MAX];
@@ -194,7 +205,8 @@ static void the_parts_of_a_request_are_found(void **state)
     assert_false(head.chunked);
 
     assert_int_equal(parse_whole(&head, SLICE("GET https://h HTTP/1.1\r\nHost: h\r\n\r\n")), 0);
-    http_head_view(&head, (const uint8_t *)"GET https://h HTTP/1.1\r\nHost: h\r\n\r\n", headers, &request);
+    http_head_view(&head, (const uint8_t *)"GET https://h HTTP/1.1\r\nHost: h\r\n\r\n", headers,
+                   &request);
     assert_true(slice_equal(request.path, SLICE("/")));
     assert_int_equal(request.query.len, 0);
 }
@@ -243,7 +255,8 @@ static void a_head_may_have_64_fields_and_32_kib(void **state)
             buf_byte(&text, 'x');
         buf_text(&text, "\r\n\r\n");
         assert_int_equal(text.len, size);
-        assert_int_equal(parse_whole(&head, buf_view(&text)), size <= HTTP_HEAD_BYTES_MAX ? 0 : 431);
+        assert_int_equal(parse_whole(&head, buf_view(&text)),
+                         size <= HTTP_HEAD_BYTES_MAX ? 0 : 431);
         buf_done(&text);
     }
 }
@@ -297,7 +310,8 @@ static enum http_parse decode(slice bytes, size_t step, struct buf *data, size_t
     while (result == HTTP_PARSE_MORE && used < bytes.len) {
         size_t taken;
         slice piece;
-        result = http_chunks_decode(&chunks, (slice){bytes.at + used, min_size(step, bytes.len - used)}, &taken, &piece);
+        result = http_chunks_decode(
+            &chunks, (slice){bytes.at + used, min_size(step, bytes.len - used)}, &taken, &piece);
         assert_true(taken > 0 || result == HTTP_PARSE_DONE);
         used += taken;
         buf_slice(data, piece);
@@ -318,7 +332,9 @@ static void chunked_bodies_are_decoded_or_refused_however_they_are_cut(void **st
             buf_init(&data, BUF_MAX_NONE);
             size_t used;
             enum http_parse result = decode(one->bytes, step, &data, &used);
-            enum http_parse expected = !one->data ? HTTP_PARSE_BAD : one->whole ? HTTP_PARSE_DONE : HTTP_PARSE_MORE;
+            enum http_parse expected = !one->data   ? HTTP_PARSE_BAD
+                                       : one->whole ? HTTP_PARSE_DONE
+                                                    : HTTP_PARSE_MORE;
             if (result != expected)
                 fail_msg("%s, cut every %zu bytes: %d", one->name, step, (int)result);
             if (one->data)
@@ -340,13 +356,15 @@ static void size_lines_and_trailers_have_limits(void **state)
         while (text.len < 255 + i)
             buf_byte(&text, 'x');
         buf_text(&text, "\r\n\r\n");
-        assert_int_equal(decode(buf_view(&text), 1000, &data, &used), i == 0 ? HTTP_PARSE_DONE : HTTP_PARSE_BAD);
+        assert_int_equal(decode(buf_view(&text), 1000, &data, &used),
+                         i == 0 ? HTTP_PARSE_DONE : HTTP_PARSE_BAD);
         buf_clear(&text);
         buf_text(&text, "0\r\nX: ");
         while (text.len < 3 + 4092 + i)
             buf_byte(&text, 'x');
         buf_text(&text, "\r\n\r\n");
-        assert_int_equal(decode(buf_view(&text), 10000, &data, &used), i == 0 ? HTTP_PARSE_DONE : HTTP_PARSE_BAD);
+        assert_int_equal(decode(buf_view(&text), 10000, &data, &used),
+                         i == 0 ? HTTP_PARSE_DONE : HTTP_PARSE_BAD);
         buf_done(&text);
         buf_done(&data);
     }
