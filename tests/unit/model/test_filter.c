@@ -255,9 +255,11 @@ static void patterns_are_refused_with_the_engines_reason(void **state)
 static void patterns_without_a_byte_class_are_accepted(void **state)
 {
     static const char *const legal[] = {
-        "(?-u)abc",          "(?-u:abc)\\\\w",      "(?u)\\\\w",      "\\\\(?-u\\\\)[a]",
-        "[(?-u)]\\\\w",      "(?P<n>\\\\w)(?<m>.)", "(?-u)(?u)\\\\w", "(?-u)(?u:\\\\w)",
-        "(?-u)\\\\x41\\\\.", "(?x)\\\\w # (?-u)",   "((?-u)a)\\\\d",
+        "(?-u)abc",           "(?-u:abc)\\\\w",  "(?u)\\\\w",
+        "\\\\(?-u\\\\)[a]",   "[](?-u)]\\\\w",   "[^](?-u)]\\\\w",
+        "[\\\\](?-u:)]\\\\w", "[(?-u)]\\\\w",    "(?P<n>\\\\w)(?<m>.)",
+        "(?-u)(?u)\\\\w",     "(?-u)(?u:\\\\w)", "(?-u)\\\\x41\\\\.",
+        "(?x)\\\\w # (?-u)",  "((?-u)a)\\\\d",
     };
     for (size_t i = 0; i < COUNT_OF(legal); i++)
         filter_free(compiled(*state, true, arena_printf(*state, "{\"$regex\":\"%s\"}", legal[i])));
