@@ -47,6 +47,13 @@ struct gateway_write {
     uuid batch_id; /* zero = none */
     uint64_t request_hash;
 };
+/** Would a vector of this dimension be taken?  OCH_INVALID "Collection expecting embedding with dimension of D, got d" (early, http-api.md §2.3; the log checks again). */
+MUST_USE och_code gateway_check_dimension(struct gateway *gateway,
+                                          const struct sysdb_collection *collection,
+                                          uint32_t dimension, och_error *err);
+/** Current dimension, 0 = not fixed. */
+MUST_USE och_code gateway_dimension(struct gateway *gateway, uuid collection,
+                                    uint32_t *ret_dimension, och_error *err);
 /** add, upsert, update.  Rules on ids, metadata keys, dimensions are checked here and in wal. */
 MUST_USE och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scope,
                                 const struct gateway_write *write,
@@ -82,5 +89,12 @@ MUST_USE och_code gateway_collection_update(struct gateway *gateway,
 MUST_USE och_code gateway_collection_write(struct gateway *gateway,
                                            const struct sysdb_collection *collection,
                                            struct arena *arena, struct buf *out, och_error *err);
+/** Name rules of §4.3; the message is the bare text, callers put their prefix before it. */
+MUST_USE och_code gateway_check_name(slice name, och_error *err);
+MUST_USE och_code gateway_database_create(struct gateway *gateway, slice tenant, slice name,
+                                          och_error *err);
+/** With its collections. */
+MUST_USE och_code gateway_database_drop(struct gateway *gateway, slice tenant, slice name,
+                                        och_error *err);
 MUST_USE och_code gateway_reset(struct gateway *gateway, och_error *err);
 #endif

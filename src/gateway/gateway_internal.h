@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared inside gateway/ only. */
+#ifndef GATEWAY_INTERNAL_H
+#define GATEWAY_INTERNAL_H
+
+#include "gateway/gateway.h"
+
+struct gateway {
+    struct gateway_options options;
+    struct mutex lock; /* RANK_LEAF; guards random */
+    struct random random;
+    struct mutex drop_lock; /* RANK_GATEWAY: drops and resets one at a time */
+};
+uuid gateway_new_id(struct gateway *gateway);
+
+/** The HTTP face (http/). */
+void gateway_http_handle(void *context, const struct http_request *request,
+                         struct http_reply *reply);
+bool gateway_http_admit(void *context, const struct http_request *head, struct http_reply *reply);
+bool gateway_http_is_cheap(void *context, const struct http_request *head);
+#endif
