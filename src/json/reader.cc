@@ -26,8 +26,10 @@ od::parser *thread_parser()
     return parser.get();
 }
 
+// simdjson reads on into the padding where containers are left open; a value or name that begins there is none.
 struct walk {
     json_tree *tree;
+    const uint8_t *end;
     json_walk_result result = JSON_WALK_OK;
 
     bool refuse()
@@ -118,6 +120,8 @@ inline bool number_of(od::value &value, const uint8_t *token, double &number)
 bool walk::value(od::value &value, int depth)
 {
     const uint8_t *token = start_of(value);
+    if (token >= end)
+        return refuse();
     switch (*token) {
     case '{': {
         od::object members;
@@ -181,11 +185,14 @@ bool walk::object(od::object &object, const uint8_t *token, int depth)
         od::field field;
         if (std::move(member).get(field))
             return refuse();
-        if (!json_tree_name(tree, reinterpret_cast<const uint8_t *>(field.key().raw())))
+        const uint8_t *raw = reinterpret_cast<const uint8_t *>(field.key().raw());
+        if (raw >= end)
+            return refuse();
+        if (!json_tree_name(tree, raw))
             return stop();
         od::value &child = field.value();
-        if (json_tree_wants_rows(tree) && *start_of(child) == '[') {
-            const uint8_t *start = start_of(child);
+        const uint8_t *start = start_of(child);
+        if (json_tree_wants_rows(tree) && start < end && *start == '[') {
             od::array items;
             if (child.get_array().get(items))
                 return refuse();
@@ -207,7 +214,7 @@ bool walk::rows(od::array &array, const uint8_t *token, int depth)
         if (item.get(child))
             return refuse();
         const uint8_t *start = start_of(child);
-        if (*start == '[' ? !row(child, start, depth + 1) : !value(child, depth + 1))
+        if (start < end && *start == '[' ? !row(child, start, depth + 1) : !value(child, depth + 1))
             return false;
     }
     return told(json_tree_rows_done(tree) && json_tree_close(tree));
@@ -227,6 +234,8 @@ bool walk::row(od::value &value, const uint8_t *token, int depth)
         if (item.get(child))
             return refuse();
         const uint8_t *start = start_of(child);
+        if (start >= end)
+            return refuse();
         if (*start != '-' && !is_digit(*start)) {
             rows->count = first;
             if (items.reset().error())
@@ -248,8 +257,19 @@ bool walk::row(od::value &value, const uint8_t *token, int depth)
 }
 } // namespace
 
+// Whether the last byte that is no blank closes a container: then no number runs on into the padding.
+static bool ends_closed(const uint8_t *text, size_t len)
+{
+    while (len > 0 && (text[len - 1] == ' ' || text[len - 1] == '\n' || text[len - 1] == '\t' ||
+                       text[len - 1] == '\r'))
+        len--;
+    return len > 0 && (text[len - 1] == '}' || text[len - 1] == ']');
+}
+
 enum json_walk_result json_walk(const uint8_t *text, size_t len, struct json_tree *tree)
 {
+    if (!ends_closed(text, len))
+        return JSON_WALK_REFUSED;
     od::parser *parser = thread_parser();
     if (!parser)
         return JSON_WALK_NO_MEMORY;
@@ -260,7 +280,7 @@ enum json_walk_result json_walk(const uint8_t *text, size_t len, struct json_tre
     od::value root;
     if (document.get_value().get(root))
         return JSON_WALK_REFUSED;
-    walk walk{tree};
+    walk walk{tree, text + len};
     // Nothing may be left, and nothing behind the end have been taken for more: then, and then only, is it out of bounds.
     if (walk.value(root, 1) && document.current_location().error() != simdjson::OUT_OF_BOUNDS)
         return JSON_WALK_REFUSED;
