@@ -20,6 +20,8 @@ struct sysdb_options {
     struct trace *trace;
     bool read_only;
     bool create; /* make it if missing, with default_tenant / default_database */
+    struct budget *
+        budget; /* SQLite's page cache and the cached snapshots are charged to it (D24); NULL: uncounted */
 };
 /** Errors: OCH_NOT_FOUND (missing and !create), OCH_CORRUPT (D8: counts, XORs, integrity), OCH_IO, OCH_INVALID (newer format: names the version). */
 MUST_USE och_code sysdb_open(const struct sysdb_options *options, struct sysdb **ret_sysdb,
@@ -189,7 +191,10 @@ struct sysdb_garbage {
 MUST_USE och_code sysdb_garbage_list(struct sysdb *sysdb, bool include_uploading,
                                      struct arena *arena, struct sysdb_garbage **ret_rows,
                                      size_t *ret_count, och_error *err);
-/** The object is gone from the store. */
+/** The hole was punched (or need not be): it is not listed again. */
+MUST_USE och_code sysdb_hole_forget(struct sysdb *sysdb, uuid file, uint64_t offset,
+                                    och_error *err);
+/** The object is gone from the store.  OCH_CONFLICT while a version refers to it; unknown ones are fine. */
 MUST_USE och_code sysdb_file_forget(struct sysdb *sysdb, const uuid *files, size_t count,
                                     och_error *err);
 /** All files the catalogue knows, with state live: for audit. */

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The catalogue's SQL, as numbered steps that only go forward: step n brings format n to n + 1. */
+#include "sysdb/sysdb_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const steps[CATALOGUE_MAJOR] = {
+    // format 0, an empty file, to 1
+    "CREATE TABLE meta("
+    " one INTEGER PRIMARY KEY CHECK(one=1),"
+    " crc INTEGER NOT NULL, format INTEGER NOT NULL, generation INTEGER NOT NULL,"
+    " next INTEGER NOT NULL, sums BLOB NOT NULL) STRICT;"
+    "INSERT INTO meta VALUES(1,0,0,0,1,x'');"
+    "CREATE TABLE tenant("
+    " ord INTEGER PRIMARY KEY, crc INTEGER NOT NULL,"
+    " name TEXT NOT NULL UNIQUE, resource_name TEXT UNIQUE) STRICT;"
+    "CREATE TABLE db("
+    " ord INTEGER PRIMARY KEY, crc INTEGER NOT NULL,"
+    " id BLOB NOT NULL UNIQUE CHECK(length(id)=16),"
+    " tenant INTEGER NOT NULL REFERENCES tenant(ord),"
+    " name TEXT NOT NULL, UNIQUE(tenant,name)) STRICT;"
+    "CREATE TABLE schema("
+    " ord INTEGER PRIMARY KEY, crc INTEGER NOT NULL,"
+    " hash INTEGER NOT NULL, json TEXT NOT NULL) STRICT;"
+    "CREATE INDEX schema_hash ON schema(hash);"
+    "CREATE TABLE collection("
+    " ord INTEGER PRIMARY KEY, crc INTEGER NOT NULL,"
+    " id BLOB NOT NULL UNIQUE CHECK(length(id)=16),"
+    " db INTEGER REFERENCES db(ord), name TEXT NOT NULL,"
+    " state TEXT NOT NULL CHECK(state IN ('active','tombstone')),"
+    " schema INTEGER REFERENCES schema(ord),"
+    " cur_version INTEGER NOT NULL CHECK(cur_version>=0),"
+    " log_offset INTEGER NOT NULL, dimension INTEGER NOT NULL CHECK(dimension>=0),"
+    " last_created_at INTEGER NOT NULL, created_at INTEGER NOT NULL, metadata BLOB,"
+    " CHECK((state='active')=(db IS NOT NULL)), CHECK((db IS NULL)=(schema IS NULL))) STRICT;"
+    "CREATE UNIQUE INDEX collection_name ON collection(db,name) WHERE state='active';"
+    "CREATE INDEX collection_db ON collection(db) WHERE db IS NOT NULL;"
+    "CREATE INDEX collection_schema ON collection(schema) WHERE schema IS NOT NULL;"
+    "CREATE INDEX collection_tombstone ON collection(id) WHERE state='tombstone';"
+    "CREATE TABLE schema_key("
+    " collection INTEGER NOT NULL REFERENCES collection(ord), crc INTEGER NOT NULL,"
+    " key TEXT NOT NULL, type INTEGER NOT NULL,"
+    " PRIMARY KEY(collection,key,type)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE file("
+    " id BLOB NOT NULL PRIMARY KEY CHECK(length(id)=16), crc INTEGER NOT NULL,"
+    " state TEXT NOT NULL CHECK(state IN ('uploading','live','doomed')),"
+    " UNIQUE(id,state)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX file_dead ON file(state) WHERE state<>'live';"
+    "CREATE TABLE version_part("
+    " collection INTEGER NOT NULL REFERENCES collection(ord), ordinal INTEGER NOT NULL,"
+    " crc INTEGER NOT NULL, file BLOB NOT NULL,"
+    " ref_state TEXT NOT NULL DEFAULT 'live' CHECK(ref_state='live'),"
+    " off INTEGER NOT NULL, len INTEGER NOT NULL, dir_off INTEGER NOT NULL,"
+    " dir_len INTEGER NOT NULL, dir_crc INTEGER NOT NULL, head_len INTEGER NOT NULL,"
+    " lineage BLOB NOT NULL CHECK(length(lineage)=16), rows INTEGER NOT NULL,"
+    " deleted INTEGER NOT NULL CHECK(deleted BETWEEN 0 AND rows),"
+    " log_from INTEGER NOT NULL, log_to INTEGER NOT NULL CHECK(log_to>=log_from),"
+    " dead BLOB NOT NULL, PRIMARY KEY(collection,ordinal),"
+    " FOREIGN KEY(file,ref_state) REFERENCES file(id,state)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX version_part_file ON version_part(file,off);"
+    "CREATE TABLE hole("
+    " file BLOB NOT NULL REFERENCES file(id), off INTEGER NOT NULL, crc INTEGER NOT NULL,"
+    " len INTEGER NOT NULL, PRIMARY KEY(file,off)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE segment("
+    " id INTEGER PRIMARY KEY, crc INTEGER NOT NULL,"
+    " salt INTEGER NOT NULL, size INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE batch_id("
+    " collection INTEGER NOT NULL REFERENCES collection(ord),"
+    " batch_id BLOB NOT NULL CHECK(length(batch_id)=16), crc INTEGER NOT NULL,"
+    " request_hash INTEGER NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,"
+    " inserted INTEGER NOT NULL, updated INTEGER NOT NULL, skipped INTEGER NOT NULL,"
+    " deleted INTEGER NOT NULL, created_at INTEGER NOT NULL,"
+    " PRIMARY KEY(collection,batch_id)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX batch_id_age ON batch_id(created_at);"
+    "CREATE TABLE log_end("
+    " one INTEGER PRIMARY KEY CHECK(one=1), crc INTEGER NOT NULL,"
+    " segment INTEGER NOT NULL, byte INTEGER NOT NULL, sequence INTEGER NOT NULL) STRICT;",
+};
+
+och_code connection_open(struct sysdb *sysdb, const char *path, bool create, och_error *err)
+{
+    int flags = sysdb->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    flags |= create ? SQLITE_OPEN_CREATE : 0;
+    int rc = sqlite3_open_v2(path, &sysdb->connection,
+                             flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                             sqlite_vfs_name(sysdb->vfs));
+    if (rc != SQLITE_OK)
+        return sql_fail(sysdb, rc, err);
+    static const struct {
+        int option, value;
+    } settings[] = {
+        {SQLITE_DBCONFIG_DEFENSIVE, 1},   {SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
+        {SQLITE_DBCONFIG_ENABLE_FKEY, 1}, {SQLITE_DBCONFIG_ENABLE_TRIGGER, 0},
+        {SQLITE_DBCONFIG_ENABLE_VIEW, 0}, {SQLITE_DBCONFIG_DQS_DDL, 0},
+        {SQLITE_DBCONFIG_DQS_DML, 0},     {SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0},
+    };
+    for (size_t i = 0; i < COUNT_OF(settings); i++) {
+        rc = sqlite3_db_config(sysdb->connection, settings[i].option, settings[i].value, NULL);
+        if (rc != SQLITE_OK)
+            return sql_fail(sysdb, rc, err);
+    }
+    int reserved = (int)CATALOGUE_RESERVED; // taken by a new file only
+    (void)sqlite3_file_control(sysdb->connection, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved);
+    char text[400];
+    (void)snprintf(text, sizeof(text),
+                   "PRAGMA page_size=%u; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=%s;"
+                   "PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-%u;"
+                   "PRAGMA cell_size_check=ON; PRAGMA secure_delete=FAST;"
+                   "PRAGMA journal_size_limit=%u;",
+                   CATALOGUE_PAGE, create ? "MEMORY" : "WAL", SQLITE_CACHE_BYTES / 1024,
+                   SQLITE_CACHE_BYTES);
+    return sql_run(sysdb, text, err);
+}
+
+och_code connection_close(struct sysdb *sysdb, och_error *err)
+{
+    if (!sysdb->connection)
+        return OCH_OK;
+    sql_close_statements(sysdb);
+    int rc = sqlite3_close(sysdb->connection);
+    if (rc != SQLITE_OK)
+        return sql_fail(sysdb, rc, err);
+    sysdb->connection = NULL;
+    return OCH_OK;
+}
+
+static och_code add_row(struct sysdb *sysdb, struct row row, och_error *err)
+{
+    return row_insert(sysdb, &row, err);
+}
+
+och_code defaults_create(struct sysdb *sysdb, och_error *err)
+{
+    const uuid zero = {{0}}; // the id that clients know
+    int64_t tenant = sysdb->sums.next++, db = sysdb->sums.next++;
+    TRY(add_row(
+        sysdb,
+        (struct row){.table = TABLE_TENANT,
+                     .at = {value_int(tenant), value_text(DEFAULT_TENANT_NAME), value_null()}},
+        err));
+    return add_row(sysdb,
+                   (struct row){.table = TABLE_DB,
+                                .at = {value_int(db), value_id(&zero), value_int(tenant),
+                                       value_text(DEFAULT_DATABASE_NAME)}},
+                   err);
+}
+
+static och_code stored_format(struct sysdb *sysdb, int64_t *ret_format, och_error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    int rc = sqlite3_prepare_v2(sysdb->connection, "SELECT format FROM meta", -1, &statement, NULL);
+    if (rc == SQLITE_ERROR) // no such table
+        return FAIL(err, OCH_CORRUPT, "catalogue %s: table meta is missing", sysdb->path);
+    och_code code = OCH_OK;
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(statement);
+        if (rc == SQLITE_ROW)
+            *ret_format = sqlite3_column_int64(statement, 0);
+        else if (rc == SQLITE_DONE)
+            code = FAIL(err, OCH_CORRUPT, "catalogue %s: table meta has lost its row", sysdb->path);
+    }
+    if (rc != SQLITE_OK && rc != SQLITE_ROW && rc != SQLITE_DONE)
+        code = sql_fail(sysdb, rc, err);
+    (void)sqlite3_finalize(statement);
+    return code;
+}
+
+/* One step, with the format number, in one transaction. */
+static och_code run_steps(struct sysdb *sysdb, int64_t from, och_error *err)
+{
+    TRY(sql_run(sysdb, "BEGIN IMMEDIATE", err));
+    for (int64_t i = from; i < CATALOGUE_MAJOR; i++)
+        TRY(sql_run(sysdb, steps[i], err));
+    return OCH_OK;
+}
+
+och_code catalogue_migrate(struct sysdb *sysdb, och_error *err)
+{
+    int64_t format = 0;
+    TRY(stored_format(sysdb, &format, err));
+    if (format > CATALOGUE_MAJOR)
+        return FAIL(err, OCH_INVALID,
+                    "catalogue %s has format %" PRId64 ", this program reads up to %d: use a newer "
+                    "one",
+                    sysdb->path, format, CATALOGUE_MAJOR);
+    if (format < 1)
+        return FAIL(err, OCH_CORRUPT, "catalogue %s has format %" PRId64, sysdb->path, format);
+    TRY(sums_load(sysdb, err));
+    if (format == CATALOGUE_MAJOR || sysdb->read_only)
+        return OCH_OK;
+    och_code code = run_steps(sysdb, format, err);
+    sysdb->sums.generation++;
+    if (code == OCH_OK)
+        code = sums_store(sysdb, err);
+    if (code == OCH_OK)
+        code = sql_run(sysdb, "COMMIT", err);
+    if (code != OCH_OK) {
+        (void)sql_run(sysdb, "ROLLBACK", NULL);
+        return code;
+    }
+    return sums_load(sysdb, err);
+}
+
+static och_code fill(struct sysdb *sysdb, const char *path, och_error *err)
+{
+    TRY(connection_open(sysdb, path, true, err));
+    TRY(run_steps(sysdb, 0, err));
+    sysdb->sums = (struct sums){.generation = 1, .next = 1};
+    TRY(defaults_create(sysdb, err));
+    TRY(sums_store(sysdb, err));
+    TRY(sql_run(sysdb, "COMMIT", err));
+    // the last step: from here on the file asks for a write-ahead log
+    TRY(sql_run(sysdb, "PRAGMA journal_mode=WAL", err));
+    return connection_close(sysdb, err);
+}
+
+static och_code sync_folder_of(struct io *io, const char *path, och_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return io_sync_folder(io, ".", err);
+    CLEANUP(mem_cleanup) char *folder = mem_copy_text(path, (size_t)(slash - path));
+    if (!folder)
+        return FAIL_NO_MEMORY(err, "a path");
+    return io_sync_folder(io, folder[0] ? folder : "/", err);
+}
+
+static och_code remove_if_there(struct io *io, const char *path, och_error *err)
+{
+    och_error failed = {0};
+    och_code code = io_remove(io, path, &failed);
+    if (code == OCH_OK || code == OCH_NOT_FOUND)
+        return OCH_OK;
+    if (err)
+        *err = failed;
+    return code;
+}
+
+och_code catalogue_create(const struct sysdb_options *options, och_error *err)
+{
+    CLEANUP(buf_cleanup) struct buf path;
+    buf_init(&path, BUF_MAX_NONE);
+    buf_printf(&path, "%s.new", options->path);
+    buf_byte(&path, 0);
+    buf_printf(&path, "%s.new-wal", options->path);
+    buf_byte(&path, 0);
+    TRY(buf_check(&path, "a path", err));
+    const char *made = (const char *)path.at, *made_wal = made + strlen(made) + 1;
+    TRY(remove_if_there(options->io, made, err)); // left by an earlier try
+    TRY(remove_if_there(options->io, made_wal, err));
+    struct sysdb *sysdb = MEM_NEW(struct sysdb);
+    if (!sysdb)
+        return FAIL_NO_MEMORY(err, "the catalogue");
+    sysdb->path = (char *)path.at;
+    arena_init(&sysdb->scratch, NULL, 0);
+    och_code code = sqlite_vfs_new(options->io, options->clock, false, &sysdb->vfs, err);
+    if (code == OCH_OK)
+        code = fill(sysdb, made, err);
+    (void)connection_close(sysdb, NULL);
+    sqlite_vfs_free(sysdb->vfs);
+    arena_done(&sysdb->scratch);
+    mem_free(sysdb);
+    TRY(code);
+    CLEANUP(file_cleanup) struct file *file = NULL;
+    TRY(io_open(options->io, made, IO_WRITE, &file, err));
+    TRY(file_sync(file, err));
+    TRY(io_rename(options->io, made, options->path, err));
+    return sync_folder_of(options->io, options->path, err);
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside sysdb/ only: the connection, its rows with their checksums, requests to the writer, snapshots. */
+#ifndef SYSDB_SYSDB_INTERNAL_H
+#define SYSDB_SYSDB_INTERNAL_H
+
+#include "base/map.h"
+#include "base/sched.h"
+#include "base/vec.h"
+#include "sysdb/sqlite_vfs.h"
+#include "sysdb/sysdb.h"
+
+#define CATALOGUE_MAJOR       1 /* a newer one is refused (D9) */
+#define BATCH_ID_KEEP_MS      (15 * 60 * 1000)
+#define SNAPSHOT_COUNT_MAX    65536u
+#define SNAPSHOT_BYTES_MAX    (64u << 20)
+#define SQLITE_CACHE_BYTES    (16u << 20)
+#define SCHEMA_OBJECT_MAX     64u
+#define STATE_ACTIVE          SLICE("active")
+#define STATE_TOMBSTONE       SLICE("tombstone")
+#define FILE_UPLOADING        SLICE("uploading")
+#define FILE_LIVE             SLICE("live")
+#define FILE_DOOMED           SLICE("doomed")
+#define DEFAULT_TENANT_NAME   SLICE("default_tenant")
+#define DEFAULT_DATABASE_NAME SLICE("default_database")
+
+/* ---- rows (row.c) ---- */
+
+/* The order is the order of their sums on disk: append only. */
+enum table_id {
+    TABLE_TENANT,
+    TABLE_DB,
+    TABLE_SCHEMA,
+    TABLE_COLLECTION,
+    TABLE_SCHEMA_KEY,
+    TABLE_FILE,
+    TABLE_VERSION_PART,
+    TABLE_HOLE,
+    TABLE_SEGMENT,
+    TABLE_BATCH_ID,
+    TABLE_LOG_END,
+    TABLE_COUNT
+};
+#define COLUMN_MAX 16
+
+struct table {
+    const char *name, *columns; /* key columns first; crc stands before them */
+    uint8_t key_count, column_count;
+};
+extern const struct table tables[TABLE_COUNT];
+
+/* Columns by number: the order in tables[]. */
+enum { TENANT_ORD, TENANT_NAME, TENANT_RESOURCE };
+enum { DB_ORD, DB_ID, DB_TENANT, DB_NAME };
+enum { SCHEMA_ORD, SCHEMA_HASH, SCHEMA_JSON };
+enum {
+    COLLECTION_ORD,
+    COLLECTION_ID,
+    COLLECTION_DB,
+    COLLECTION_NAME,
+    COLLECTION_STATE,
+    COLLECTION_SCHEMA,
+    COLLECTION_VERSION,
+    COLLECTION_LOG_OFFSET,
+    COLLECTION_DIMENSION,
+    COLLECTION_LAST_CREATED,
+    COLLECTION_CREATED,
+    COLLECTION_METADATA
+};
+enum { KEY_COLLECTION, KEY_KEY, KEY_TYPE };
+enum { FILE_ID, FILE_STATE };
+enum {
+    PART_COLLECTION,
+    PART_ORDINAL,
+    PART_FILE,
+    PART_OFF,
+    PART_LEN,
+    PART_DIR_OFF,
+    PART_DIR_LEN,
+    PART_DIR_CRC,
+    PART_HEAD_LEN,
+    PART_LINEAGE,
+    PART_ROWS,
+    PART_DELETED,
+    PART_LOG_FROM,
+    PART_LOG_TO,
+    PART_DEAD
+};
+enum { HOLE_FILE, HOLE_OFF, HOLE_LEN };
+enum { SEGMENT_ID, SEGMENT_SALT, SEGMENT_SIZE };
+enum {
+    BATCH_COLLECTION,
+    BATCH_BATCH_ID,
+    BATCH_HASH,
+    BATCH_FIRST,
+    BATCH_COUNT,
+    BATCH_INSERTED,
+    BATCH_UPDATED,
+    BATCH_SKIPPED,
+    BATCH_DELETED,
+    BATCH_CREATED
+};
+enum { END_ONE, END_SEGMENT, END_BYTE, END_SEQUENCE };
+
+struct value {
+    int kind; /* SQLITE_INTEGER, SQLITE_TEXT, SQLITE_BLOB, SQLITE_NULL */
+    int64_t number;
+    slice bytes;
+};
+struct row {
+    enum table_id table;
+    uint32_t crc;
+    struct value at[COLUMN_MAX];
+};
+static inline struct value value_int(int64_t number)
+{
+    return (struct value){.kind = SQLITE_INTEGER, .number = number};
+}
+static inline struct value value_u64(uint64_t number)
+{
+    return value_int((int64_t)number);
+}
+static inline struct value value_text(slice text)
+{
+    return (struct value){.kind = SQLITE_TEXT, .bytes = text};
+}
+static inline struct value value_blob(slice bytes)
+{
+    return (struct value){.kind = SQLITE_BLOB, .bytes = bytes};
+}
+static inline struct value value_id(const uuid *id)
+{
+    return value_blob(uuid_slice(id));
+}
+static inline struct value value_null(void)
+{
+    return (struct value){.kind = SQLITE_NULL};
+}
+
+/* What changes in every transaction besides rows, kept in `meta`. */
+struct sums {
+    uint64_t count[TABLE_COUNT];
+    uint32_t xor_crc[TABLE_COUNT];
+    uint64_t generation;
+    int64_t next; /* the next `ord` of any table */
+};
+
+/* ---- statements (sql.c) ---- */
+
+enum query_id { /* each one prepared once, on its first use */
+                QUERY_TENANT_BY_NAME,
+                QUERY_TENANT_BY_RESOURCE,
+                QUERY_TENANT_ALL,
+                QUERY_DB_BY_NAME,
+                QUERY_DB_BY_TENANT,
+                QUERY_DB_ALL,
+                QUERY_SCHEMA_BY_HASH,
+                QUERY_COLLECTION_BY_ID,
+                QUERY_COLLECTION_BY_NAME,
+                QUERY_COLLECTION_AFTER,
+                QUERY_COLLECTION_TOMBSTONES,
+                QUERY_COLLECTION_ACTIVE,
+                QUERY_KEYS,
+                QUERY_FILE_BY_ID,
+                QUERY_FILE_BY_STATE,
+                QUERY_PARTS,
+                QUERY_HOLES,
+                QUERY_HOLES_OF_FILE,
+                QUERY_SEGMENTS,
+                QUERY_BATCHES_OF_COLLECTION,
+                QUERY_BATCHES_BEFORE,
+                QUERY_LOG_END,
+                QUERY_ROW_COUNT, /* the ones above give rows of a table */
+                QUERY_COLLECTION_COUNT = QUERY_ROW_COUNT,
+                QUERY_COLLECTION_ORDS,
+                QUERY_COLLECTION_WALK,
+                QUERY_SCHEMA_USED,
+                QUERY_FILE_USED,
+                QUERY_RANGE_USED,
+                QUERY_META,
+                QUERY_META_SET,
+                QUERY_BEGIN,
+                QUERY_COMMIT,
+                QUERY_ROLLBACK,
+                QUERY_SAVE,
+                QUERY_SAVE_RELEASE,
+                QUERY_SAVE_ROLLBACK,
+                QUERY_COUNT
+};
+/* A running statement; reset at the end of its scope. */
+struct cursor {
+    sqlite3_stmt *statement;
+    struct sysdb *sysdb;
+    int table; /* of the rows it gives, or -1 */
+};
+void cursor_done(struct cursor *cursor);
+MUST_USE och_code query_begin(struct sysdb *sysdb, enum query_id query, const struct value *values,
+                              size_t count, struct cursor *ret_cursor, och_error *err);
+/* Step to the next row of any query. */
+MUST_USE och_code query_next(struct cursor *cursor, bool *ret_more, och_error *err);
+/* Run a query that gives no rows. */
+/* (its result may be dropped when cleaning up) */
+och_code query_run(struct sysdb *sysdb, enum query_id query, och_error *err);
+/* The first column of the first row; *ret_found false if there is none. */
+MUST_USE och_code query_number(struct sysdb *sysdb, enum query_id query, const struct value *values,
+                               size_t count, int64_t *ret_number, bool *ret_found, och_error *err);
+/* Several statements that give nothing. */
+och_code sql_run(struct sysdb *sysdb, const char *text, och_error *err);
+och_code sql_fail(struct sysdb *sysdb, int rc, och_error *err);
+void sql_close_statements(struct sysdb *sysdb);
+
+/* Rows live in the arena.  Each is checked against its crc: OCH_CORRUPT names table and key. */
+MUST_USE och_code row_next(struct cursor *cursor, struct arena *arena, struct row *ret_row,
+                           bool *ret_more, och_error *err);
+MUST_USE och_code row_find(struct sysdb *sysdb, enum query_id query, const struct value *values,
+                           size_t count, struct arena *arena, struct row *ret_row, bool *ret_found,
+                           och_error *err);
+MUST_USE och_code row_get(struct sysdb *sysdb, enum table_id table, const struct value *key,
+                          struct arena *arena, struct row *ret_row, bool *ret_found,
+                          och_error *err);
+/* Errors: OCH_EXISTS (unique), OCH_CONFLICT (foreign key), with messages that the caller replaces. */
+MUST_USE och_code row_insert(struct sysdb *sysdb, struct row *row, och_error *err);
+/* `row` was read in this transaction; its key columns are unchanged. */
+MUST_USE och_code row_update(struct sysdb *sysdb, struct row *row, och_error *err);
+MUST_USE och_code row_delete(struct sysdb *sysdb, const struct row *row, och_error *err);
+/* Delete all rows that a query finds. */
+MUST_USE och_code rows_delete(struct sysdb *sysdb, enum query_id query, const struct value *values,
+                              size_t count, och_error *err);
+uint32_t row_crc(const struct row *row);
+/* Count and XOR of a table's crcs as the rows say; full: every row against its crc, faults appended to report. */
+MUST_USE och_code table_sum(struct sysdb *sysdb, enum table_id table, bool full, struct buf *report,
+                            uint64_t *ret_count, uint32_t *ret_xor, uint64_t *ret_faults,
+                            och_error *err);
+MUST_USE och_code sums_load(struct sysdb *sysdb, och_error *err);
+MUST_USE och_code sums_store(struct sysdb *sysdb, och_error *err);
+MUST_USE och_code sums_check(struct sysdb *sysdb, bool full, struct buf *report,
+                             uint64_t *ret_faults, och_error *err);
+
+/* ---- migrations (migrate.c) ---- */
+
+/* Make a whole new catalogue under a temporary name and rename it into place. */
+MUST_USE och_code catalogue_create(const struct sysdb_options *options, och_error *err);
+/* Read the format and bring it up to date; refuse a newer one. */
+MUST_USE och_code catalogue_migrate(struct sysdb *sysdb, och_error *err);
+MUST_USE och_code connection_open(struct sysdb *sysdb, const char *path, bool create,
+                                  och_error *err);
+och_code connection_close(struct sysdb *sysdb, och_error *err);
+/* Tenant and database that every catalogue begins with. */
+MUST_USE och_code defaults_create(struct sysdb *sysdb, och_error *err);
+
+/* ---- the writer (writer.c) ---- */
+
+/* One write: `run` is called in a transaction on the writer's thread and may fail alone. */
+struct request {
+    och_code (*run)(struct sysdb *sysdb, void *arg, och_error *err);
+    void *arg;
+    och_code code;
+    och_error error;
+    bool done;
+    struct cond cond;
+    struct request *next;
+};
+MUST_USE och_code writer_start(struct sysdb *sysdb, och_error *err);
+void writer_stop(struct sysdb *sysdb);
+/* Runs the request and waits until it is durable or failed. */
+MUST_USE och_code write_run(struct sysdb *sysdb,
+                            och_code (*run)(struct sysdb *sysdb, void *arg, och_error *err),
+                            void *arg, och_error *err);
+/* The connection belongs to one caller at a time, first come, first served. */
+MUST_USE och_code turn_take(struct sysdb *sysdb, och_error *err);
+void turn_give(struct sysdb *sysdb);
+/* CLEANUP(turn_cleanup) struct sysdb *turn = NULL; TRY(turn_enter(sysdb, &turn, err)); */
+MUST_USE och_code turn_enter(struct sysdb *sysdb, struct sysdb **ret_turn, och_error *err);
+void turn_cleanup(struct sysdb **turn);
+
+/* ---- snapshots (snapshot.c) ---- */
+
+struct snapshot_cache {
+    struct mutex mutex; /* guards: all below.  RANK_SYSDB + 1 */
+    struct map by_id, by_name;
+    struct snapshot *newest, *oldest; /* least recently used last */
+    size_t count, bytes;
+    size_t count_max, bytes_max;
+    struct budget *budget;
+};
+struct schema_object;
+void cache_init(struct snapshot_cache *cache);
+void cache_done(struct snapshot_cache *cache);
+const struct sysdb_collection *cache_get(struct snapshot_cache *cache, uuid id);
+const struct sysdb_collection *cache_find(struct snapshot_cache *cache, slice tenant,
+                                          slice database, slice name);
+void cache_put(struct snapshot_cache *cache, const struct sysdb_collection *collection);
+void cache_remove(struct snapshot_cache *cache, uuid id);
+void cache_clear(struct snapshot_cache *cache);
+/* From a row that is active, in the turn.  db and tenant may be NULL: then they are read. */
+MUST_USE och_code snapshot_build(struct sysdb *sysdb, const struct row *collection,
+                                 const struct row *db, const struct row *tenant,
+                                 const struct sysdb_collection **ret_collection, och_error *err);
+void schema_objects_done(struct sysdb *sysdb);
+/* A change of this collection is part of the transaction under way. */
+void touch(struct sysdb *sysdb, uuid id);
+void touch_all(struct sysdb *sysdb);
+/* Give this snapshot to the cache when the transaction commits. */
+void publish_later(struct sysdb *sysdb, const struct sysdb_collection *collection);
+
+/* ---- shared pieces ---- */
+
+/* The row of a tenant or database by name, in the turn. */
+MUST_USE och_code scope_find(struct sysdb *sysdb, slice tenant, slice database, struct arena *arena,
+                             struct row *ret_tenant, struct row *ret_db, bool *ret_found,
+                             och_error *err);
+MUST_USE och_code collection_row(struct sysdb *sysdb, uuid id, struct row *ret_row, och_error *err);
+och_code collection_missing(uuid id, och_error *err);
+/* In a write: turn an active collection into a tombstone and give up all it refers to. */
+MUST_USE och_code collection_bury(struct sysdb *sysdb, struct row *row, och_error *err);
+/* Parts that lost a reference: doom their files or note holes. */
+MUST_USE och_code parts_release(struct sysdb *sysdb, const struct row *parts, size_t count,
+                                och_error *err);
+typedef VEC(struct row) row_list;
+MUST_USE och_code rows_collect(struct sysdb *sysdb, enum query_id query, const struct value *values,
+                               size_t count, struct arena *arena, row_list *list, och_error *err);
+
+struct sysdb {
+    struct io *io;
+    struct clock *clock;
+    struct trace *trace;
+    char *path;
+    bool read_only;
+    struct sqlite_vfs *vfs;
+
+    struct mutex mutex; /* guards: turns, queue, states.  RANK_SYSDB */
+    struct cond turn_cond, queue_cond;
+    uint64_t turn_next, turn_now;
+    struct request *queue_first, *queue_last;
+    bool stopping, closed;
+    struct thread writer;
+
+    /* In the turn only. */
+    sqlite3 *connection;
+    sqlite3_stmt *queries[QUERY_COUNT];
+    sqlite3_stmt *inserts[TABLE_COUNT], *updates[TABLE_COUNT], *deletes[TABLE_COUNT],
+        *gets[TABLE_COUNT];
+    struct arena scratch; /* emptied at the start of each turn and request */
+    struct sums sums, committed;
+    bool changed;         /* by the request under way */
+    bool restart_journal; /* a commit failed: the log's end may hold it; start the log anew first */
+    VEC(uuid) touched;
+    bool touched_all;
+    VEC(const struct sysdb_collection *) published;
+    struct schema_object *schemas[SCHEMA_OBJECT_MAX];
+    size_t schema_hand;
+
+    struct snapshot_cache cache;
+    _Atomic uint64_t generation;
+};
+#endif
