@@ -49,13 +49,11 @@ static bool cut_range(struct cut_file *cut, struct content *content, const struc
         uint64_t next = ((uint64_t)sector + 1) * SIM_SECTOR;
         size_t len = (size_t)((next < end ? next : end) - at);
         if (!bitset_has(&cut->stopped, sector) && happens(&cut->random, cut->keep)) {
-            uint64_t size = content->size;
             bitset_add(&cut->taken, sector);
             if (change->kind == CHANGE_ZERO)
                 (void)content_zero(content, at, len);
             else if (!content_write(content, at, change->data + (at - change->offset), len))
                 return false;
-            content->size = size; // decided apart
         } else {
             bitset_add(&cut->stopped, sector);
         }
@@ -98,7 +96,7 @@ static uint64_t touched_end(const struct node *node)
 
 static bool cut_changes(struct cut_file *cut, struct node *node, struct content *content)
 {
-    uint64_t size = content->size;
+    uint64_t size = content->size; // decided apart from the sectors, set at the end
     bool size_stopped = false;
     for (const struct change *change = node->changes; change; change = change->next) {
         if (change->kind == CHANGE_SIZE && change->offset < size) {

@@ -151,9 +151,48 @@ static void a_rename_is_old_or_new_never_none_or_both(void **state)
         struct io_entry entry;
         struct io *cut = io_sim_power_cut(io, seed);
         assert_int_equal(io_stat(cut, "d/n", &entry, NULL), OCH_OK);
+        assert_int_equal(io_stat(cut, "n", &entry, NULL), OCH_NOT_FOUND);
         assert_int_equal(io_stat(cut, "d/moved", &entry, NULL), OCH_OK);
         io_sim_free(cut);
     }
+    // and so does syncing the source's
+    assert_int_equal(io_rename(io, "d/n", "back", NULL), OCH_OK);
+    assert_int_equal(io_sync_folder(io, "d", NULL), OCH_OK);
+    for (uint64_t seed = 0; seed < CUTS; seed++) {
+        struct io_entry entry;
+        struct io *cut = io_sim_power_cut(io, seed);
+        assert_int_equal(io_stat(cut, "back", &entry, NULL), OCH_OK);
+        assert_int_equal(io_stat(cut, "d/n", &entry, NULL), OCH_NOT_FOUND);
+        io_sim_free(cut);
+    }
+    io_sim_free(io);
+}
+
+/* x moves away, z takes its place: in any outcome both contents are still somewhere. */
+static void changes_of_one_name_keep_their_order(void **state)
+{
+    (void)state;
+    struct io *io = io_sim_new(true);
+    put(io, "x", "X", true);
+    put(io, "z", "Z", true);
+    assert_int_equal(io_sync_folder(io, "", NULL), OCH_OK);
+    assert_int_equal(io_rename(io, "x", "y", NULL), OCH_OK);
+    assert_int_equal(io_rename(io, "z", "x", NULL), OCH_OK);
+    size_t half = 0;
+    for (uint64_t seed = 0; seed < CUTS; seed++) {
+        struct arena arena;
+        uint64_t size;
+        struct io *cut = io_sim_power_cut(io, seed);
+        arena_init(&arena, NULL, 0);
+        const char *x = get(cut, "x", &arena, &size), *y = get(cut, "y", &arena, &size);
+        const char *z = get(cut, "z", &arena, &size);
+        assert_true((x && *x == 'X') != (y && *y == 'X'));
+        assert_true((x && *x == 'Z') != (z && *z == 'Z'));
+        half += !x;
+        io_sim_free(cut);
+        arena_done(&arena);
+    }
+    assert_true(half > 0);
     io_sim_free(io);
 }
 
@@ -519,9 +558,14 @@ static void the_nth_operation_of_a_kind_fails(void **state)
     och_error err = {0};
     assert_int_equal(file_write(file, 4, "5678", 4, &err), OCH_IO);
     assert_int_equal(err.os_errno, EIO);
+    char part[8] = {0};
+    size_t len;
+    assert_int_equal(file_read(file, 0, part, 8, &len, NULL), OCH_OK);
+    assert_int_equal(len, 6); // half of it is there
+    assert_memory_equal(part, "123456", 6);
     assert_int_equal(file_write(file, 4, "abcd", 4, NULL), OCH_OK);
     assert_int_equal(io_sim_count(io, IO_SIM_WRITE) - before, 3);
-    assert_int_equal(io_sim_count(io, IO_SIM_ANY) - any, 4);
+    assert_int_equal(io_sim_count(io, IO_SIM_ANY) - any, 5);
     io_sim_fail_at(io, IO_SIM_ANY, 1, ENOSPC, true);
     struct io_entry entry;
     for (size_t i = 0; i < 3; i++) {
@@ -695,6 +739,7 @@ int main(void)
         cmocka_unit_test(what_was_synced_survives_every_power_cut),
         cmocka_unit_test(an_unsynced_name_comes_and_goes_but_a_synced_one_stays),
         cmocka_unit_test(a_rename_is_old_or_new_never_none_or_both),
+        cmocka_unit_test(changes_of_one_name_keep_their_order),
         cmocka_unit_test(an_overwrite_tears_at_sectors),
         cmocka_unit_test(growth_without_sync_may_come_in_any_shape),
         cmocka_unit_test(reserved_and_synced_space_is_never_garbage),

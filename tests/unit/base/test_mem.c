@@ -228,6 +228,25 @@ static void an_arena_hands_out_aligned_room_and_gives_all_back(void **state)
     assert_int_equal(mem_count_live(), live);
 }
 
+static void a_big_allocation_leaves_the_open_block_in_use(void **state)
+{
+    (void)state;
+    uint64_t live = mem_count_live();
+    struct arena arena;
+    arena_init(&arena, NULL, 0);
+    uint8_t *small = arena_alloc(&arena, 16);
+    uint8_t *bigs[3];
+    for (size_t i = 0; i < 3; i++) {
+        bigs[i] = arena_alloc(&arena, 3000000);
+        memset(bigs[i], (int)i, 3000000);
+    }
+    assert_ptr_equal(arena_alloc(&arena, 16), small + 16);
+    assert_int_equal(mem_count_live() - live, 4);
+    assert_int_equal(bigs[0][2999999], 0);
+    arena_done(&arena);
+    assert_int_equal(mem_count_live(), live);
+}
+
 static void an_arena_keeps_to_its_limit_and_budget(void **state)
 {
     (void)state;
@@ -361,7 +380,9 @@ static bool run_all(void)
     struct buf buf;
     struct map map;
     VEC(uint64_t) numbers = {0};
-    arena_init(&arena, NULL, 0);
+    struct budget budget;
+    budget_init(&budget, 0, NULL);
+    arena_init(&arena, &budget, 0);
     buf_init(&buf, BUF_MAX_NONE);
     map_init(&map);
     for (uint64_t i = 0; i < 300; i++) {
@@ -388,6 +409,7 @@ static bool run_all(void)
     map_done(&map);
     buf_done(&buf);
     arena_done(&arena);
+    assert_int_equal(budget_used(&budget), 0);
     return done;
 }
 
@@ -420,6 +442,7 @@ int main(void)
         cmocka_unit_test(budgets_nest_and_roll_back),
         cmocka_unit_test(a_budget_is_exact_among_threads),
         cmocka_unit_test(an_arena_hands_out_aligned_room_and_gives_all_back),
+        cmocka_unit_test(a_big_allocation_leaves_the_open_block_in_use),
         cmocka_unit_test(an_arena_keeps_to_its_limit_and_budget),
         cmocka_unit_test(an_arena_copies_and_formats),
         cmocka_unit_test(a_buffer_appends_all_kinds),
