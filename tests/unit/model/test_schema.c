@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -136,6 +137,29 @@ static void nothing_given_makes_the_default_schema(void **state)
         assert_json(f, shown(f, stored), DEFAULT_SCHEMA);
         assert_json(f, configured(f, stored), DEFAULT_CONFIGURATION);
     }
+}
+
+/* The example of docs/formats/schema.md is read, and is what we write. */
+static void the_page_of_the_format_tells_the_truth(void **state)
+{
+    struct fixture *f = *state;
+    FILE *file = fopen("docs/formats/schema.md", "rb");
+    assert_non_null(file);
+    char page[16384];
+    size_t len = fread(page, 1, sizeof(page) - 1, file);
+    fclose(file);
+    page[len] = 0;
+    char *start = strstr(page, "```json\n");
+    assert_non_null(start);
+    start += 8;
+    char *end = strstr(start, "\n```"), *to = start;
+    assert_non_null(end);
+    for (char *at = start; at < end; at++)
+        if (*at != '\n')
+            *to++ = *at;
+    slice text = slice_make(start, (size_t)(to - start));
+    assert_true(slice_equal(text, made(f, NULL, NULL)));
+    assert_json(f, shown(f, text), DEFAULT_SCHEMA);
 }
 
 static void a_cluster_builds_the_other_kind_of_index(void **state)
@@ -629,6 +653,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         TEST(nothing_given_makes_the_default_schema),
+        TEST(the_page_of_the_format_tells_the_truth),
         TEST(a_cluster_builds_the_other_kind_of_index),
         TEST(settings_of_the_other_index_are_kept_beside_the_embedding),
         TEST(everything_given_comes_back),
