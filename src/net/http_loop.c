@@ -108,9 +108,9 @@ static struct event_base *new_base(void)
     struct event_config *config = event_config_new();
     if (config == NULL)
         return NULL;
-    /* one thread each; descriptors are never duplicated, so changes may be gathered */
+    /* One thread each.  No list of epoll changes: what it holds back for a closed descriptor would
+     * hit another loop's new one of the same number. */
     (void)event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
-    (void)event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
     struct event_base *base = event_base_new_with_config(config);
     event_config_free(config);
     return base;
