@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nodes and names of the simulated disk; all under the disk's mutex. */
+/* Nodes, names and paths of the simulated disk; all under the disk's mutex. */
 #include "base/io_sim_private.h"
 
+#include <errno.h>
 #include <string.h>
 
 struct node *node_new(struct disk *disk, bool is_folder)
@@ -162,4 +163,111 @@ static bool touches(const struct name_change *change, const struct node *folder,
 bool name_changes_touch(const struct name_change *a, const struct name_change *b)
 {
     return touches(a, b->folder, b->text) || (b->to_folder && touches(a, b->to_folder, b->to_text));
+}
+
+int place_find(struct disk *disk, const char *path, struct place *ret)
+{
+    *ret = (struct place){.node = disk->root};
+    const char *at = path;
+    for (;;) {
+        at += strspn(at, "/");
+        size_t len = strcspn(at, "/");
+        if (len == 0)
+            return 0;
+        if (len == 2 && memcmp(at, "..", 2) == 0)
+            return EINVAL;
+        if (len == 1 && at[0] == '.') {
+            at += len;
+            continue;
+        }
+        if (!ret->node)
+            return ENOENT;
+        if (!ret->node->is_folder)
+            return ENOTDIR;
+        size_t i;
+        ret->folder = ret->node;
+        ret->name = slice_make(at, len);
+        const name_list *list = &ret->folder->lists[LIST_NOW];
+        ret->node = names_find(list, ret->name, &i) ? list->at[i].node : NULL;
+        at += len;
+    }
+}
+
+void name_change_free(struct disk *disk, struct name_change *change)
+{
+    if (change->folder)
+        node_unref(disk, change->folder);
+    if (change->to_folder)
+        node_unref(disk, change->to_folder);
+    if (change->node)
+        node_unref(disk, change->node);
+    mem_free(change->text);
+    mem_free(change->to_text);
+    mem_free(change);
+}
+
+static void name_changes_append(struct disk *disk, struct name_change *change)
+{
+    *disk->name_changes_end = change;
+    disk->name_changes_end = &change->next;
+}
+
+/* Do a change of names, and remember it until the folder is synced. */
+int names_change(struct disk *disk, enum name_change_kind kind, const struct place *from,
+                 const struct place *to, struct node *node)
+{
+    struct name_change *change = MEM_NEW(struct name_change);
+    if (!change)
+        return ENOMEM;
+    change->kind = kind;
+    node_ref(change->folder = from->folder);
+    node_ref(change->node = node);
+    change->text = mem_copy_text(from->name.at, from->name.len);
+    if (to) {
+        node_ref(change->to_folder = to->folder);
+        change->to_text = mem_copy_text(to->name.at, to->name.len);
+    }
+    if (!change->text || (to && !change->to_text) || !name_change_apply(disk, LIST_NOW, change)) {
+        name_change_free(disk, change);
+        return ENOMEM;
+    }
+    if (disk->keep_history)
+        name_changes_append(disk, change);
+    else
+        name_change_free(disk, change);
+    return 0;
+}
+
+/* Make durable what touches the folder, and what that builds on in other folders. */
+int names_sync(struct disk *disk, const struct node *folder)
+{
+    for (struct name_change *change = disk->name_changes; change; change = change->next)
+        change->marked = change->folder == folder || change->to_folder == folder;
+    bool more = true;
+    while (more) {
+        more = false;
+        for (struct name_change *early = disk->name_changes; early; early = early->next) {
+            if (early->marked)
+                continue;
+            for (const struct name_change *late = early->next; late && !early->marked;
+                 late = late->next)
+                early->marked = late->marked && name_changes_touch(early, late);
+            more |= early->marked;
+        }
+    }
+    struct name_change **link = &disk->name_changes;
+    while (*link) {
+        struct name_change *change = *link;
+        if (!change->marked) {
+            link = &change->next;
+            continue;
+        }
+        if (!name_change_apply(disk, LIST_DURABLE, change))
+            return ENOMEM;
+        *link = change->next;
+        if (!*link)
+            disk->name_changes_end = link;
+        name_change_free(disk, change);
+    }
+    return 0;
 }

@@ -115,4 +115,39 @@ MUST_USE bool name_change_apply(struct disk *disk, enum list_kind kind,
                                 const struct name_change *change);
 bool name_changes_touch(const struct name_change *a, const struct name_change *b);
 bool change_apply(struct content *content, const struct change *change);
+
+struct place {           /* what a path means */
+    struct node *folder; /* NULL for the root itself */
+    slice name;
+    struct node *node; /* NULL when the name is free */
+};
+/** 0 or an errno.  The last name may be missing, a folder before it not. */
+int place_find(struct disk *disk, const char *path, struct place *ret);
+/** Do a change of names, and remember it until the folder is synced; 0 or an errno. */
+int names_change(struct disk *disk, enum name_change_kind kind, const struct place *from,
+                 const struct place *to, struct node *node);
+/** Make durable what touches the folder, and what that builds on elsewhere; 0 or an errno. */
+int names_sync(struct disk *disk, const struct node *folder);
+void name_change_free(struct disk *disk, struct name_change *change);
+
+och_code sim_fail(och_error *err, int os_errno, const char *verb, const char *path);
+/** Count the operation; the errno it must fail with, or 0. */
+int disk_count(struct disk *disk, enum io_sim_operation kind);
+uint64_t node_size(struct node *node);
+
+/* Of struct io_ops, in io_sim_file.c: */
+och_code sim_open(struct io *io, const char *path, unsigned flags, struct file **ret_file,
+                  och_error *err);
+void sim_close(struct file *file);
+och_code sim_read(struct file *file, uint64_t offset, void *at, size_t len, size_t *ret_len,
+                  och_error *err);
+och_code sim_write_v(struct file *file, uint64_t offset, const struct iovec *parts, size_t count,
+                     och_error *err);
+och_code sim_sync(struct file *file, och_error *err);
+och_code sim_allocate(struct file *file, uint64_t offset, uint64_t len, och_error *err);
+och_code sim_punch(struct file *file, uint64_t offset, uint64_t len, och_error *err);
+och_code sim_truncate(struct file *file, uint64_t size, och_error *err);
+och_code sim_size(struct file *file, uint64_t *ret_size, och_error *err);
+och_code sim_lock(struct io *io, const char *path, bool shared, struct arena *arena,
+                  struct file **ret_file, slice *ret_holder, och_error *err);
 #endif
