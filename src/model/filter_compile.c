@@ -3,6 +3,7 @@
  * form, lists sorted or hashed, patterns compiled, children ordered by cost.
  * A filter owns copies of all it needs; the tree may go. */
 #include "model/filter_internal.h"
+#include "model/limits.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ enum cost {
 
 struct compiler {
     struct filter *filter;
+    uint32_t regex_count;
     och_error *err;
 };
 
@@ -154,7 +156,7 @@ static och_code compile_regex(struct compiler *compiler, slice pattern, struct r
     struct owned *owned = own(compiler);
     if (!owned)
         return no_memory(compiler);
-    TRY(filter_regex_compile(pattern, &owned->regex, compiler->err));
+    TRY(filter_regex_compile(pattern, compiler->regex_count, &owned->regex, compiler->err));
     rule->regex = owned->regex;
     return OCH_OK;
 }
@@ -272,44 +274,61 @@ static void order_children(struct rule *to, const struct rule *from, uint32_t co
 }
 
 static och_code compile_node(struct compiler *compiler, const struct filter_node *node,
-                             unsigned depth, struct rule *rule);
+                             struct rule *rule);
 
 static och_code compile_group(struct compiler *compiler, const struct filter_node *node,
-                              unsigned depth, struct rule *rule)
+                              struct rule *rule)
 {
     struct arena *arena = &compiler->filter->arena;
-    struct rule *as_given = ARENA_ARRAY(arena, struct rule, node->child_count);
+    /* Twice the memory, but only until they are in order. */
+    CLEANUP(mem_cleanup)
+    struct rule *as_given = mem_zalloc((size_t)node->child_count * sizeof(struct rule));
     struct rule *children = ARENA_ARRAY(arena, struct rule, node->child_count);
     if (!as_given || !children)
         return no_memory(compiler);
-    rule->kind = node->op == FILTER_AND ? RULE_AND : RULE_OR;
     for (uint32_t i = 0; i < node->child_count; i++) {
         struct rule *child = &as_given[i];
-        TRY(compile_node(compiler, node->children[i], depth + 1, child));
+        TRY(compile_node(compiler, node->children[i], child));
         rule->cost = child->cost > rule->cost ? child->cost : rule->cost;
         rule->needs |= child->needs;
     }
     order_children(children, as_given, node->child_count);
+    rule->kind = node->op == FILTER_AND ? RULE_AND : RULE_OR;
     rule->children = children;
     rule->child_count = node->child_count;
     return OCH_OK;
 }
 
 static och_code compile_node(struct compiler *compiler, const struct filter_node *node,
-                             unsigned depth, struct rule *rule)
+                             struct rule *rule)
 {
-    if (!filter_node_sound(node))
-        return FAIL(compiler->err, OCH_INVALID, "a filter operator with the wrong operands");
-    if (depth >= FILTER_DEPTH_MAX)
-        return FAIL(compiler->err, OCH_INVALID, "a filter is nested deeper than %d",
-                    FILTER_DEPTH_MAX);
     if (node->op == FILTER_NOT) {
-        TRY(compile_node(compiler, node->children[0], depth + 1, rule));
+        TRY(compile_node(compiler, node->children[0], rule));
         rule->negate = !rule->negate;
         return OCH_OK;
     }
-    return filter_is_group(node->op) ? compile_group(compiler, node, depth, rule)
+    return filter_is_group(node->op) ? compile_group(compiler, node, rule)
                                      : compile_leaf(compiler, node, rule);
+}
+
+/* Before anything is built: depth, operands, how many patterns. */
+static och_code check_tree(struct compiler *compiler, const struct filter_node *node,
+                           unsigned depth)
+{
+    if (depth >= FILTER_DEPTH_MAX)
+        return FAIL(compiler->err, OCH_INVALID, "a filter is nested deeper than %d",
+                    FILTER_DEPTH_MAX);
+    if (!filter_node_sound(node))
+        return FAIL(compiler->err, OCH_INVALID, "a filter operator with the wrong operands");
+    bool regex = node->op == FILTER_META_REGEX || node->op == FILTER_META_NOT_REGEX ||
+                 node->op == FILTER_DOC_REGEX || node->op == FILTER_DOC_NOT_REGEX;
+    if (regex && ++compiler->regex_count > LIMIT_FILTER_REGEXES)
+        return FAIL(compiler->err, OCH_INVALID,
+                    "a filter holds at most %d regular expressions: join some as \"a|b\"",
+                    LIMIT_FILTER_REGEXES);
+    for (uint32_t i = 0; i < node->child_count; i++)
+        TRY(check_tree(compiler, node->children[i], depth + 1));
+    return OCH_OK;
 }
 
 och_code filter_compile(const struct filter_node *node, struct filter **ret_filter, och_error *err)
@@ -321,10 +340,11 @@ och_code filter_compile(const struct filter_node *node, struct filter **ret_filt
     CLEANUP(filter_cleanup) struct filter *filter = MEM_NEW(struct filter);
     if (!filter)
         return FAIL_NO_MEMORY(err, "a filter");
-    arena_init(&filter->arena, NULL, 0);
+    arena_init(&filter->arena, NULL, LIMIT_FILTER_BYTES);
     filter->kernel = kernel_get();
-    struct compiler compiler = {filter, err};
-    TRY(compile_node(&compiler, node, 0, &filter->root));
+    struct compiler compiler = {.filter = filter, .err = err};
+    TRY(check_tree(&compiler, node, 0));
+    TRY(compile_node(&compiler, node, &filter->root));
     *ret_filter = take(&filter);
     return OCH_OK;
 }

@@ -23,8 +23,10 @@ static inline bool filter_is_metadata(uint8_t op)
 /** Whether one node, its children aside, has the operands its op asks for. */
 bool filter_node_sound(const struct filter_node *node);
 
-/** Errors: OCH_INVALID with the text of query-language.md §3, OCH_NO_MEMORY. */
-MUST_USE och_code filter_regex_compile(slice pattern, rure **ret_regex, och_error *err);
+/** One of `count` patterns of a filter: they share the room for programs and automata, so that many
+ *  of them take no more than a few big ones.  Errors: OCH_INVALID with the text of query-language.md §3. */
+MUST_USE och_code filter_regex_compile(slice pattern, uint32_t count, rure **ret_regex,
+                                       och_error *err);
 
 /* ---- compiled ---- */
 
@@ -59,21 +61,27 @@ struct rule_set {
     bool has_map;
 };
 
+/* 64 bytes: a wide $or walks an array of them. */
 struct rule {
     uint8_t kind;
     bool negate;
     uint8_t orders; /* enum rule_order bits */
-    uint8_t bools;
-    uint8_t cost;  /* children are tried cheapest first */
-    uint8_t needs; /* enum filter_need */
+    uint8_t bools;  /* bit 0: false, bit 1: true */
+    uint8_t cost;   /* children are tried cheapest first */
+    uint8_t needs;  /* enum filter_need */
     slice key;
-    struct filter_value value;
-    slice text;
-    struct rule_set *set;
-    rure *regex;
-    struct rule *children;
-    uint32_t child_count;
+    struct filter_value value; /* of RULE_ORDER and RULE_ELEMENT */
+    union {
+        slice text;
+        struct rule_set *set;
+        rure *regex;
+        struct {
+            struct rule *children;
+            uint32_t child_count;
+        };
+    };
 };
+static_assert(sizeof(struct rule) == 64, "one cache line");
 
 /* What the arena does not free. */
 struct owned {

@@ -8,9 +8,10 @@
 #include "model/filter_internal.h"
 #include "model/limits.h"
 
-#define REGEX_DFA_BYTES (2u << 20)
-#define REGEX_NEST_MAX  256 /* the engine itself stops at 250 */
-#define REASON_MAX      900
+#define REGEX_DFA_BYTES  (2u << 20) /* per thread that is matching */
+#define REGEX_FULL_COUNT 8          /* so many patterns get the whole of both limits */
+#define REGEX_NEST_MAX   256        /* the engine itself stops at 250 */
+#define REASON_MAX       900
 
 /* Which modes are on at one place of a pattern. */
 struct mode {
@@ -154,11 +155,12 @@ static och_code fail_syntax(slice pattern, const char *message, och_error *err)
     return FAIL(err, OCH_INVALID, "Regex syntax error: %s", message);
 }
 
-och_code filter_regex_compile(slice pattern, rure **ret_regex, och_error *err)
+och_code filter_regex_compile(slice pattern, uint32_t count, rure **ret_regex, och_error *err)
 {
+    size_t shares = count > REGEX_FULL_COUNT ? count : REGEX_FULL_COUNT;
     rure_options *options = rure_options_new();
-    rure_options_size_limit(options, LIMIT_REGEX_BYTES);
-    rure_options_dfa_size_limit(options, REGEX_DFA_BYTES);
+    rure_options_size_limit(options, (size_t)LIMIT_REGEX_BYTES * REGEX_FULL_COUNT / shares);
+    rure_options_dfa_size_limit(options, (size_t)REGEX_DFA_BYTES * REGEX_FULL_COUNT / shares);
     rure_error *error = rure_error_new();
     const uint8_t *at = pattern.len ? pattern.at : (const uint8_t *)"";
     rure *regex = rure_compile(at, pattern.len, RURE_FLAG_UNICODE, options, error);

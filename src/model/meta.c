@@ -36,12 +36,14 @@ static ALWAYS_INLINE const uint8_t *varint(const uint8_t *at, const uint8_t *end
     return reader.failed ? NULL : reader.at;
 }
 
-/* Keys ascend, so the walk ends at the first key that is not smaller. */
+/* Keys ascend, so the walk ends at the first key that is not smaller.  Most keys differ in their
+ * first byte, which spares the call of memcmp. */
 bool meta_find(slice encoded, slice key, struct meta_entry *ret_entry)
 {
     if (encoded.len == 0)
         return false;
     const uint8_t *at = encoded.at, *end = encoded.at + encoded.len;
+    int first = key.len ? key.at[0] : -1;
     uint64_t left, size;
     at = varint(at, end, &left);
     for (; at && left > 0; left--) {
@@ -49,16 +51,17 @@ bool meta_find(slice encoded, slice key, struct meta_entry *ret_entry)
         if (UNLIKELY(!at || (uint64_t)(end - at) <= size))
             return false;
         slice here = slice_make(at, (size_t)size);
+        int order = (here.len ? at[0] : -1) - first;
+        if (order == 0)
+            order = slice_compare(here, key);
+        if (order > 0)
+            return false;
         at += size;
         uint8_t type = *at++;
         at = varint(at, end, &size);
         if (UNLIKELY(!at || (uint64_t)(end - at) < size))
             return false;
-        size_t shared = min_size(here.len, key.len);
-        int order = shared ? memcmp(here.at, key.at, shared) : 0;
-        if (order > 0 || (order == 0 && here.len >= key.len)) {
-            if (order != 0 || here.len != key.len)
-                return false;
+        if (order == 0) {
             *ret_entry = (struct meta_entry){here, type, slice_make(at, (size_t)size)};
             return true;
         }

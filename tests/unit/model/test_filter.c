@@ -281,6 +281,34 @@ static void the_verdict_on_a_long_pattern_is_not_cut_off(void **state)
                                      "bytes\nerror: unclosed group");
 }
 
+static void a_thousand_patterns_work_and_more_are_refused(void **state)
+{
+    for (int count = 1024; count <= 1025; count++) {
+        CLEANUP(buf_cleanup) struct buf text;
+        buf_init(&text, BUF_MAX_NONE);
+        buf_text(&text, "{\"$or\":[");
+        for (int i = 0; i < count; i++)
+            buf_printf(&text, "%s{\"$regex\":\"a(x|y)+[0-9]*=%d$\"}", i ? "," : "", i);
+        buf_text(&text, "]}");
+        buf_byte(&text, 0);
+        struct filter_node *node;
+        CLEANUP(filter_cleanup) struct filter *filter = NULL;
+        och_error err = {0};
+        assert_int_equal(parse(*state, true, (const char *)text.at, &node, &err), OCH_OK);
+        och_code code = filter_compile(node, &filter, &err);
+        if (count > 1024) {
+            assert_int_equal(code, OCH_INVALID);
+            assert_non_null(strstr(err.message, "at most 1024 regular expressions"));
+            continue;
+        }
+        assert_int_equal(code, OCH_OK);
+        struct filter_row row = {.have = 4, .document = SLICE("axyx77=1023")};
+        assert_int_equal(filter_match(filter, &row), FILTER_TRUE);
+        row.document = SLICE("axyx77=1024");
+        assert_int_equal(filter_match(filter, &row), FILTER_FALSE);
+    }
+}
+
 /* ---- numbers ---- */
 
 static void ints_and_floats_compare_as_real_numbers(void **state)
@@ -617,6 +645,7 @@ int main(void)
         TEST(patterns_are_refused_with_the_engines_reason),
         TEST(patterns_without_a_byte_class_are_accepted),
         TEST(the_verdict_on_a_long_pattern_is_not_cut_off),
+        TEST(a_thousand_patterns_work_and_more_are_refused),
         TEST(ints_and_floats_compare_as_real_numbers),
         TEST(every_operator_is_exact_at_the_edges_of_numbers),
         TEST(nan_matches_only_negatives),
