@@ -85,15 +85,17 @@ struct part_reads {
     struct cache *cache;
     struct arena *arena; /* borrowed */
     VEC(const struct extent *) pins;
-    /* last decoded blocks, so that neighbours cost nothing */
+    /* last pieces used, by kind, so that neighbours cost nothing */
     struct part_block {
         const struct part *part;
         uint32_t section, first_row, row_count;
         const struct extent *extent;
-    } blocks[4];
+        const uint8_t *base; /* of first_row */
+    } blocks[8];
 };
 void part_reads_init(struct part_reads *reads, struct cache *cache, struct arena *arena);
-void part_reads_done(struct part_reads *reads); /* unpins all: pointers die */
+void part_reads_done(
+    struct part_reads *reads); /* unpins all: pointers die; reads can go on being used */
 
 /** The row of an id, PART_NO_ROW when absent.  hash = slice_hash(id).  Falls back to the ids themselves when the index is damaged. */
 MUST_USE och_code part_find(struct part *part, slice id, uint64_t hash, uint32_t *ret_row,
@@ -124,7 +126,17 @@ bool part_has_expiry(const struct part *part);
 /** KILL: ids deleted in its log range; arena. */
 MUST_USE och_code part_kills(struct part *part, struct arena *arena, slice **ret_ids,
                              size_t *ret_count, och_error *err);
-/** Names stored for repair. */
+/** Which rows have a vector: bit per row, pinned by reads; *ret_words NULL when all have one.  (Rows without read as zeros in
+ *  part_vectors; when no row of the part has one, part_vectors gives *ret_count 0.) */
+MUST_USE och_code part_vector_presence(struct part *part, struct part_reads *reads,
+                                       const uint64_t **ret_words, och_error *err);
+/** How many rows have a vector. */
+uint32_t part_vector_count(const struct part *part);
+/** For repair without a catalogue: the part that ends at `end` in an object (parts of a pack lie one behind the other, so its offset, or
+ *  up to 63 bytes before it, is where the one before ends).  OCH_CORRUPT when there is none. */
+MUST_USE och_code part_ref_at_end(struct store *store, object_id object, uint64_t end,
+                                  struct part_ref *ret_ref, uuid *ret_collection, och_error *err);
+/** Names stored for repair; all empty when they cannot be read. */
 void part_names(const struct part *part, slice *ret_tenant, slice *ret_database, slice *ret_name,
                 slice *ret_schema_json);
 

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The extent cache: 16 shards, each a hash table and the three queues of S3-FIFO ("FIFO queues are all you need for cache eviction",
+ * SOSP 2023, §4): what comes in waits in `small`; what is used there again moves to `main`, the rest leaves and is remembered as a ghost;
+ * a ghost that comes back goes to `main` at once.  A scan passes through `small` and disturbs nothing.  Hot extents have a queue of
+ * their own, touched only when nothing else can go.
+ *
+ * An entry's life: in the table while loading, in table and a queue when ready.  Pins rise only under the shard's lock; they fall without
+ * it, so whoever finds 0 under the lock may free it.  An entry taken out of the table while pinned carries DOOMED and is freed by whoever
+ * takes the last pin. */
+#include "store/cache.h"
+#include "base/sched.h"
+
+#include <string.h>
+
+#define SHARDS      16u
+#define GHOSTS      1024u /* per shard */
+#define DOOMED      0x80000000u
+#define USES_MAX    3u
+#define SMALL_SHARE 10u /* main may hold what is left of 100 */
+
+enum queue_name { QUEUE_SMALL, QUEUE_MAIN, QUEUE_HOT, QUEUE_COUNT };
+enum entry_state { ENTRY_LOADING, ENTRY_READY, ENTRY_FAILED };
+
+struct entry {
+    struct extent extent;
+    struct cache_key key;
+    uint64_t hash;
+    struct entry *chain;         /* of the table */
+    struct entry *newer, *older; /* of the queue */
+    _Atomic uint32_t pins;       /* with DOOMED */
+    uint8_t state, queue, uses;
+    bool hot;
+    /* while loading */
+    uint32_t waiters;
+    bool dropped; /* its owner was dropped meanwhile */
+    och_code code;
+    och_error *failure;
+    uint8_t *bytes;
+};
+static_assert(offsetof(struct entry, extent) == 0, "an extent is its entry");
+
+struct queue {
+    struct entry *newest, *oldest;
+    size_t bytes, count;
+};
+struct ghost {
+    uint32_t mark, time;
+};
+struct shard {
+    struct mutex mutex; /* guards: all below */
+    struct cond loaded;
+    struct entry **table;
+    size_t table_size, entry_count; /* size: 0 or a power of two */
+    struct queue queues[QUEUE_COUNT];
+    struct ghost ghosts[GHOSTS];
+    uint32_t ghost_time;
+    uint64_t hits, misses, evictions;
+} __attribute__((aligned(64)));
+
+struct cache {
+    struct budget budget;
+    _Atomic uint64_t next_owner;
+    _Atomic size_t doomed_bytes; /* pinned but no longer in a table */
+    struct shard shards[SHARDS];
+};
+
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 32;
+    x *= 0xd6e8feb86659fd93u;
+    x ^= x >> 32;
+    x *= 0xd6e8feb86659fd93u;
+    return x ^ x >> 32;
+}
+
+static uint64_t hash_of(struct cache_key key)
+{
+    uint64_t place = (uint64_t)key.section << 32 | key.index;
+    return mix(mix(key.owner) + place * 0x9e3779b97f4a7c15u);
+}
+
+static struct shard *shard_of(struct cache *cache, uint64_t hash)
+{
+    return &cache->shards[hash >> 60];
+}
+
+static bool same_key(struct cache_key a, struct cache_key b)
+{
+    return a.owner == b.owner && a.section == b.section && a.index == b.index;
+}
+
+static size_t charge_of(size_t len)
+{
+    return len + sizeof(struct entry);
+}
+
+/* ---- queues and table, under the shard's lock ---- */
+
+static void queue_add(struct shard *shard, struct entry *entry, enum queue_name name)
+{
+    struct queue *queue = &shard->queues[name];
+    entry->queue = (uint8_t)name;
+    entry->newer = NULL;
+    entry->older = queue->newest;
+    if (queue->newest)
+        queue->newest->newer = entry;
+    else
+        queue->oldest = entry;
+    queue->newest = entry;
+    queue->bytes += entry->extent.len;
+    queue->count++;
+}
+
+static void queue_remove(struct shard *shard, struct entry *entry)
+{
+    struct queue *queue = &shard->queues[entry->queue];
+    if (entry->newer)
+        entry->newer->older = entry->older;
+    else
+        queue->newest = entry->older;
+    if (entry->older)
+        entry->older->newer = entry->newer;
+    else
+        queue->oldest = entry->newer;
+    queue->bytes -= entry->extent.len;
+    queue->count--;
+}
+
+static struct entry *table_find(const struct shard *shard, uint64_t hash, struct cache_key key)
+{
+    if (!shard->table_size)
+        return NULL;
+    struct entry *entry = shard->table[hash & (shard->table_size - 1)];
+    while (entry && !(entry->hash == hash && same_key(entry->key, key)))
+        entry = entry->chain;
+    return entry;
+}
+
+/* Grow when full; without memory the chains just get longer.  False only when there is no table at all. */
+static bool table_room(struct shard *shard)
+{
+    if (shard->entry_count < shard->table_size)
+        return true;
+    size_t size = shard->table_size ? 2 * shard->table_size : 64, bytes;
+    struct entry **table =
+        mul_overflows(size, sizeof(*table), &bytes) ? NULL : (struct entry **)mem_zalloc(bytes);
+    if (!table)
+        return shard->table_size > 0;
+    for (size_t i = 0; i < shard->table_size; i++) {
+        for (struct entry *entry = shard->table[i], *next; entry; entry = next) {
+            next = entry->chain;
+            entry->chain = table[entry->hash & (size - 1)];
+            table[entry->hash & (size - 1)] = entry;
+        }
+    }
+    mem_free(shard->table);
+    shard->table = table;
+    shard->table_size = size;
+    return true;
+}
+
+static void table_add(struct shard *shard, struct entry *entry)
+{
+    struct entry **slot = &shard->table[entry->hash & (shard->table_size - 1)];
+    entry->chain = *slot;
+    *slot = entry;
+    shard->entry_count++;
+}
+
+static void table_remove(struct shard *shard, const struct entry *entry)
+{
+    struct entry **slot = &shard->table[entry->hash & (shard->table_size - 1)];
+    while (*slot != entry)
+        slot = &(*slot)->chain;
+    *slot = entry->chain;
+    shard->entry_count--;
+}
+
+static void ghost_add(struct shard *shard, uint64_t hash)
+{
+    shard->ghosts[hash % GHOSTS] = (struct ghost){(uint32_t)(hash >> 16), ++shard->ghost_time};
+}
+
+/* Remembered if fewer have left since than main holds. */
+static bool ghost_take(struct shard *shard, uint64_t hash)
+{
+    struct ghost *ghost = &shard->ghosts[hash % GHOSTS];
+    size_t reach = max_size(shard->queues[QUEUE_MAIN].count, 16);
+    if (!ghost->time || ghost->mark != (uint32_t)(hash >> 16) ||
+        shard->ghost_time - ghost->time > reach)
+        return false;
+    ghost->time = 0;
+    return true;
+}
+
+/* ---- giving memory back ---- */
+
+/* Nobody can reach it any more. */
+static size_t entry_free(struct cache *cache, struct entry *entry)
+{
+    size_t bytes = charge_of(entry->extent.len);
+    mem_free_aligned(entry->bytes);
+    mem_free(entry->failure);
+    mem_free(entry);
+    budget_give(&cache->budget, bytes);
+    return bytes;
+}
+
+static uint32_t pins_of(const struct entry *entry)
+{
+    // pairs with the release in cache_unpin: what readers did with the bytes is over
+    return atomic_load_explicit(&entry->pins, memory_order_acquire);
+}
+
+/* The next of a queue to leave by the rules of S3-FIFO, out of table and queue; NULL when all are pinned. */
+static struct entry *queue_evict(struct shard *shard, enum queue_name name)
+{
+    struct queue *queue = &shard->queues[name];
+    // each is passed at most USES_MAX + 1 times, then it goes, or is pinned
+    for (size_t left = queue->count * (USES_MAX + 2); left && queue->oldest; left--) {
+        struct entry *entry = queue->oldest;
+        queue_remove(shard, entry);
+        if (pins_of(entry)) {
+            queue_add(shard, entry, name);
+        } else if (name == QUEUE_SMALL && entry->uses > 1) {
+            entry->uses = 0;
+            queue_add(shard, entry, QUEUE_MAIN);
+        } else if (name != QUEUE_SMALL && entry->uses > 0) {
+            entry->uses--;
+            queue_add(shard, entry, name);
+        } else {
+            if (name == QUEUE_SMALL)
+                ghost_add(shard, entry->hash);
+            table_remove(shard, entry);
+            shard->evictions++;
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+static struct entry *shard_evict(struct shard *shard, bool hot)
+{
+    if (hot)
+        return queue_evict(shard, QUEUE_HOT);
+    const struct queue *small = &shard->queues[QUEUE_SMALL], *main = &shard->queues[QUEUE_MAIN];
+    bool small_first = small->bytes * 100 >= (small->bytes + main->bytes) * SMALL_SHARE;
+    struct entry *entry = queue_evict(shard, small_first ? QUEUE_SMALL : QUEUE_MAIN);
+    return entry ? entry : queue_evict(shard, small_first ? QUEUE_MAIN : QUEUE_SMALL);
+}
+
+/* Free one extent, beginning to look at shard `from`; hot ones only when no other can go.  0: all are pinned. */
+static size_t evict_one(struct cache *cache, size_t from)
+{
+    for (unsigned hot = 0; hot < 2; hot++) {
+        for (size_t i = 0; i < SHARDS; i++) {
+            struct shard *shard = &cache->shards[(from + i) % SHARDS];
+            mutex_lock(&shard->mutex);
+            struct entry *entry = shard_evict(shard, hot);
+            mutex_unlock(&shard->mutex);
+            if (entry)
+                return entry_free(cache, entry);
+        }
+    }
+    return 0;
+}
+
+static och_code reserve(struct cache *cache, size_t bytes, size_t from, och_error *err)
+{
+    while (budget_take(&cache->budget, bytes, "a piece of the cache", NULL) != OCH_OK) {
+        // what could be had if everything of ours went; then there is no point in evicting
+        int64_t room = budget_free(&cache->budget), used = budget_used(&cache->budget);
+        bool hopeless = room < INT64_MAX - used && room + used < (int64_t)bytes;
+        if (hopeless || !evict_one(cache, from))
+            return budget_take(&cache->budget, bytes, "a piece of the cache", err);
+    }
+    return OCH_OK;
+}
+
+void cache_shrink(struct cache *cache, size_t bytes)
+{
+    for (size_t from = 0; budget_used(&cache->budget) > (int64_t)bytes; from++) {
+        if (!evict_one(cache, from))
+            return;
+    }
+}
+
+/* ---- pinning ---- */
+
+/* Counted among the users of a ready entry, under the lock. */
+static const struct extent *pin_ready(struct shard *shard, struct entry *entry)
+{
+    atomic_fetch_add_explicit(&entry->pins, 1, memory_order_relaxed); // the lock orders it
+    if (entry->uses < USES_MAX)
+        entry->uses++;
+    shard->hits++;
+    return &entry->extent;
+}
+
+static och_code copy_failure(const struct entry *entry, och_error *err)
+{
+    if (!entry->failure)
+        return FAIL(err, entry->code, "loading a piece of the cache failed");
+    if (err)
+        *err = *entry->failure;
+    return entry->code;
+}
+
+/* Another thread loads it: wait for its result, under the lock. */
+static och_code wait_for(struct shard *shard, struct entry *entry, const struct extent **ret_extent,
+                         bool *ret_free, och_error *err)
+{
+    entry->waiters++;
+    while (entry->state == ENTRY_LOADING)
+        cond_wait(&shard->loaded, &shard->mutex);
+    bool last = --entry->waiters == 0;
+    *ret_free = false;
+    if (entry->state == ENTRY_READY) { // the loader pinned it for each of us
+        *ret_extent = &entry->extent;
+        return OCH_OK;
+    }
+    *ret_free = last;
+    return copy_failure(entry, err);
+}
+
+/* Put a new entry in the table, or find that another thread did. */
+static och_code begin_load(struct shard *shard, struct cache_key key, uint64_t hash, size_t len,
+                           bool hot, struct entry **ret_entry, och_error *err)
+{
+    struct entry *entry = table_room(shard) ? MEM_NEW(struct entry) : NULL;
+    if (!entry)
+        return FAIL_NO_MEMORY(err, "an entry of the cache");
+    entry->extent.len = len;
+    entry->key = key;
+    entry->hash = hash;
+    entry->hot = hot;
+    entry->state = ENTRY_LOADING;
+    table_add(shard, entry);
+    shard->misses++;
+    *ret_entry = entry;
+    return OCH_OK;
+}
+
+/* Room and bytes of an entry, without locks. */
+static och_code fill(struct cache *cache, struct entry *entry, cache_loader loader, void *context,
+                     och_error *err)
+{
+    size_t len = entry->extent.len;
+    if (len > PTRDIFF_MAX - 4096)
+        return FAIL(err, OCH_TOO_LARGE, "a piece of the cache of %zu bytes", len);
+    TRY(reserve(cache, charge_of(len), (size_t)(entry->hash >> 60), err));
+    och_code code = OCH_OK;
+    entry->bytes = mem_alloc_aligned(64, len);
+    if (!entry->bytes)
+        code = FAIL_NO_MEMORY(err, "a piece of the cache");
+    else
+        code = loader(context, entry->key, entry->bytes, len, err);
+    if (code != OCH_OK) {
+        mem_free_aligned(entry->bytes);
+        entry->bytes = NULL;
+        budget_give(&cache->budget, charge_of(len));
+    }
+    entry->extent.at = entry->bytes;
+    return code;
+}
+
+/* Tell the waiters, under the lock.  Returns whether nobody needs the (failed) entry any more. */
+static bool publish(struct cache *cache, struct shard *shard, struct entry *entry, och_code code,
+                    och_error *failure)
+{
+    uint32_t waiters = entry->waiters;
+    if (code != OCH_OK) {
+        table_remove(shard, entry);
+        entry->state = ENTRY_FAILED;
+        entry->code = code;
+        entry->failure = failure;
+        cond_broadcast(&shard->loaded);
+        return waiters == 0;
+    }
+    entry->state = ENTRY_READY;
+    uint32_t pins = 1 + waiters;
+    if (entry->dropped) {
+        table_remove(shard, entry);
+        pins |= DOOMED;
+        atomic_fetch_add_explicit(&cache->doomed_bytes, charge_of(entry->extent.len),
+                                  memory_order_relaxed);
+    } else if (entry->hot) {
+        queue_add(shard, entry, QUEUE_HOT);
+    } else {
+        queue_add(shard, entry, ghost_take(shard, entry->hash) ? QUEUE_MAIN : QUEUE_SMALL);
+    }
+    atomic_store_explicit(&entry->pins, pins, memory_order_relaxed); // the lock orders it
+    shard->hits += waiters;
+    if (waiters)
+        cond_broadcast(&shard->loaded);
+    return false;
+}
+
+static NO_INLINE och_code load(struct cache *cache, struct shard *shard, struct entry *entry,
+                               cache_loader loader, void *context, const struct extent **ret_extent,
+                               och_error *err)
+{
+    och_error mine = {0};
+    och_code code = fill(cache, entry, loader, context, &mine);
+    och_error *failure = NULL;
+    if (code != OCH_OK) {
+        if (err)
+            *err = mine;
+        failure = mem_alloc(sizeof(*failure)); // without it waiters get the code alone
+        if (failure)
+            *failure = mine;
+    }
+    mutex_lock(&shard->mutex);
+    bool unneeded = publish(cache, shard, entry, code, failure);
+    mutex_unlock(&shard->mutex);
+    if (unneeded) {
+        mem_free(failure);
+        mem_free(entry);
+    }
+    if (code == OCH_OK)
+        *ret_extent = &entry->extent;
+    return code;
+}
+
+och_code cache_pin(struct cache *cache, struct cache_key key, size_t len, bool hot,
+                   cache_loader loader, void *context, const struct extent **ret_extent,
+                   och_error *err)
+{
+    uint64_t hash = hash_of(key);
+    struct shard *shard = shard_of(cache, hash);
+    mutex_lock(&shard->mutex);
+    struct entry *entry = table_find(shard, hash, key);
+    if (LIKELY(entry && entry->state == ENTRY_READY)) {
+        assert(entry->extent.len == len);
+        *ret_extent = pin_ready(shard, entry);
+        mutex_unlock(&shard->mutex);
+        return OCH_OK;
+    }
+    if (entry) {
+        bool unneeded;
+        och_code code = wait_for(shard, entry, ret_extent, &unneeded, err);
+        mutex_unlock(&shard->mutex);
+        if (unneeded) {
+            mem_free(entry->failure);
+            mem_free(entry);
+        }
+        return code;
+    }
+    och_code code = begin_load(shard, key, hash, len, hot, &entry, err);
+    mutex_unlock(&shard->mutex);
+    return code == OCH_OK ? load(cache, shard, entry, loader, context, ret_extent, err) : code;
+}
+
+void cache_unpin(struct cache *cache, const struct extent *extent)
+{
+    if (!extent)
+        return;
+    struct entry *entry = (struct entry *)(uintptr_t)extent;
+    size_t bytes = charge_of(extent->len);
+    // release: our reads are over before another thread frees it; acquire: others' are, if we do
+    uint32_t before = atomic_fetch_sub_explicit(&entry->pins, 1, memory_order_acq_rel);
+    assert(before & ~DOOMED);
+    if (before == (DOOMED | 1)) {
+        atomic_fetch_sub_explicit(&cache->doomed_bytes, bytes, memory_order_relaxed);
+        (void)entry_free(cache, entry);
+    }
+}
+
+/* ---- owners, life ---- */
+
+uint64_t cache_owner_new(struct cache *cache)
+{
+    return atomic_fetch_add_explicit(&cache->next_owner, 1, memory_order_relaxed) + 1;
+}
+
+/* Take a ready entry out; returns it when it can be freed now. */
+static struct entry *doom(struct cache *cache, struct shard *shard, struct entry *entry)
+{
+    queue_remove(shard, entry);
+    atomic_fetch_add_explicit(&cache->doomed_bytes, charge_of(entry->extent.len),
+                              memory_order_relaxed);
+    // pairs with cache_unpin: exactly one of the two sees the other's step and frees
+    if (atomic_fetch_or_explicit(&entry->pins, DOOMED, memory_order_acq_rel))
+        return NULL;
+    atomic_fetch_sub_explicit(&cache->doomed_bytes, charge_of(entry->extent.len),
+                              memory_order_relaxed);
+    return entry;
+}
+
+void cache_owner_drop(struct cache *cache, uint64_t owner)
+{
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &cache->shards[i];
+        struct entry *unpinned = NULL;
+        mutex_lock(&shard->mutex);
+        for (size_t slot = 0; slot < shard->table_size; slot++) {
+            for (struct entry **at = &shard->table[slot]; *at;) {
+                struct entry *entry = *at;
+                if (entry->key.owner != owner || entry->state == ENTRY_LOADING) {
+                    entry->dropped = entry->dropped || entry->key.owner == owner;
+                    at = &entry->chain;
+                    continue;
+                }
+                *at = entry->chain;
+                shard->entry_count--;
+                if (doom(cache, shard, entry)) {
+                    entry->chain = unpinned;
+                    unpinned = entry;
+                }
+            }
+        }
+        mutex_unlock(&shard->mutex);
+        while (unpinned) {
+            struct entry *next = unpinned->chain;
+            (void)entry_free(cache, unpinned);
+            unpinned = next;
+        }
+    }
+}
+
+och_code cache_new(size_t limit_bytes, struct budget *budget, struct cache **ret_cache,
+                   och_error *err)
+{
+    struct cache *cache = mem_alloc_aligned(alignof(struct cache), sizeof(struct cache));
+    if (!cache)
+        return FAIL_NO_MEMORY(err, "the cache");
+    memset(cache, 0, sizeof(*cache));
+    budget_init(&cache->budget, limit_bytes > INT64_MAX ? 0 : (int64_t)limit_bytes, budget);
+    for (size_t i = 0; i < SHARDS; i++) {
+        mutex_init(&cache->shards[i].mutex, RANK_CACHE);
+        cond_init(&cache->shards[i].loaded);
+    }
+    *ret_cache = cache;
+    return OCH_OK;
+}
+
+void cache_free(struct cache *cache)
+{
+    if (!cache)
+        return;
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &cache->shards[i];
+        for (size_t slot = 0; slot < shard->table_size; slot++) {
+            for (struct entry *entry = shard->table[slot], *next; entry; entry = next) {
+                next = entry->chain;
+                assert(entry->state == ENTRY_READY && pins_of(entry) == 0);
+                (void)entry_free(cache, entry);
+            }
+        }
+        mem_free(shard->table);
+        cond_done(&shard->loaded);
+        mutex_done(&shard->mutex);
+    }
+    assert(budget_used(&cache->budget) == 0);
+    mem_free_aligned(cache);
+}
+
+void cache_stats(struct cache *cache, struct cache_stats *ret_stats)
+{
+    struct cache_stats stats = {0};
+    stats.pinned_bytes = atomic_load_explicit(&cache->doomed_bytes, memory_order_relaxed);
+    stats.used_bytes = (size_t)budget_used(&cache->budget);
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &cache->shards[i];
+        mutex_lock(&shard->mutex);
+        stats.hits += shard->hits;
+        stats.misses += shard->misses;
+        stats.evictions += shard->evictions;
+        for (size_t name = 0; name < QUEUE_COUNT; name++) {
+            for (struct entry *entry = shard->queues[name].newest; entry; entry = entry->older)
+                stats.pinned_bytes += pins_of(entry) ? charge_of(entry->extent.len) : 0;
+        }
+        mutex_unlock(&shard->mutex);
+    }
+    *ret_stats = stats;
+}
