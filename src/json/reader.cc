@@ -4,6 +4,7 @@
 #include "json/shim.h"
 
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -65,55 +66,120 @@ inline bool is_digit(uint8_t byte)
     return byte >= '0' && byte <= '9';
 }
 
-// Where a well-formed number ends; null when it is none, or something else follows than may follow a number.
-const uint8_t *number_end(const uint8_t *at)
+constexpr uint64_t eight_zeros = 0x3030303030303030;
+
+inline uint64_t eight_bytes(const uint8_t *at)
 {
-    at += *at == '-';
-    if (!is_digit(*at) || (*at == '0' && is_digit(at[1])))
-        return nullptr;
-    while (is_digit(*at))
-        at++;
+    uint64_t word;
+    std::memcpy(&word, at, sizeof word);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
+
+// How many of eight bytes, from the first on, are digits.
+inline unsigned digits_in(uint64_t word)
+{
+    // Bytes of 0 to 9 stay below 0x10 and below 0x10 with six more; a carry only spoils what lies behind a non-digit.
+    const uint64_t off = word ^ eight_zeros;
+    const uint64_t other = (off | (off + 0x0606060606060606)) & 0xf0f0f0f0f0f0f0f0;
+    return other ? static_cast<unsigned>(__builtin_ctzll(other)) / 8 : 8;
+}
+
+// The value of eight digits, the first one highest.
+inline uint64_t eight_digits(uint64_t word)
+{
+    word = (word - eight_zeros) * 10 + ((word - eight_zeros) >> 8);
+    return ((word & 0x000000ff000000ff) * 0x000f424000000064 +
+            (word >> 16 & 0x000000ff000000ff) * 0x0000271000000001) >>
+           32;
+}
+
+// Append the digits at `at` to value, eight at a time, and pass them.  Wraps when there are too many: count them.
+inline const uint8_t *digits_at(const uint8_t *at, uint64_t &value)
+{
+    static constexpr uint64_t powers[9] = {1,      10,      100,      1000,     10000,
+                                           100000, 1000000, 10000000, 100000000};
+    for (;;) {
+        const uint64_t word = eight_bytes(at);
+        const unsigned count = digits_in(word);
+        if (count == 0)
+            return at;
+        // Fewer than eight move up to the end, zeros before them.
+        const unsigned shift = 8 * (8 - count);
+        const uint64_t moved = shift ? word << shift | eight_zeros >> (64 - shift) : word;
+        value = value * powers[count] + eight_digits(moved);
+        at += count;
+        if (count < 8)
+            return at;
+    }
+}
+
+// What may follow a number.
+inline bool ends_number(uint8_t byte)
+{
+    return byte == ',' || byte == ']' || byte == '}' || byte == ' ' || byte == '\n' ||
+           byte == '\r' || byte == '\t';
+}
+
+// A number by the grammar of JSON; false when it is none or overflows.  The scan is ours because simdjson 3.0.1 lets
+// the digits of "0." with more than 19 of them overflow unseen and refuses exponents of 20 digits; the conversion is
+// simdjson's.  The token is not consumed: stepping on to the next value passes over it.
+inline bool number_at(const uint8_t *token, double &number)
+{
+    const bool negative = *token == '-';
+    const uint8_t *start = token + negative, *at = start;
+    uint64_t digits = 0;
+    if (!is_digit(*at))
+        return false;
+    // Most have one digit before the point.
+    digits = *at++ - static_cast<unsigned>('0');
+    if (is_digit(*at)) {
+        if (digits == 0)
+            return false;
+        at = digits_at(at, digits);
+    }
+    std::ptrdiff_t count = at - start;
+    int64_t exponent = 0;
     if (*at == '.') {
-        if (!is_digit(*++at))
-            return nullptr;
-        while (is_digit(*at))
-            at++;
+        const uint8_t *fraction = at + 1;
+        at = digits_at(fraction, digits);
+        if (at == fraction)
+            return false;
+        exponent = fraction - at;
+        count += at - fraction;
     }
     if (*at == 'e' || *at == 'E') {
         at++;
-        at += *at == '-' || *at == '+';
+        const bool down = *at == '-';
+        at += down || *at == '+';
         if (!is_digit(*at))
-            return nullptr;
-        while (is_digit(*at))
-            at++;
+            return false;
+        int64_t power = 0;
+        for (; is_digit(*at); at++)
+            power = power < 100000000 ? power * 10 + (*at - '0') : power;
+        exponent += down ? -power : power;
     }
-    return std::strchr(" \t\n\r,]}", *at) && *at ? at : nullptr;
-}
-
-// simdjson 3.0.1 reads "0." with more than 19 digits after the leading zeros wrong (it lets the digits overflow), and
-// refuses exponents of 20 digits and more.
-bool misread(const uint8_t *token, size_t len)
-{
-    const size_t sign = *token == '-';
-    if (token[sign] != '0' || token[sign + 1] != '.' || len <= 21)
+    if (!ends_number(*at))
         return false;
-    size_t zeros = 0;
-    while (token[sign + 2 + zeros] == '0')
-        zeros++;
-    return len - sign - 2 - zeros > 19;
-}
-
-// False when it is not a number or overflows.  What simdjson cannot be trusted with goes to its slow and exact
-// conversion; the token then stays where it is, and stepping on to the next value passes over it.
-inline bool number_of(od::value &value, const uint8_t *token, double &number)
-{
-    if (!misread(token, value.raw_json_token().size()) && !value.get_double().get(number))
+    namespace numbers = simdjson::SIMDJSON_BUILTIN_IMPLEMENTATION::numberparsing;
+    // Nineteen digits fit; zeros in front of them are none.
+    if (count > 19)
+        for (const uint8_t *front = start; *front == '0' || *front == '.'; front++)
+            count -= *front == '0';
+    if (count <= 19 && exponent >= simdjson::internal::smallest_power &&
+        exponent <= simdjson::internal::largest_power &&
+        numbers::compute_float_64(exponent, digits, false, number)) {
+        // The sign of a component is anybody's guess: no branch on it.
+        uint64_t bits;
+        std::memcpy(&bits, &number, sizeof bits);
+        bits |= static_cast<uint64_t>(negative) << 63;
+        std::memcpy(&number, &bits, sizeof bits);
         return true;
-    const uint8_t *end = number_end(token);
-    if (!end)
-        return false;
+    }
     number = simdjson::internal::from_chars(reinterpret_cast<const char *>(token),
-                                            reinterpret_cast<const char *>(end));
+                                            reinterpret_cast<const char *>(at));
     return std::isfinite(number);
 }
 
@@ -156,7 +222,7 @@ bool walk::value(od::value &value, int depth)
     }
     default: {
         double number;
-        if (!number_of(value, token, number))
+        if (!number_at(token, number))
             return refuse();
         return told(json_tree_number(tree, token, number));
     }
@@ -243,7 +309,7 @@ bool walk::row(od::value &value, const uint8_t *token, int depth)
             return array(items, token, depth);
         }
         double number;
-        if (!number_of(child, start, number))
+        if (!number_at(start, number))
             return refuse();
         if (rows->count == rows->capacity && !json_tree_rows_grow(tree))
             return stop();

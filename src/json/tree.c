@@ -371,8 +371,10 @@ bool json_tree_row(struct json_tree *tree, const uint8_t *token, size_t first, b
 bool json_tree_rows_done(struct json_tree *tree)
 {
     const struct json_frame *frame = &tree->frames[tree->depth - 1];
-    struct json_value *rows = tree->values + frame->first_value;
     size_t count = tree->value_count - frame->first_value, row_count = 0, room = 0;
+    if (count == 0)
+        return true;
+    struct json_value *rows = tree->values + frame->first_value;
     bool even = true;
     for (size_t i = 0; i < count; i++) {
         even = even && rows[i].kind == JSON_FLOATS && rows[i].count == rows[0].count;
