@@ -22,12 +22,24 @@ struct digit_pairs {
 };
 constexpr digit_pairs pairs;
 
-template <class Unsigned> inline int count_digits(Unsigned value)
+// 10^0 to 10^19.
+struct powers_of_ten {
+    uint64_t value[20];
+    constexpr powers_of_ten() : value()
+    {
+        value[0] = 1;
+        for (int i = 1; i < 20; i++)
+            value[i] = value[i - 1] * 10;
+    }
+};
+constexpr powers_of_ten powers;
+
+// Without a branch on the length, which no one can foresee: 1233 / 4096 is a little more than log10(2).
+inline int count_digits(uint64_t value)
 {
-    int count = 1;
-    for (; value >= 10000; value /= 10000)
-        count += 4;
-    return count + (value >= 10) + (value >= 100) + (value >= 1000);
+    const int bits = 64 - __builtin_clzll(value | 1);
+    const int least = bits * 1233 >> 12;
+    return least + (value >= powers.value[least]);
 }
 
 // The decimal digits of value, which has `count` of them.
@@ -93,8 +105,8 @@ template <class Float> inline char *put_float(char *out, Float value)
         return out + (negative ? 4 : 3);
     }
     const auto decimal = jkj::dragonbox::to_decimal(value);
-    if (decimal.is_negative)
-        *out++ = '-';
+    *out = '-';
+    out += decimal.is_negative;
     return put_decimal(out, decimal.significand, decimal.exponent);
 }
 } // namespace
