@@ -187,8 +187,8 @@ static bool read_head(slice answer, bool bodyless, struct framing *ret_framing)
     return true;
 }
 
-/* Decode chunks in place; true when their end is there. */
-static bool decode_chunks(uint8_t *at, size_t len, size_t *ret_len, bool *ret_bad)
+/* Decode chunks; `to` may be `at`, or NULL to look only.  DONE when their end is there. */
+static enum http_parse decode_chunks(const uint8_t *at, size_t len, uint8_t *to, size_t *ret_len)
 {
     struct http_chunks chunks;
     http_chunks_init(&chunks);
@@ -198,14 +198,13 @@ static bool decode_chunks(uint8_t *at, size_t len, size_t *ret_len, bool *ret_ba
         size_t step;
         slice data;
         result = http_chunks_decode(&chunks, (slice){at + used, len - used}, &step, &data);
-        if (data.len > 0)
-            memmove(at + out, data.at, data.len);
+        if (data.len > 0 && to != NULL)
+            memmove(to + out, data.at, data.len);
         out += data.len;
         used += step;
     }
     *ret_len = out;
-    *ret_bad = result == HTTP_PARSE_BAD;
-    return result == HTTP_PARSE_DONE;
+    return result;
 }
 
 /* Does `answer` hold a whole one?  Interim answers (1xx) are dropped from its front. */
@@ -220,9 +219,12 @@ static bool answer_is_whole(struct buf *answer, bool bodyless, bool ended, struc
     size_t have = answer->len - framing->head_size;
     if (framing->bodyless)
         return true;
-    if (framing->chunked) /* Connection: close was asked for, so the end of the input is the end */
-        return ended ||
-               (answer->len >= 5 && memcmp(answer->at + answer->len - 5, "0\r\n\r\n", 5) == 0);
+    if (framing->chunked) { /* looked through only when the bytes look like an end */
+        size_t len;
+        bool end = answer->len >= 5 && memcmp(answer->at + answer->len - 4, "\r\n\r\n", 4) == 0;
+        return ended || (end && decode_chunks(answer->at + framing->head_size, have, NULL, &len) !=
+                                    HTTP_PARSE_MORE);
+    }
     return framing->has_length ? have >= framing->length || ended : ended;
 }
 
@@ -239,12 +241,12 @@ static och_code read_answer(const struct client *client, bool bodyless, struct a
         return client_fails(client, OCH_UNAVAILABLE, 0, "no HTTP answer from", err);
     uint8_t *body = answer.at + framing.head_size;
     size_t len = framing.bodyless ? 0 : answer.len - framing.head_size;
-    bool whole = true, bad = false;
+    bool whole = true;
     if (framing.chunked && !framing.bodyless)
-        whole = decode_chunks(body, len, &len, &bad);
+        whole = decode_chunks(body, len, body, &len) == HTTP_PARSE_DONE;
     else if (framing.has_length && !framing.bodyless)
         whole = len >= framing.length;
-    if (!whole || bad)
+    if (!whole)
         return client_fails(client, OCH_UNAVAILABLE, 0, "the answer was cut off by", err);
     if (framing.has_length && !framing.chunked && len > framing.length)
         len = (size_t)framing.length;

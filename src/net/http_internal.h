@@ -2,7 +2,7 @@
 /* What the server's files share: server > loops > connections > one exchange at a time.
  *
  * A connection belongs to its loop.  While its request is at work (CONN_WORK) the worker owns the exchange and
- * the writing side of the transport; `work` says who tells whom when it is done (http_conn.c). */
+ * the writing side of the transport; `work` says who tells whom when it is done (http_work.c). */
 #ifndef NET_HTTP_INTERNAL_H
 #define NET_HTTP_INTERNAL_H
 
@@ -165,13 +165,50 @@ bool http_exchange_begin(struct http_exchange *exchange, const uint8_t *head_byt
 /* ---- http_conn.c: the connection's loop ---- */
 struct http_conn *http_conn_new(struct http_loop *loop, int fd, bool is_unix);
 void http_conn_start(struct http_conn *conn);
-/** A worker posted it. */
-void http_conn_finish_work(struct http_conn *conn);
+/** Wait for these events of the socket, or for none. */
+void http_conn_watch(struct http_conn *conn, short events);
+void http_conn_set_deadline(struct http_conn *conn, enum http_timeout timeout);
+void http_conn_set_deadline_from(struct http_conn *conn, enum http_timeout timeout,
+                                 uint64_t from_ns);
+void http_conn_release_held(struct http_conn *conn);
+/** Everything but the memory, which http_conn_settle() frees when nobody up the stack looks at it any more. */
+void http_conn_close(struct http_conn *conn);
+void http_conn_free(struct http_conn *conn);
 /** Act on draining or cutting; may free `conn`. */
 void http_conn_phase(struct http_conn *conn, enum http_phase phase);
 bool http_conn_is_idle(const struct http_conn *conn);
 /** Close and free, whatever it does; not while at work. */
 void http_conn_drop(struct http_conn *conn);
+
+/* ---- http_input.c: the connection's loop ---- */
+/** Work through input; NULL and 0 = only what is held. */
+void http_conn_feed(struct http_conn *conn, const uint8_t *at, size_t len);
+/** Read from the socket, in CONN_HEAD and CONN_BODY. */
+void http_conn_read(struct http_conn *conn);
+/** Back between requests: what was held or decrypted already will not raise an event. */
+void http_conn_read_on(struct http_conn *conn);
+/** Read and drop, in CONN_LINGER. */
+void http_conn_read_away(struct http_conn *conn);
+
+/* ---- http_work.c: the connection's loop ---- */
+/** Send the encoded answer as far as it goes. */
+void http_conn_send(struct http_conn *conn);
+/** Encode and send the reply. */
+void http_conn_answer(struct http_conn *conn);
+/** Framing is lost, or the rest of the body unwanted: answer with an error and close. */
+void http_conn_refuse(struct http_conn *conn, int status, const char *name, const char *message);
+/** The request is whole: answer it here, or mark it for the pool. */
+void http_conn_dispatch(struct http_conn *conn);
+/** Every way in from the loop ends here: submit what became ready, free what was closed. */
+void http_conn_settle(struct http_conn *conn);
+/** Stop watching a request at work.  False when the worker was first and the request is done. */
+bool http_conn_pause_watching(struct http_conn *conn);
+/** The worker answered while the loop was watching. */
+void http_conn_finish_done(struct http_conn *conn);
+/** Input or hang-up while a request is at work. */
+void http_conn_event_at_work(struct http_conn *conn, short what);
+/** A worker posted it. */
+void http_conn_finish_work(struct http_conn *conn);
 
 /* ---- http_loop.c ---- */
 MUST_USE och_code http_loop_init(struct http_loop *loop, struct http_server *server,
@@ -188,6 +225,13 @@ MUST_USE och_code http_listen_open(struct http_server *server, och_error *err);
 MUST_USE och_code http_listen_start(struct http_server *server, och_error *err);
 void http_listen_close(struct http_server *server);
 
+/* Edges, as unread input stays; with EV_READ, since libevent reports errors as that alone. */
+#define WATCH_HANG_UP (EV_READ | EV_CLOSED | EV_ET)
+
+static inline uint64_t http_now_ns(void)
+{
+    return clock_mono_ns(clock_system());
+}
 static inline enum http_phase http_server_phase(struct http_server *server)
 {
     return (enum http_phase)atomic_load_explicit(&server->phase, memory_order_acquire);
