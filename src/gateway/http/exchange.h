@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One HTTP exchange inside the gateway; shared by http/ only. */
+#ifndef GATEWAY_HTTP_EXCHANGE_H
+#define GATEWAY_HTTP_EXCHANGE_H
+
+#include "gateway/gateway_internal.h"
+#include "json/json.h"
+
+#define EXCHANGE_SEGMENTS_MAX 12
+
+struct exchange {
+    struct gateway *gateway;
+    const struct http_request *request;
+    struct http_reply *reply;
+    struct arena arena;
+    slice segments[EXCHANGE_SEGMENTS_MAX]; /* percent-decoded path */
+    size_t segment_count;
+    struct gateway_scope scope;
+    slice target; /* the last variable segment: a name or a UUID */
+    struct json_value body;
+};
+
+typedef och_code (*exchange_handler)(struct exchange *x, och_error *err);
+
+/* ---- wire.c: reading bodies ---- */
+enum wire_type {
+    WIRE_ANY,
+    WIRE_STRING,
+    WIRE_BOOL,
+    WIRE_U32,
+    WIRE_OBJECT,
+    WIRE_STRINGS,          /* [string] */
+    WIRE_NULLABLE_STRINGS, /* [string | null] */
+    WIRE_EMBEDDINGS,       /* [[number]] or [base64] */
+    WIRE_NULLABLE_EMBEDDINGS,
+    WIRE_METADATAS, /* [object | null]; values by meta.h */
+    WIRE_INCLUDE,
+    WIRE_CLEAR /* [[field name] | null] */
+};
+struct wire_member {
+    const char *name;
+    enum wire_type type;
+    bool required, refuses_null;
+    size_t at; /* offsetof the const struct json_value * that receives it (NULL: absent or null) */
+};
+struct wire_body {
+    const char *struct_name; /* as the original's messages call it */
+    const struct wire_member *members;
+    size_t count;
+    bool refuses_unknown;
+};
+/** Parse the body and spread its members over `ret_values` (zeroed before). 400 not JSON, 415, 413, 422 shape. */
+MUST_USE och_code wire_read(struct exchange *x, const struct wire_body *shape, void *ret_values,
+                            och_error *err);
+/** 422 with path, reason and the place of `value`. */
+och_code wire_fail(struct exchange *x, const struct json_value *value, och_error *err,
+                   const char *path, const char *format, ...) PRINTF_LIKE(5, 6);
+/** A u32 of the query string, `fallback` when absent. 400 when malformed. */
+MUST_USE och_code wire_query_u64(struct exchange *x, const char *name, uint64_t fallback,
+                                 uint64_t *ret_value, och_error *err);
+MUST_USE och_code wire_query_text(struct exchange *x, const char *name, slice *ret_value,
+                                  och_error *err);
+/** include -> enum record_field bits; WIRE_DISTANCES besides. */
+#define WIRE_DISTANCES 256u
+unsigned wire_include(const struct json_value *include, unsigned fallback);
+/** read_level text; false when unknown. */
+bool wire_read_level(slice text, uint8_t *ret_level);
+
+/* ---- vectors.c ---- */
+struct wire_vectors {
+    const float *matrix;       /* rows one behind the other; zeros where absent */
+    const bool *present;       /* NULL: all */
+    uint32_t count, dimension; /* dimension 0: no vector at all */
+};
+/** Decode an embeddings member (JSON rows or base64) after the collection is known to exist; 400s of http-api.md §6.1. */
+MUST_USE och_code wire_vectors(struct exchange *x, const struct json_value *value,
+                               struct wire_vectors *ret_vectors, och_error *err);
+
+/* ---- reply.c ---- */
+void reply_error(struct exchange *x, och_code code, const och_error *err);
+void reply_error_as(struct exchange *x, int status, const char *name, const char *code,
+                    const char *message);
+/** CORS headers by the configured origins. */
+void reply_cors(struct exchange *x);
+
+/* ---- handlers ---- */
+och_code handle_heartbeat(struct exchange *x, och_error *err);
+och_code handle_healthcheck(struct exchange *x, och_error *err);
+och_code handle_version(struct exchange *x, och_error *err);
+och_code handle_pre_flight(struct exchange *x, och_error *err);
+och_code handle_identity(struct exchange *x, och_error *err);
+och_code handle_reset(struct exchange *x, och_error *err);
+och_code handle_not_yet(struct exchange *x, och_error *err);
+och_code handle_tenant_create(struct exchange *x, och_error *err);
+och_code handle_tenant_get(struct exchange *x, och_error *err);
+och_code handle_tenant_update(struct exchange *x, och_error *err);
+och_code handle_database_create(struct exchange *x, och_error *err);
+och_code handle_database_list(struct exchange *x, och_error *err);
+och_code handle_database_get(struct exchange *x, och_error *err);
+och_code handle_database_drop(struct exchange *x, och_error *err);
+och_code handle_collection_create(struct exchange *x, och_error *err);
+och_code handle_collection_list(struct exchange *x, och_error *err);
+och_code handle_collection_count(struct exchange *x, och_error *err);
+och_code handle_collection_get(struct exchange *x, och_error *err);
+och_code handle_collection_by_id(struct exchange *x, och_error *err);
+och_code handle_collection_by_crn(struct exchange *x, och_error *err);
+och_code handle_collection_update(struct exchange *x, och_error *err);
+och_code handle_collection_drop(struct exchange *x, och_error *err);
+och_code handle_add(struct exchange *x, och_error *err);
+och_code handle_upsert(struct exchange *x, och_error *err);
+och_code handle_update(struct exchange *x, och_error *err);
+och_code handle_delete(struct exchange *x, och_error *err);
+och_code handle_count(struct exchange *x, och_error *err);
+och_code handle_count_where(struct exchange *x, och_error *err);
+och_code handle_get(struct exchange *x, och_error *err);
+och_code handle_query(struct exchange *x, och_error *err);
+/** The collection named by x->target as a UUID within x->scope, for its existence; 400 when not a UUID. */
+MUST_USE och_code exchange_collection(struct exchange *x,
+                                      const struct sysdb_collection **ret_collection,
+                                      och_error *err);
+#endif

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Errors as the wire has them (http-api.md §2, experience.md §3): the one place where codes become statuses and names. */
+#include "gateway/http/exchange.h"
+
+#include <inttypes.h>
+
+#define SHAPE_PREFIX "Failed to deserialize the JSON body into the target type: "
+
+static const struct {
+    och_code code;
+    int status;
+    const char *name;
+} statuses[] = {
+    {OCH_INVALID, 400, "InvalidArgumentError"},
+    {OCH_SHAPE, 422, "ChromaError"},
+    {OCH_NOT_FOUND, 404, "NotFoundError"},
+    {OCH_EXISTS, 409, "ChromaError"},
+    {OCH_CONFLICT, 409, "ConditionalWriteConflictError"},
+    {OCH_STALE, 412, "StaleReadError"},
+    {OCH_TOO_LARGE, 413, "ChromaError"},
+    {OCH_QUOTA, 422, "ChromaError"},
+    {OCH_UNAUTHENTICATED, 401, "ChromaError"},
+    {OCH_FORBIDDEN, 403, "ChromaError"},
+    {OCH_BUSY, 429, "Backoff"},
+    {OCH_UNAVAILABLE, 503, "ChromaError"},
+    {OCH_DEADLINE, 504, "ChromaError"},
+    {OCH_CANCELLED, 503, "ChromaError"},
+    {OCH_UNSUPPORTED, 501, "ChromaError"},
+    {OCH_NO_MEMORY, 503, "ChromaError"},
+    {OCH_CLOSED, 503, "ChromaError"},
+};
+
+/* 32 hex digits that clients show and the log line carries; the client's own when it sent a traceparent. */
+static void make_trace_id(struct exchange *x, char text[33])
+{
+    slice parent = http_request_header(x->request, SLICE("traceparent"));
+    if (parent.len >= 35 && parent.at[2] == '-') {
+        bool hex = true;
+        for (size_t i = 0; i < 32; i++) {
+            uint8_t c = parent.at[3 + i];
+            hex = hex && ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'));
+            text[i] = (char)c;
+        }
+        text[32] = '\0';
+        if (hex)
+            return;
+    }
+    uuid id = gateway_new_id(x->gateway);
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < 16; i++) {
+        text[2 * i] = digits[id.bytes[i] >> 4];
+        text[2 * i + 1] = digits[id.bytes[i] & 15];
+    }
+    text[32] = '\0';
+}
+
+void reply_error_as(struct exchange *x, int status, const char *name, const char *code,
+                    const char *message)
+{
+    struct buf *body = &x->reply->body;
+    char trace_id[33];
+    make_trace_id(x, trace_id);
+    x->reply->status = status;
+    buf_clear(body);
+    buf_text(body, "{\"error\":");
+    json_write_string(body, slice_of(name));
+    buf_text(body, ",\"message\":");
+    json_write_string(body, slice_of(message ? message : "no memory"));
+    buf_printf(body, ",\"code\":\"%s\",\"help\":\"/help/errors/%s\"", code, code);
+    if (status >= 500)
+        buf_printf(body, ",\"trace_id\":\"%s\"", trace_id);
+    buf_byte(body, '}');
+    http_reply_header(x->reply, "chroma-trace-id", "%s", trace_id);
+    if (status >= 500 && status != 501)
+        trace_line(x->gateway->options.trace, TRACE_ERROR, "http", message ? message : "no memory",
+                   "request", trace_id, "code", code, NULL);
+}
+
+void reply_error(struct exchange *x, och_code code, const och_error *err)
+{
+    int status = 500;
+    const char *name = "InternalError";
+    for (size_t i = 0; i < COUNT_OF(statuses); i++) {
+        if (statuses[i].code == code) {
+            status = statuses[i].status;
+            name = statuses[i].name;
+        }
+    }
+    const char *message = err->message;
+    if (code == OCH_SHAPE && !slice_starts_with(slice_of(message), SLICE(SHAPE_PREFIX)))
+        message = arena_printf(&x->arena, SHAPE_PREFIX "%s", message);
+    /* The content type is refused with a code of its own. */
+    if (code == OCH_SETTING) {
+        status = 415;
+        name = "ChromaError";
+    }
+    reply_error_as(x, status, name, error_code_name(code), message);
+    if (status == 429 || status == 503)
+        http_reply_header(x->reply, "Retry-After", "1");
+}
+
+void reply_cors(struct exchange *x)
+{
+    const struct gateway_options *o = &x->gateway->options;
+    if (o->cors_origin_count == 0)
+        return;
+    slice origin = http_request_header(x->request, SLICE("origin"));
+    bool any = false, listed = false;
+    for (size_t i = 0; i < o->cors_origin_count; i++) {
+        any |= slice_equal(o->cors_origins[i], SLICE("*"));
+        listed |= slice_equal(o->cors_origins[i], origin);
+    }
+    if (any)
+        http_reply_header(x->reply, "Access-Control-Allow-Origin", "*");
+    else if (listed)
+        http_reply_header(x->reply, "Access-Control-Allow-Origin", "%.*s", SLICE_ARG(origin));
+    if (slice_equal(x->request->method, SLICE("OPTIONS"))) {
+        http_reply_header(x->reply, "Access-Control-Allow-Methods", "*");
+        http_reply_header(x->reply, "Access-Control-Allow-Headers", "*");
+    }
+    http_reply_header(x->reply, "Vary",
+                      "origin, access-control-request-method, access-control-request-headers");
+}
