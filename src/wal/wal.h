@@ -47,6 +47,7 @@ struct wal_options {
     uint64_t segment_bytes;          /* default 64 MiB */
     uint64_t slow_bytes, stop_bytes; /* backlog: writers slowed, refused with OCH_BUSY; limits.h */
     bool read_only;
+    uint64_t seed; /* of the segments' salts: for simulation; 0 = the system's entropy */
 };
 /** Recover (D1) and be ready.  Errors: OCH_CORRUPT naming segment and byte; OCH_IO. */
 MUST_USE och_code wal_open(const struct wal_options *options, struct wal **ret_wal, och_error *err);
