@@ -18,7 +18,7 @@ struct mode {
     bool unicode, fold_case, blanks;
 };
 
-/* After "(?": read flags up to ':' or ')'.  False when this is a named group and has no flags. */
+/* After "(?": read flags up to ':' or ')'.  False when this is a named group, which has no flags. */
 static bool read_flags(slice pattern, size_t *at, struct mode *mode, bool *ret_scoped)
 {
     bool on = true;
@@ -43,7 +43,10 @@ static bool read_flags(slice pattern, size_t *at, struct mode *mode, bool *ret_s
             *at = i + 1;
             return true;
         case 'P':
-        case '<':
+        case '<': /* a name follows */
+            while (i < pattern.len && pattern.at[i] != '>')
+                i++;
+            *at = i;
             return false;
         default:
             break;
@@ -82,15 +85,47 @@ static bool is_letter(uint8_t c)
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
-/* Whether the escape behind a backslash is a class, or a byte beyond ASCII. */
-static bool escape_is_class(slice pattern, size_t at)
+/* The escape that begins with the backslash at `at`: where it ends, and the character it spells out
+ * in hexadecimal, else 0. */
+static size_t read_escape(slice pattern, size_t at, uint32_t *ret_code)
 {
-    if (at >= pattern.len)
-        return false;
-    uint8_t c = pattern.at[at];
-    if (memchr("dDsSwWpP", c, 8))
+    size_t end = min_size(at + 2, pattern.len), digits = 0;
+    uint8_t kind = at + 1 < pattern.len ? pattern.at[at + 1] : 0;
+    *ret_code = 0;
+    if (kind != 'x' && kind != 'u' && kind != 'U')
+        return end;
+    bool braces = end < pattern.len && pattern.at[end] == '{';
+    size_t wanted = braces ? SIZE_MAX : kind == 'x' ? 2 : kind == 'u' ? 4 : 8;
+    end += braces;
+    for (; end < pattern.len && digits < wanted && pattern.at[end] != '}'; end++, digits++) {
+        uint8_t c = pattern.at[end];
+        uint32_t digit = c <= '9' ? c - 48u : (c | 0x20u) - 87u; /* '0', 'a' - 10 */
+        *ret_code = *ret_code << 4 | (digit & 15);
+    }
+    return end + braces;
+}
+
+/* What is said of one element of a pattern in byte mode. */
+static bool escape_is_bytes(slice pattern, size_t at, size_t end, uint32_t code, bool fold_case)
+{
+    uint8_t kind = at + 1 < pattern.len ? pattern.at[at + 1] : 0;
+    if (kind && memchr("dDsSwWpP", kind, 8))
         return true;
-    return c == 'x' && at + 1 < pattern.len && memchr("89abcdefABCDEF", pattern.at[at + 1], 14);
+    bool one_byte = kind == 'x' && end == at + 4 && pattern.at[at + 2] != '{';
+    return (code >= 128 && one_byte) || (fold_case && code < 128 && is_letter((uint8_t)code));
+}
+
+/* "[.]" and "[\.]" are a way to write one character, not a class. */
+static size_t one_in_class(slice pattern, size_t at, bool fold_case)
+{
+    const uint8_t *p = pattern.at + at;
+    size_t left = pattern.len - at;
+    if (left >= 3 && p[2] == ']' && p[1] < 128 && !memchr("^[\\]", p[1], 4) &&
+        !(fold_case && is_letter(p[1])))
+        return 3;
+    if (left >= 4 && p[1] == '\\' && p[3] == ']' && p[2] < 128 && !is_letter(p[2]))
+        return 4;
+    return 0;
 }
 
 /* Whether a sound pattern has a class, or folded case, which makes one, where Unicode is off. */
@@ -102,13 +137,16 @@ static bool uses_bytes(slice pattern)
         struct mode *mode = &modes[depth];
         uint8_t c = pattern.at[at];
         if (c == '\\') {
-            if (!mode->unicode && escape_is_class(pattern, at + 1))
+            uint32_t code;
+            size_t end = read_escape(pattern, at, &code);
+            if (!mode->unicode && escape_is_bytes(pattern, at, end, code, mode->fold_case))
                 return true;
-            at += 2;
+            at = end;
         } else if (c == '[') {
-            if (!mode->unicode)
+            size_t one = mode->unicode ? 0 : one_in_class(pattern, at, mode->fold_case);
+            if (!mode->unicode && !one)
                 return true;
-            at = skip_class(pattern, at);
+            at = one ? at + one : skip_class(pattern, at);
         } else if (c == '(') {
             struct mode inner = *mode;
             bool scoped = true;

@@ -226,6 +226,10 @@ static void patterns_are_refused_with_the_engines_reason(void **state)
         {"(?-u)\\\\w", "Byte pattern is not allowed"},
         {"(?-u)\\\\xff", "Byte pattern is not allowed"},
         {"(?-u).", "Byte pattern is not allowed"},
+        {"(?i-u)\\\\x41", "Byte pattern is not allowed"},
+        {"(?i-u)\\\\u{6b}", "Byte pattern is not allowed"},
+        {"(?-u)[^a]", "Byte pattern is not allowed"},
+        {"(?-u)[\\\\w]", "Byte pattern is not allowed"},
         {"(?-u:[a-z])", "Byte pattern is not allowed"},
         {"(?i-u)k", "Byte pattern is not allowed"},
         {"x(?s-u:a(b(\\\\d)))", "Byte pattern is not allowed"},
@@ -255,11 +259,22 @@ static void patterns_are_refused_with_the_engines_reason(void **state)
 static void patterns_without_a_byte_class_are_accepted(void **state)
 {
     static const char *const legal[] = {
-        "(?-u)abc",           "(?-u:abc)\\\\w",  "(?u)\\\\w",
-        "\\\\(?-u\\\\)[a]",   "[](?-u)]\\\\w",   "[^](?-u)]\\\\w",
-        "[\\\\](?-u:)]\\\\w", "[(?-u)]\\\\w",    "(?P<n>\\\\w)(?<m>.)",
-        "(?-u)(?u)\\\\w",     "(?-u)(?u:\\\\w)", "(?-u)\\\\x41\\\\.",
-        "(?x)\\\\w # (?-u)",  "((?-u)a)\\\\d",
+        "(?-u)[.][\\\\.][a]",
+        "(?i-u)\\\\x{ff}\\\\u00e9(?P<name>)",
+        "(?-u)abc",
+        "(?-u:abc)\\\\w",
+        "(?u)\\\\w",
+        "\\\\(?-u\\\\)[a]",
+        "[](?-u)]\\\\w",
+        "[^](?-u)]\\\\w",
+        "[\\\\](?-u:)]\\\\w",
+        "[(?-u)]\\\\w",
+        "(?P<n>\\\\w)(?<m>.)",
+        "(?-u)(?u)\\\\w",
+        "(?-u)(?u:\\\\w)",
+        "(?-u)\\\\x41\\\\.",
+        "(?x)\\\\w # (?-u)",
+        "((?-u)a)\\\\d",
     };
     for (size_t i = 0; i < COUNT_OF(legal); i++)
         filter_free(compiled(*state, true, arena_printf(*state, "{\"$regex\":\"%s\"}", legal[i])));
