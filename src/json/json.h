@@ -89,6 +89,7 @@ void json_write_f32(struct buf *buf, float value);
 void json_write_f32_array(struct buf *buf, const float *values, size_t count);
 /** Any value, compactly. */
 void json_write_value(struct buf *buf, const struct json_value *value);
-/** Deep equality (objects without regard to order; ints and floats differ). */
+/** Deep equality (objects without regard to order, a repeated name's last value; ints and floats differ).
+ *  Cost: members squared. */
 bool json_equal(const struct json_value *a, const struct json_value *b);
 #endif

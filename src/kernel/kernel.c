@@ -46,20 +46,24 @@ static const struct kernel avx512_table = {
     .find = kernel_find_avx512,
 };
 
-static const struct kernel *best_avx2(void)
-{
-    bool can = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-               __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
-    return can ? &avx2_table : NULL;
-}
+/* What a machine can run, the best one last. */
+static const struct kernel *const list_scalar[] = {&scalar_table};
+static const struct kernel *const list_avx2[] = {&scalar_table, &avx2_table};
+static const struct kernel *const list_avx512_old[] = {&scalar_table, &avx2_table,
+                                                       &avx512_old_table};
+static const struct kernel *const list_avx512[] = {&scalar_table, &avx2_table, &avx512_table};
 
-static const struct kernel *best_avx512(void)
+size_t kernel_all(const struct kernel *const **ret_tables)
 {
-    if (!best_avx2() || !__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-        return NULL;
-    bool late = __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("vpclmulqdq");
-    return late ? &avx512_table : &avx512_old_table;
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    bool late =
+        avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("vpclmulqdq");
+    *ret_tables = late ? list_avx512 : avx512 ? list_avx512_old : avx2 ? list_avx2 : list_scalar;
+    return avx512 ? 3 : avx2 ? 2 : 1;
 }
 #elif defined(__aarch64__)
 /* The crc instructions are optional in ARMv8.0, and there in every server. */
@@ -77,29 +81,28 @@ static const struct kernel neon_old_table = {
     .base64_decode = kernel_base64_decode_neon,
     .find = kernel_find_neon,
 };
-#endif
+static const struct kernel *const list_neon[] = {&scalar_table, &neon_table};
+static const struct kernel *const list_neon_old[] = {&scalar_table, &neon_old_table};
 
-/* Every table for this machine, the best one last. */
-static size_t list_tables(const struct kernel *list[4])
+size_t kernel_all(const struct kernel *const **ret_tables)
 {
-    size_t count = 0;
-    list[count++] = &scalar_table;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (best_avx2())
-        list[count++] = best_avx2();
-    if (best_avx512())
-        list[count++] = best_avx512();
-#elif defined(__aarch64__)
-    list[count++] = getauxval(AT_HWCAP) & HWCAP_CRC32 ? &neon_table : &neon_old_table;
-#endif
-    return count;
+    *ret_tables = getauxval(AT_HWCAP) & HWCAP_CRC32 ? list_neon : list_neon_old;
+    return 2;
 }
+#else
+static const struct kernel *const list_scalar[] = {&scalar_table};
+
+size_t kernel_all(const struct kernel *const **ret_tables)
+{
+    *ret_tables = list_scalar;
+    return 1;
+}
+#endif
 
 static const struct kernel *choose(void)
 {
-    const struct kernel *list[4];
-    size_t count = list_tables(list);
+    const struct kernel *const *list;
+    size_t count = kernel_all(&list);
     const char *wish = getenv("OCHRE_KERNEL");
     for (size_t i = 0; wish && i < count; i++)
         if (strcmp(list[i]->name, wish) == 0)
@@ -117,20 +120,6 @@ const struct kernel *kernel_get(void)
         atomic_store_explicit(&chosen, table, memory_order_relaxed);
     }
     return table;
-}
-
-size_t kernel_all(const struct kernel *const **ret_tables)
-{
-    static const struct kernel *list[4];
-    static _Atomic size_t count;
-    size_t known =
-        atomic_load_explicit(&count, memory_order_acquire); /* pairs with the store below */
-    if (known == 0) {
-        known = list_tables(list);
-        atomic_store_explicit(&count, known, memory_order_release);
-    }
-    *ret_tables = list;
-    return known;
 }
 
 float kernel_cosine_distance(float dot, float norm2_a, float norm2_b)

@@ -178,6 +178,27 @@ static void rows_are_bit_equal_to_pairs(void **state)
     guarded_free(&memory);
 }
 
+/* Products so small that each stride underflows to -0: a tail that adds zeros to the lanes past it would lose them. */
+static void a_tail_keeps_negative_zeros(void **state)
+{
+    (void)state;
+    const struct kernel *const *tables;
+    size_t count = kernel_all(&tables);
+    float a[64], b[64], dot, norm2;
+    for (size_t i = 0; i < 64; i++) {
+        a[i] = 0x1p-100f;
+        b[i] = -0x1p-100f;
+    }
+    for (size_t dim = 1; dim < 64; dim++)
+        for (size_t t = 0; t < count; t++) {
+            float want = dim < 16 ? 0.0f : -0.0f;
+            same(expect(false, a, b, dim), want, "the specification", "dot", dim);
+            same(tables[t]->dot_f32(a, b, dim), want, tables[t]->name, "dot", dim);
+            tables[t]->dot_norm_rows_f32(a, b, dim, dim, 1, &dot, &norm2);
+            same(dot, want, tables[t]->name, "dot of dot_norm", dim);
+        }
+}
+
 static void no_components_and_no_rows_are_fine(void **state)
 {
     (void)state;
@@ -250,6 +271,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pairs_are_bit_equal_in_every_table),
         cmocka_unit_test(rows_are_bit_equal_to_pairs),
+        cmocka_unit_test(a_tail_keeps_negative_zeros),
         cmocka_unit_test(no_components_and_no_rows_are_fine),
         cmocka_unit_test(wide_vectors_do_not_overflow_inside),
         cmocka_unit_test(cosine_is_clamped_and_knows_zero_vectors),
