@@ -460,25 +460,9 @@ static const struct store_ops folder_ops = {.create = folder_create,
                                             .list = folder_list,
                                             .free = folder_free};
 
-/* Make the folder and its name durable. */
-static och_code make_root(struct io *io, const char *path, och_error *err)
-{
-    struct io_entry entry;
-    if (io_stat(io, path, &entry, NULL) == OCH_OK && entry.is_folder)
-        return OCH_OK;
-    TRY(io_make_folder(io, path, err));
-    CLEANUP(mem_cleanup) char *parent = mem_copy_text(path, strlen(path));
-    if (!parent)
-        return FAIL_NO_MEMORY(err, "the store");
-    char *slash = strrchr(parent, '/');
-    if (slash)
-        slash[slash == parent] = '\0'; // "/store" is in "/"
-    return io_sync_folder(io, slash ? parent : ".", err);
-}
-
 och_code store_folder_new(struct io *io, const char *path, struct store **ret_store, och_error *err)
 {
-    TRY(make_root(io, path, err));
+    TRY(io_make_folder(io, path, err)); // its name is durable with it
     struct store_folder *folder = MEM_NEW(struct store_folder);
     if (!folder)
         return FAIL_NO_MEMORY(err, "the store");
