@@ -2,6 +2,10 @@
 /* From bytes to requests: heads, bodies, and what came too early.  Runs on the connection's loop. */
 #include "net/http_internal.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #define READ_AWAY_BYTES_MAX \
     65536u /* a refused body up to this size is read, so that the connection lives on */
 #define READ_ROUNDS        8
@@ -234,6 +238,15 @@ static size_t feed_all(struct http_conn *conn, slice input)
     return used;
 }
 
+/* The body comes apart from its head.  A client that leaves Nagle on holds it back until the head is acknowledged,
+ * which the kernel would put off for 40 ms, hoping for an answer to go with it. */
+static void await_body(struct http_conn *conn)
+{
+    int one = 1;
+    (void)setsockopt(conn->transport.fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof(one));
+    http_conn_set_deadline(conn, TIMEOUT_BODY);
+}
+
 /* Keep what was not used at the front of the held input. */
 static void put_away(struct http_conn *conn, slice rest, bool from_held)
 {
@@ -251,7 +264,7 @@ static void put_away(struct http_conn *conn, slice rest, bool from_held)
     else if (conn->state == CONN_HEAD && conn->held_len > 0 && conn->timeout == TIMEOUT_IDLE)
         http_conn_set_deadline(conn, TIMEOUT_HEAD);
     else if (conn->state == CONN_BODY && conn->timeout != TIMEOUT_BODY)
-        http_conn_set_deadline(conn, TIMEOUT_BODY);
+        await_body(conn);
 }
 
 void http_conn_feed(struct http_conn *conn, const uint8_t *at, size_t len)
