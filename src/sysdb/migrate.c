@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Tables without rowid name their key columns first: SQLite 3.40's integrity check mixes up columns otherwise. */
 static const char *const steps[CATALOGUE_MAJOR] = {
     // format 0, an empty file, to 1
     "CREATE TABLE meta("
@@ -40,8 +41,8 @@ static const char *const steps[CATALOGUE_MAJOR] = {
     "CREATE INDEX collection_schema ON collection(schema) WHERE schema IS NOT NULL;"
     "CREATE INDEX collection_tombstone ON collection(id) WHERE state='tombstone';"
     "CREATE TABLE schema_key("
-    " collection INTEGER NOT NULL REFERENCES collection(ord), crc INTEGER NOT NULL,"
-    " key TEXT NOT NULL, type INTEGER NOT NULL,"
+    " collection INTEGER NOT NULL REFERENCES collection(ord), key TEXT NOT NULL,"
+    " type INTEGER NOT NULL, crc INTEGER NOT NULL,"
     " PRIMARY KEY(collection,key,type)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE file("
     " id BLOB NOT NULL PRIMARY KEY CHECK(length(id)=16), crc INTEGER NOT NULL,"

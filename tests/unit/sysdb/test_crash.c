@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Power cuts and failing disks: what was acknowledged is there, what was not is there wholly or not at all. */
+#include "sysdb_model.h"
+
+#include <errno.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SEEDS 60
+#else
+#define SEEDS 250
+#endif
+#define OPS 60
+
+/* A second catalogue, on a disk that never fails, tells what each operation leads to. */
+struct run {
+    struct test *t;
+    struct sysdb *shadow;
+    struct io *shadow_io;
+    struct buf before, after, now;
+};
+
+static void run_begin(struct run *run, struct test *t)
+{
+    *run = (struct run){.t = t, .shadow_io = io_sim_new(false)};
+    ok(io_make_folder(run->shadow_io, "data", &err));
+    ok(open_on(t, run->shadow_io, true, &run->shadow));
+    buf_init(&run->before, BUF_MAX_NONE);
+    buf_init(&run->after, BUF_MAX_NONE);
+    buf_init(&run->now, BUF_MAX_NONE);
+    ok(say_all(run->shadow, &run->after, &err));
+}
+
+static void run_end(struct run *run)
+{
+    sysdb_free(run->shadow);
+    io_sim_free(run->shadow_io);
+    buf_done(&run->before);
+    buf_done(&run->after);
+    buf_done(&run->now);
+}
+
+/* Run the next operation on the shadow: `before` and `after` are the two states that may be seen. */
+static och_code run_shadow(struct run *run, const struct op *op)
+{
+    och_error fault = {0};
+    struct buf swap = run->before;
+    run->before = run->after;
+    run->after = swap;
+    och_code code = op_run(run->t, run->shadow, op, &fault);
+    ok(say_all(run->shadow, &run->after, &err));
+    return code;
+}
+
+static bool is(const struct buf *a, const struct buf *b)
+{
+    return strcmp((const char *)a->at, (const char *)b->at) == 0;
+}
+
+static void check_state(struct run *run, struct sysdb *sysdb, uint64_t seed)
+{
+    ok(say_all(sysdb, &run->now, &err));
+    verify_clean(sysdb);
+    if (is(&run->now, &run->before) || is(&run->now, &run->after))
+        return;
+    fail_msg("seed %" PRIu64 ": neither\n%s\nnor\n%s\nbut\n%s", seed, (char *)run->before.at,
+             (char *)run->after.at, (char *)run->now.at);
+}
+
+static void power_cuts_lose_nothing_acknowledged(void **state)
+{
+    struct test *t = *state;
+    uint64_t reached = 0, kept = 0;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        struct random random;
+        random_seed(&random, seed);
+        struct io *io = io_sim_new(true), *cut;
+        struct run run;
+        struct sysdb *sysdb = NULL;
+        och_error fault = {0};
+        run_begin(&run, t);
+        ok(io_make_folder(io, "data", &err));
+        ok(io_sync_folder(io, "/", &err));
+        ok(open_on(t, io, true, &sysdb));
+        uint64_t left = 1 + random_below(&random, 600);
+        io_sim_fail_at(io, IO_SIM_ANY, left, EIO, true);
+        uint64_t number = 0;
+        och_code code = OCH_OK;
+        struct op op = {0};
+        while (number < OPS && (code == OCH_OK || refusal(code))) {
+            op = op_random(&random, number++);
+            (void)run_shadow(&run, &op);
+            fault = (och_error){0};
+            code = op_run(t, sysdb, &op, &fault);
+        }
+        bool failed = code != OCH_OK && !refusal(code);
+        if (failed)
+            assert_true(code == OCH_IO);
+        reached += failed;
+        // every third time only the process dies: all its writes stay
+        cut = seed % 3 == 0 ? io_sim_copy(io) : io_sim_power_cut(io, seed * 31 + 7);
+        sysdb_free(sysdb);
+        ok(open_on(t, cut, false, &sysdb));
+        if (!failed) { // then only the state after the last operation will do
+            ok(say_all(sysdb, &run.now, &err));
+            if (!is(&run.now, &run.after))
+                fail_msg("seed %" PRIu64 ": lost\n%s\nbut\n%s", seed, (char *)run.after.at,
+                         (char *)run.now.at);
+        } else {
+            check_state(&run, sysdb, seed);
+            kept += is(&run.now, &run.after);
+        }
+        ok(create(t, sysdb, 999999, "goes-on"));
+        ok(sysdb_close(sysdb, &err));
+        sysdb_free(sysdb);
+        io_sim_free(io);
+        io_sim_free(cut);
+        run_end(&run);
+    }
+    assert_true(kept > 0 && kept < reached);
+    print_message("%d cuts, %d within an operation, %d of these had become durable\n", SEEDS,
+                  (int)reached, (int)kept);
+}
+
+static void a_catalogue_being_made_is_whole_or_absent(void **state)
+{
+    struct test *t = *state;
+    unsigned made = 0, absent = 0;
+    for (uint64_t nth = 1; nth < 200; nth++) {
+        struct io *io = io_sim_new(true), *cut;
+        struct sysdb *sysdb = NULL;
+        ok(io_make_folder(io, "data", &err));
+        io_sim_fail_at(io, IO_SIM_ANY, nth, EIO, true);
+        och_error fault = {0};
+        err = fault;
+        och_code code = open_on(t, io, true, &sysdb);
+        cut = io_sim_power_cut(io, nth);
+        if (code == OCH_OK)
+            sysdb_free(sysdb);
+        och_code again = open_on(t, cut, false, &sysdb);
+        assert_true(again == OCH_OK || (again == OCH_NOT_FOUND && code != OCH_OK));
+        made += again == OCH_OK;
+        absent += again != OCH_OK;
+        if (again != OCH_OK) {
+            ok(io_make_folder(cut, "data", &err));
+            ok(open_on(t, cut, true, &sysdb));
+        }
+        verify_clean(sysdb);
+        ok(sysdb_close(sysdb, &err));
+        sysdb_free(sysdb);
+        io_sim_free(io);
+        io_sim_free(cut);
+    }
+    assert_true(made > 0 && absent > 0);
+}
+
+/* Fail the n-th operation of a kind, once; the catalogue goes on, and says afterwards what it said before. */
+static void fail_each(struct test *t, enum io_sim_operation kind, int os_errno, uint64_t count)
+{
+    uint64_t failures = 0;
+    for (uint64_t nth = 1; nth <= count; nth++) {
+        struct random random;
+        random_seed(&random, nth);
+        struct io *io = io_sim_new(true), *cut;
+        struct run run;
+        struct sysdb *sysdb = NULL;
+        bool failed = false;
+        run_begin(&run, t);
+        ok(io_make_folder(io, "data", &err));
+        ok(io_sync_folder(io, "/", &err));
+        ok(open_on(t, io, true, &sysdb));
+        io_sim_fail_at(io, kind, nth, os_errno, false);
+        for (uint64_t number = 0; number < OPS; number++) {
+            struct op op = op_random(&random, number);
+            och_error fault = {0};
+            och_code code = op_run(t, sysdb, &op, &fault);
+            if (code != OCH_OK && !refusal(code)) {
+                assert_true(code == OCH_IO && fault.os_errno == os_errno);
+                assert_non_null(strstr(fault.message, CATALOGUE));
+                failed = true;
+                io_sim_fail_at(io, kind, 0, 0, false);
+                verify_clean(sysdb);
+                ok(say_all(sysdb, &run.now, &err));
+                if (!is(&run.now, &run.after)) // the shadow has not run it yet
+                    fail_msg("nth %" PRIu64 ": half done\n%s\nbut\n%s", nth, (char *)run.after.at,
+                             (char *)run.now.at);
+                fault = (och_error){0};
+                code = op_run(t, sysdb, &op, &fault); // nothing of it happened: again
+            }
+            och_code wanted = run_shadow(&run, &op);
+            assert_int_equal(code, wanted);
+        }
+        failures += failed;
+        cut = io_sim_power_cut(io, nth);
+        sysdb_free(sysdb);
+        ok(open_on(t, cut, false, &sysdb));
+        verify_clean(sysdb);
+        ok(say_all(sysdb, &run.now, &err));
+        if (!is(&run.now, &run.after))
+            fail_msg("nth %" PRIu64 ":\n%s\nbut\n%s", nth, (char *)run.after.at,
+                     (char *)run.now.at);
+        ok(sysdb_close(sysdb, &err));
+        sysdb_free(sysdb);
+        io_sim_free(io);
+        io_sim_free(cut);
+        run_end(&run);
+    }
+    print_message("%d failures in %d runs\n", (int)failures, (int)count);
+    assert_true(failures > 0);
+}
+
+static void a_failed_write_is_reported_and_survived(void **state)
+{
+    fail_each(*state, IO_SIM_WRITE, EIO, SEEDS);
+}
+static void a_failed_sync_is_reported_and_survived(void **state)
+{
+    fail_each(*state, IO_SIM_SYNC, EIO, SEEDS / 4);
+}
+static void a_failed_read_is_reported_and_survived(void **state)
+{
+    fail_each(*state, IO_SIM_READ, EIO, SEEDS / 4);
+}
+static void a_full_disk_is_reported_and_survived(void **state)
+{
+    fail_each(*state, IO_SIM_WRITE, ENOSPC, SEEDS / 2);
+}
+
+static void failures_while_opening_are_clean(void **state)
+{
+    struct test *t = *state;
+    static const enum io_sim_operation kinds[] = {IO_SIM_WRITE,  IO_SIM_SYNC,   IO_SIM_OPEN,
+                                                  IO_SIM_RENAME, IO_SIM_REMOVE, IO_SIM_READ};
+    struct io *io = io_sim_new(true);
+    struct sysdb *sysdb = NULL;
+    ok(io_make_folder(io, "data", &err));
+    ok(open_on(t, io, true, &sysdb));
+    for (uint64_t i = 0; i < 20; i++) {
+        char name[20];
+        (void)snprintf(name, sizeof(name), "c%d", (int)i);
+        ok(create(t, sysdb, i, name));
+    }
+    for (int create_new = 0; create_new < 2; create_new++) {
+        for (size_t k = 0; k < COUNT_OF(kinds); k++) {
+            bool failed = true;
+            for (uint64_t nth = 1; failed && nth < 300; nth++) {
+                struct io *copy = create_new ? io_sim_new(false) : io_sim_power_cut(io, nth);
+                struct sysdb *again = NULL;
+                ok(io_make_folder(copy, "data", &err));
+                io_sim_fail_at(copy, kinds[k], nth, EIO, false);
+                err = (och_error){0};
+                och_code code = open_on(t, copy, true, &again);
+                failed = code != OCH_OK;
+                if (failed)
+                    assert_true(code == OCH_IO);
+                else
+                    failed = sysdb_close(again, &err) != OCH_OK;
+                sysdb_free(code == OCH_OK ? again : NULL);
+                io_sim_fail_at(copy, kinds[k], 0, 0, false);
+                ok(open_on(t, copy, true, &again));
+                verify_clean(again);
+                uint64_t count;
+                ok(sysdb_collection_count(again, TENANT, DATABASE, &count, &err));
+                assert_int_equal(count, create_new ? 0 : 20);
+                ok(sysdb_close(again, &err));
+                sysdb_free(again);
+                io_sim_free(copy);
+            }
+        }
+    }
+    sysdb_free(sysdb);
+    io_sim_free(io);
+}
+
+/* ---- with many threads ---- */
+
+struct writer {
+    struct test *t;
+    struct sysdb *sysdb;
+    uint64_t first, acknowledged;
+};
+
+static void write_until_failure(void *arg)
+{
+    struct writer *writer = arg;
+    for (uint64_t i = 0; i < 1000; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "n-%d", (int)(writer->first + i));
+        struct sysdb_collection_new spec = {.id = id_of(writer->first + i),
+                                            .tenant = TENANT,
+                                            .database = DATABASE,
+                                            .name = slice_of(name),
+                                            .schema_json = writer->t->schema};
+        const struct sysdb_collection *made;
+        bool created;
+        if (sysdb_collection_create(writer->sysdb, &spec, &made, &created, NULL) != OCH_OK)
+            return;
+        sysdb_collection_unref(made);
+        writer->acknowledged++;
+    }
+}
+
+static void cuts_under_many_writers_lose_nothing_acknowledged(void **state)
+{
+    struct test *t = *state;
+    for (uint64_t seed = 0; seed < SEEDS / 6; seed++) {
+        struct io *io = io_sim_new(true);
+        struct sysdb *sysdb = NULL;
+        struct writer writers[8];
+        struct thread threads[8];
+        ok(io_make_folder(io, "data", &err));
+        ok(open_on(t, io, true, &sysdb));
+        io_sim_fail_at(io, IO_SIM_ANY, 20 + seed * 17, EIO, true);
+        for (uint64_t i = 0; i < 8; i++) {
+            writers[i] = (struct writer){t, sysdb, i * 1000, 0};
+            ok(thread_start(&threads[i], "w", 0, write_until_failure, &writers[i], &err));
+        }
+        for (size_t i = 0; i < 8; i++)
+            thread_join(&threads[i]);
+        struct io *cut = io_sim_power_cut(io, seed);
+        sysdb_free(sysdb);
+        ok(open_on(t, cut, false, &sysdb));
+        verify_clean(sysdb);
+        for (uint64_t i = 0; i < 8; i++) {
+            for (uint64_t k = 0; k < writers[i].acknowledged; k++) {
+                const struct sysdb_collection *c;
+                ok(sysdb_collection_get(sysdb, TENANT, DATABASE, id_of(i * 1000 + k), &c, &err));
+                sysdb_collection_unref(c);
+            }
+        }
+        ok(sysdb_close(sysdb, &err));
+        sysdb_free(sysdb);
+        io_sim_free(io);
+        io_sim_free(cut);
+    }
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, test_begin, test_end)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(power_cuts_lose_nothing_acknowledged),
+        T(a_catalogue_being_made_is_whole_or_absent),
+        T(a_failed_write_is_reported_and_survived),
+        T(a_failed_sync_is_reported_and_survived),
+        T(a_failed_read_is_reported_and_survived),
+        T(a_full_disk_is_reported_and_survived),
+        T(failures_while_opening_are_clean),
+        T(cuts_under_many_writers_lose_nothing_acknowledged),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
