@@ -30,6 +30,13 @@ const char *error_code_name(och_code code);
     error_set((err), (code), (os_errno), __FILE__, __LINE__, __VA_ARGS__)
 #define FAIL_NO_MEMORY(err, what) FAIL((err), OCH_NO_MEMORY, "no memory for %s", (what))
 
+/** For a call whose failure changes nothing; say why beside it. */
+#define IGNORE(call)                     \
+    do {                                 \
+        och_code ignored_code_ = (call); \
+        (void)ignored_code_;             \
+    } while (0)
+
 #define TRY(call)                          \
     do {                                   \
         och_code try_code_ = (call);       \

@@ -19,7 +19,7 @@ void compact_object_drop(struct compactor *c, uuid file)
     object_id object;
     memcpy(object.bytes, file.bytes, sizeof(object.bytes));
     if (store_remove(c->options.store, object, NULL) == OCH_OK)
-        (void)sysdb_file_forget(c->options.sysdb, &file, 1, NULL);
+        IGNORE(sysdb_file_forget(c->options.sysdb, &file, 1, NULL));
 }
 
 struct sysdb_part compact_part_row(uuid file, const struct part_info *info)

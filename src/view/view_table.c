@@ -332,7 +332,7 @@ void views_settle(struct views *views, uuid id)
     bool much = c->pending_rows >= SETTLE_ROWS;
     mutex_unlock(&c->lock);
     if (much)
-        (void)settle(c, NULL); /* a failure meets the next reader, who can say so */
+        IGNORE(settle(c, NULL)); /* a failure meets the next reader, who can say so */
     collection_release(c);
 }
 

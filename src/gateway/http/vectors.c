@@ -56,7 +56,7 @@ static och_code check_row(const float *row, uint32_t dim, bool base64, och_error
 static och_code decode_row(const struct json_value *item, uint32_t i, uint8_t *out, size_t room,
                            size_t *ret_bytes, och_error *err)
 {
-    size_t expected;
+    size_t expected = 0;
     TRY(base64_size(item->string, i, &expected, err));
     if (expected > room)
         return FAIL(err, OCH_INVALID,
@@ -89,7 +89,7 @@ static och_code decode_all(struct exchange *x, const struct json_value *value,
     /* Every string must be sound before lengths are compared. */
     size_t most = 0;
     for (uint32_t i = 0; i < value->count; i++) {
-        size_t bytes;
+        size_t bytes = 0;
         if (value->items[i].kind == JSON_NULL)
             continue;
         TRY(base64_size(value->items[i].string, i, &bytes, err));
