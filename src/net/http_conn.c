@@ -59,6 +59,7 @@ static void print_peer(struct http_conn *conn, bool is_unix)
         return;
     }
     char text[INET6_ADDRSTRLEN] = "unknown";
+    bool brackets = false;
     uint16_t port = 0;
     if (address.ss_family == AF_INET) {
         const struct sockaddr_in *v4 = (const void *)&address;
@@ -67,12 +68,21 @@ static void print_peer(struct http_conn *conn, bool is_unix)
         conn->local = (ntohl(v4->sin_addr.s_addr) >> 24) == 127;
     } else if (address.ss_family == AF_INET6) {
         const struct sockaddr_in6 *v6 = (const void *)&address;
-        (void)inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof(text));
         port = ntohs(v6->sin6_port);
-        conn->local = IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) != 0;
+        const uint8_t *bytes = v6->sin6_addr.s6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) { /* IPv4, on a socket for "::" */
+            (void)inet_ntop(AF_INET, bytes + 12, text, sizeof(text));
+            conn->local = bytes[12] == 127;
+        } else {
+            (void)inet_ntop(AF_INET6, bytes, text, sizeof(text));
+            conn->local = IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) != 0;
+            brackets = true;
+        }
     }
-    (void)snprintf(conn->peer, sizeof(conn->peer),
-                   address.ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", text, (unsigned)port);
+    if (brackets)
+        (void)snprintf(conn->peer, sizeof(conn->peer), "[%s]:%u", text, (unsigned)port);
+    else
+        (void)snprintf(conn->peer, sizeof(conn->peer), "%s:%u", text, (unsigned)port);
 }
 
 struct http_conn *http_conn_new(struct http_loop *loop, int fd, bool is_unix)

@@ -186,6 +186,8 @@ static size_t feed_head(struct http_conn *conn, slice input)
         return 0;
     if (result == HTTP_PARSE_BAD) {
         int status = exchange->head.status;
+        trace_line(conn->loop->server->options.trace, TRACE_DEBUG, "net", "request refused", "peer",
+                   conn->peer, "problem", exchange->head.problem, NULL);
         http_conn_refuse(conn, status, error_name(status), exchange->head.problem);
         return input.len;
     }

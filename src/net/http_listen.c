@@ -296,6 +296,8 @@ static void on_accept(evutil_socket_t listening, short what, void *arg)
                 atomic_store_explicit(&server->loops[i].evict, true, memory_order_relaxed);
                 http_loop_wake(&server->loops[i]);
             }
+            trace_line(server->options.trace, TRACE_WARN, "net",
+                       "as many connections as allowed: idle ones are closed", NULL);
             pause_accepting(server);
             return;
         }
@@ -305,6 +307,9 @@ static void on_accept(evutil_socket_t listening, short what, void *arg)
         } else if (errno == EAGAIN) {
             return;
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            trace_line(server->options.trace, TRACE_WARN, "net",
+                       "cannot accept connections for the moment", "reason", strerrordesc_np(errno),
+                       NULL);
             pause_accepting(server); /* the socket stays readable: without a pause we would spin */
             return;
         }

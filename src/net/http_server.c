@@ -171,6 +171,9 @@ void http_server_drain(struct http_server *server, uint64_t deadline_mono_ns)
     while (in_time && atomic_load_explicit(&server->conn_count, memory_order_acquire) > 0)
         in_time = cond_wait_until(&server->changed, &server->mutex, deadline_mono_ns);
     mutex_unlock(&server->mutex);
+    if (!in_time)
+        trace_line(server->options.trace, TRACE_WARN, "net",
+                   "time is up: connections are cut with requests at work", NULL);
     cut(server);
 }
 

@@ -532,6 +532,41 @@ static void the_client_says_why_it_has_no_answer(void **state)
     arena_done(&arena);
 }
 
+static void answers_carry_the_date(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t seconds;
+        const char *line;
+    } cases[] = {
+        {0, "\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"},
+        {951782399, "\r\nDate: Mon, 28 Feb 2000 23:59:59 GMT\r\n"},
+        {951782400, "\r\nDate: Tue, 29 Feb 2000 00:00:00 GMT\r\n"},
+        {1709251200, "\r\nDate: Fri, 01 Mar 2024 00:00:00 GMT\r\n"},
+        {1795683611, "\r\nDate: Thu, 26 Nov 2026 09:00:11 GMT\r\n"},
+        {4102444799, "\r\nDate: Thu, 31 Dec 2099 23:59:59 GMT\r\n"},
+        {4107542400, "\r\nDate: Mon, 01 Mar 2100 00:00:00 GMT\r\n"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct clock_manual manual;
+        clock_manual_init(&manual, cases[i].seconds * 1000000000);
+        struct net_test other;
+        struct http_server_options options = test_options(&other);
+        options.clock = &manual.clock;
+        test_start(&other, &options);
+        struct arena arena;
+        arena_init(&arena, NULL, 0);
+        struct http_answer answer;
+        assert_int_equal(http_fetch("127.0.0.1", other.port, "GET", "/", NULL, 0, SLICE_NONE, 20000,
+                                    &arena, &answer, NULL),
+                         OCH_OK);
+        assert_non_null(
+            memmem(answer.head.at, answer.head.len, cases[i].line, strlen(cases[i].line)));
+        arena_done(&arena);
+        test_stop(&other);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -550,6 +585,7 @@ int main(void)
         cmocka_unit_test(a_taken_port_is_named_with_a_way_out),
         cmocka_unit_test(a_local_socket_serves_besides_and_a_stale_one_is_replaced),
         cmocka_unit_test(localhost_is_reached_by_both_addresses),
+        cmocka_unit_test(answers_carry_the_date),
         cmocka_unit_test(the_client_says_why_it_has_no_answer),
     };
     return cmocka_run_group_tests(tests, start, stop);
