@@ -33,7 +33,8 @@ static double resident_mib(void)
     long pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
     if (file) {
-        (void)fscanf(file, "%*s %ld", &pages);
+        if (fscanf(file, "%*s %ld", &pages) != 1)
+            pages = 0;
         (void)fclose(file);
     }
     return (double)pages * 4096 / 1048576;
