@@ -164,7 +164,7 @@ och_code query_next(struct cursor *cursor, bool *ret_more, och_error *err)
     return OCH_OK;
 }
 
-och_code query_run(struct sysdb *sysdb, enum query_id query, och_error *err)
+och_code sql_query_run(struct sysdb *sysdb, enum query_id query, och_error *err)
 {
     CLEANUP(cursor_done) struct cursor cursor = {0};
     bool more = false;

@@ -199,7 +199,7 @@ MUST_USE och_code query_begin(struct sysdb *sysdb, enum query_id query, const st
 MUST_USE och_code query_next(struct cursor *cursor, bool *ret_more, och_error *err);
 /* Run a query that gives no rows. */
 /* (its result may be dropped when cleaning up) */
-och_code query_run(struct sysdb *sysdb, enum query_id query, och_error *err);
+och_code sql_query_run(struct sysdb *sysdb, enum query_id query, och_error *err);
 /* The first column of the first row; *ret_found false if there is none. */
 MUST_USE och_code query_number(struct sysdb *sysdb, enum query_id query, const struct value *values,
                                size_t count, int64_t *ret_number, bool *ret_found, och_error *err);

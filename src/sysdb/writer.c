@@ -110,7 +110,7 @@ static och_code restart_journal(struct sysdb *sysdb, och_error *err)
 static void abandon(struct sysdb *sysdb)
 {
     if (!sqlite3_get_autocommit(sysdb->connection))
-        (void)query_run(sysdb, QUERY_ROLLBACK, NULL);
+        (void)sql_query_run(sysdb, QUERY_ROLLBACK, NULL);
     sysdb->sums = sysdb->committed;
     sysdb->restart_journal = true;
 }
@@ -130,7 +130,7 @@ static bool run_request(struct sysdb *sysdb, struct request *request, och_error 
     bool changed_before = sysdb->changed;
     sysdb->changed = false;
     arena_done(&sysdb->scratch);
-    if (query_run(sysdb, QUERY_SAVE, err) != OCH_OK)
+    if (sql_query_run(sysdb, QUERY_SAVE, err) != OCH_OK)
         return false;
     request->code = request->run(sysdb, request->arg, &request->error);
     bool lost = sqlite3_get_autocommit(sysdb->connection) != 0;
@@ -142,29 +142,29 @@ static bool run_request(struct sysdb *sysdb, struct request *request, och_error 
     if (request->code != OCH_OK) {
         sysdb->sums = before;
         sysdb->changed = changed_before;
-        if (query_run(sysdb, QUERY_SAVE_ROLLBACK, err) != OCH_OK)
+        if (sql_query_run(sysdb, QUERY_SAVE_ROLLBACK, err) != OCH_OK)
             return false;
     } else {
         sysdb->changed |= changed_before;
     }
-    return query_run(sysdb, QUERY_SAVE_RELEASE, err) == OCH_OK;
+    return sql_query_run(sysdb, QUERY_SAVE_RELEASE, err) == OCH_OK;
 }
 
 static och_code run_all(struct sysdb *sysdb, struct request *first, och_error *err)
 {
     if (sysdb->restart_journal)
         TRY(restart_journal(sysdb, err));
-    TRY(query_run(sysdb, QUERY_BEGIN, err));
+    TRY(sql_query_run(sysdb, QUERY_BEGIN, err));
     sysdb->changed = false;
     for (struct request *request = first; request; request = request->next) {
         if (!run_request(sysdb, request, err))
             return err->code != OCH_OK ? err->code : FAIL(err, OCH_IO, "the transaction is gone");
     }
     if (!sysdb->changed)
-        return query_run(sysdb, QUERY_ROLLBACK, err);
+        return sql_query_run(sysdb, QUERY_ROLLBACK, err);
     sysdb->sums.generation++;
     TRY(sums_store(sysdb, err));
-    return query_run(sysdb, QUERY_COMMIT, err);
+    return sql_query_run(sysdb, QUERY_COMMIT, err);
 }
 
 static void run_batch(struct sysdb *sysdb, struct request *first)
