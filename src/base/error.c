@@ -23,7 +23,7 @@ static void cut_at_character(char *text, size_t len)
 }
 
 /* Add to text[MESSAGE_SIZE], which holds `len` bytes; returns the new length. */
-static size_t add_v(char *text, size_t len, const char *format, va_list args)
+PRINTF_LIKE(3, 0) static size_t add_v(char *text, size_t len, const char *format, va_list args)
 {
     assert(len < MESSAGE_SIZE);
     int wanted = vsnprintf(text + len, MESSAGE_SIZE - len, format, args);

@@ -124,7 +124,7 @@ static void pairs_are_bit_equal_in_every_table(void **state)
     uint64_t random = 1;
     for (size_t i = 0; i < DIMS; i++) {
         size_t dim = dim_of(i);
-        for (int content = 0; content < CONTENTS; content++) {
+        for (enum content content = ORDINARY; content < CONTENTS; content++) {
             /* The end lies at the forbidden page: no byte past dim is read, and alignments go through all values. */
             float *a = (float *)(void *)left.end - dim, *b = (float *)(void *)right.end - dim;
             fill(a, dim, content, &random);
@@ -156,7 +156,7 @@ static void rows_are_bit_equal_to_pairs(void **state)
     uint64_t random = 2;
     for (size_t i = 0; i < DIMS; i++) {
         size_t dim = dim_of(i), rows = 1 + i % ROWS, stride = dim + i % 3;
-        for (int content = 0; content < CONTENTS; content++) {
+        for (enum content content = ORDINARY; content < CONTENTS; content++) {
             float *at = (float *)(void *)memory.end - ((rows - 1) * stride + dim);
             fill(at, (rows - 1) * stride + dim, content, &random);
             fill(query, dim, content, &random);

@@ -30,7 +30,7 @@ static och_code parse(struct arena *arena, bool document, const char *text,
 static struct filter *compiled(struct arena *arena, bool document, const char *text)
 {
     struct filter_node *node;
-    struct filter *filter;
+    struct filter *filter = NULL;
     och_error err = {0};
     if (parse(arena, document, text, &node, &err) != OCH_OK ||
         filter_compile(node, &filter, &err) != OCH_OK)

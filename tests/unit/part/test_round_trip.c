@@ -196,9 +196,6 @@ static void a_small_part_costs_little_more_than_its_data(void **state)
     struct fixture f;
     fixture_init(&f, &options, 1);
     fixture_build(&f);
-    uint64_t ids = 0;
-    for (uint32_t i = 0; i < options.count; i++)
-        ids += f.rows[i].id.len;
     printf("10 rows: %llu bytes of data in a blob of %llu\n", (unsigned long long)f.info.raw_bytes,
            (unsigned long long)f.blob_size);
     assert_true(f.blob_size <= f.info.raw_bytes + 2048);
