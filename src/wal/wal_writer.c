@@ -278,9 +278,10 @@ static void set_failing(struct wal *wal, const och_error *why, bool for_good)
     mutex_unlock(&wal->lock);
 }
 
-static void set_working(struct wal *wal)
+/* A full disk has room again when a whole segment could be had, not when a small batch fits somewhere. */
+static void set_working(struct wal *wal, bool fresh_segment)
 {
-    if (!wal->failing || wal->rescue)
+    if (!wal->failing || wal->rescue || (wal_is_full(&wal->failure) && !fresh_segment))
         return;
     mutex_lock(&wal->lock);
     wal->failing = false;
@@ -297,7 +298,7 @@ static void resume(struct wal *wal)
     if (!wal->must_mark)
         return;
     if (wal_writer_mark(wal, &why) == OCH_OK)
-        set_working(wal);
+        set_working(wal, true);
     else
         set_failing(wal, &why, !may_pass(&why));
 }
@@ -321,11 +322,8 @@ static och_code room_make(struct wal *wal, uint64_t bytes, bool deletes, och_err
     if (wait && blocked)
         return FAIL_OS(err, OCH_BUSY, wal->failure.os_errno, "the log cannot be written now: %s",
                        wal->failure.message);
-    och_code code = OCH_OK;
-    if (wal->must_mark)
-        code = wal_writer_mark(wal, &why);
-    else
-        code = end_forget(wal, &why);
+    bool fresh = wal->must_mark;
+    och_code code = fresh ? wal_writer_mark(wal, &why) : end_forget(wal, &why);
     blocked = !fits(wal, bytes) || (wal->rescue && !deletes);
     if (code == OCH_OK && blocked) {
         struct wal_segment *segment;
@@ -333,10 +331,11 @@ static och_code room_make(struct wal *wal, uint64_t bytes, bool deletes, och_err
         if (code == OCH_OK) {
             current_close(wal);
             current_set(wal, segment);
+            fresh = true;
         }
     }
     if (code == OCH_OK) {
-        set_working(wal);
+        set_working(wal, fresh);
         return OCH_OK;
     }
     set_failing(wal, &why, wal->must_mark && !may_pass(&why));

@@ -30,7 +30,6 @@ struct sysdb {
     uint64_t generation;
     uint64_t calls, fail_at; /* the n-th writing call fails, before it does anything */
     bool fail_after;         /* ... or after it did all */
-    bool on_calling_thread;
 };
 
 static inline struct sysdb *fake_new(void)
@@ -51,10 +50,10 @@ static inline void fake_free(struct sysdb *db)
     mutex_done(&db->lock);
     mem_free(db);
 }
-static inline struct sysdb *fake_copy(struct sysdb *db)
+/** Under db->lock. */
+static inline struct sysdb *fake_copy_locked(struct sysdb *db)
 {
     struct sysdb *copy = fake_new();
-    mutex_lock(&db->lock);
     for (size_t i = 0; i < db->collections.len; i++)
         assert(VEC_PUSH(&copy->collections, db->collections.at[i]));
     for (size_t i = 0; i < db->segments.len; i++)
@@ -63,6 +62,12 @@ static inline struct sysdb *fake_copy(struct sysdb *db)
         assert(VEC_PUSH(&copy->batch_ids, db->batch_ids.at[i]));
     copy->end = db->end;
     copy->generation = db->generation;
+    return copy;
+}
+static inline struct sysdb *fake_copy(struct sysdb *db)
+{
+    mutex_lock(&db->lock);
+    struct sysdb *copy = fake_copy_locked(db);
     mutex_unlock(&db->lock);
     return copy;
 }

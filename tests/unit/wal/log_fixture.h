@@ -123,7 +123,8 @@ static inline struct payload *log_payload(uint64_t number, uint32_t count, uint3
     char *text = mem_zalloc(document_bytes + 1);
     char(*ids)[24] = mem_zalloc((count + 1) * sizeof(*ids));
     struct payload *payload = NULL;
-    assert(rows && vector && text && ids);
+    if (!rows || !vector || !text || !ids)
+        goto end;
     memset(text, 'a' + (int)(number % 26), document_bytes);
     for (uint32_t i = 0; i < dimension; i++)
         vector[i] = (float)(number * 31 + i);
@@ -138,9 +139,9 @@ static inline struct payload *log_payload(uint64_t number, uint32_t count, uint3
         };
     }
     struct batch_input input = {count, dimension, rows};
-    och_error err = {0};
-    if (batch_encode(&input, NULL, &payload, &err) != OCH_OK)
+    if (batch_encode(&input, NULL, &payload, NULL) != OCH_OK)
         payload = NULL;
+end:
     mem_free(rows);
     mem_free(vector);
     mem_free(text);
