@@ -9,7 +9,7 @@ bool part_filter_has(const uint8_t *filter, uint64_t size, uint64_t hash)
     const uint8_t *block = filter + want.block * FILTER_BLOCK;
     unsigned all = 1;
     for (unsigned i = 0; i < FILTER_HASH; i++)
-        all &= block[want.bits[i] / 8] >> want.bits[i] % 8;
+        all &= (unsigned)block[want.bits[i] / 8] >> want.bits[i] % 8;
     return all & 1;
 }
 

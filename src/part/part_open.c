@@ -331,6 +331,11 @@ bool part_has_expiry(const struct part *part)
     return part->has_expiry;
 }
 
+bool part_all_vectors(const struct part *part)
+{
+    return part->vector_count == part->info.rows;
+}
+
 bool part_is_seq_ordered(const struct part *part)
 {
     return part->flags & HEAD_SEQ_ORDER;

@@ -228,7 +228,7 @@ static och_code verify_lists(struct verify *verify, och_error *err)
     uint32_t vectors = 0;
     TRY(part_vector_presence(part, NULL, &present, err));
     for (uint32_t row = 0; present && row < part->info.rows; row++)
-        vectors += present[row / 64] >> row % 64 & 1;
+        vectors += (uint32_t)(present[row / 64] >> row % 64 & 1);
     if (present && vectors != part->vector_count)
         return note_corrupt(verify, SECTION_VPRES, 0, "not as many vectors as said", err);
     return OCH_OK;

@@ -159,13 +159,8 @@ static void what_is_pinned_stays_and_the_rest_is_refused(void **state)
     assert_false(touch(cache, (struct cache_key){owner, 1, 10}, false, &loads));
     assert_false(touch(cache, (struct cache_key){owner, 1, 11}, false, &loads));
     for (uint32_t i = 0; i < 10; i++) {
-        assert_int_equal(pins[i]->at[9] == fill_of((struct cache_key){owner, 1, i}), i != 4);
-        if (i != 4)
-            cache_unpin(cache, pins[i]);
-        else
-            break;
-    }
-    for (uint32_t i = 5; i < 10; i++) {
+        if (i == 4)
+            continue;
         assert_int_equal(pins[i]->at[9], fill_of((struct cache_key){owner, 1, i}));
         cache_unpin(cache, pins[i]);
     }
