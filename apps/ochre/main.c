@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one executable: a table of verbs. */
+#include "cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifdef OCHRE_JEMALLOC
+/* Read by the allocator before main: give memory back within a second, from a thread of its own. */
+__attribute__((visibility("default"))) const char *malloc_conf =
+    "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
+#endif
+
+static const struct cli_option health_options[] = {
+    {"live", NULL, "does it answer at all?"},
+    {"ready", NULL, "can it also write? (the default)"},
+    {"url", "URL", "the server [$OCHRE_URL, else http://localhost:8000]"},
+};
+
+const struct cli_verb cli_verbs[] = {
+    {.name = "serve",
+     .also = "run",
+     .usage = "[CONFIG] [--path DIR] [--host NAME] [--port N]",
+     .summary = "Serve one folder over HTTP until SIGTERM or SIGINT.",
+     .examples = {"ochre serve --path ./ochre", "ochre serve /etc/ochre.yaml --port 8001"},
+     .takes_settings = true,
+     .words_max = 1,
+     .run = cli_run_serve},
+    {.name = "health",
+     .usage = "[--live|--ready] [--url URL]",
+     .summary = "Ask a server how it is: exit 0, 5 (nobody answers) or 9 (not ready).",
+     .examples = {"ochre health", "ochre health --live --url http://localhost:8001"},
+     .options = health_options,
+     .option_count = COUNT_OF(health_options),
+     .takes_settings = true,
+     .run = cli_run_health},
+    {.name = "config",
+     .usage = "print|check [CONFIG]",
+     .summary = "Show every setting with its origin, or only tell whether all are sound.",
+     .examples = {"ochre config print", "ochre config check /etc/ochre.yaml"},
+     .takes_settings = true,
+     .words_max = 2,
+     .run = cli_run_config},
+    {.name = "version",
+     .usage = "",
+     .summary = "Show the version and the instruction set in use.",
+     .examples = {"ochre version", "ochre version --json"},
+     .run = cli_run_version},
+    {.name = "help",
+     .usage = "[VERB]",
+     .summary = "Explain a verb.",
+     .examples = {"ochre help", "ochre help serve"},
+     .words_max = 1,
+     .run = cli_run_help},
+};
+const size_t cli_verb_count = COUNT_OF(cli_verbs);
+
+int main(int argc, char **argv)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    struct buf text CLEANUP(buf_cleanup);
+    buf_init(&text, 1u << 20);
+    if (argc < 2) {
+        cli_write_overview(&text);
+        cli_talk(&text);
+        return EXIT_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    else if (strcmp(name, "--version") == 0)
+        name = "version";
+    const struct cli_verb *verb = cli_find_verb(name);
+    if (!verb)
+        return cli_unknown_verb(name);
+    static struct cli cli;
+    if (!cli_parse(&cli, verb, argc - 2, argv + 2))
+        return EXIT_USAGE;
+    if (!cli.help)
+        return verb->run(&cli);
+    cli_write_usage(verb, &text);
+    return cli_print(&text);
+}
