@@ -399,6 +399,8 @@ och_code compactor_throttle(struct compactor *c, uuid collection, uint64_t *ret_
 {
     uint64_t rows, bytes;
     *ret_wait_ns = 0;
+    if (!c->flusher.started)
+        return OCH_OK; /* nobody would make it shorter meanwhile */
     views_tail_size(c->options.views, collection, &rows, &bytes);
     uint64_t tails = rows / c->options.tail_rows_max, by_bytes = bytes / c->options.tail_bytes_max;
     tails = tails > by_bytes ? tails : by_bytes;

@@ -110,8 +110,15 @@ och_code generation_new(struct collection *collection, const struct generation *
     arena_init(&g->arena, views->options.budget, 0);
     mutex_init(&g->lock, RANK_LEAF);
     struct sysdb_version version;
-    och_code code =
-        sysdb_version_get(views->options.sysdb, collection->id, &g->arena, &version, err);
+    const struct sysdb_collection *row = NULL;
+    och_code code = sysdb_collection_get(views->options.sysdb, SLICE_NONE, SLICE_NONE,
+                                         collection->id, &row, err);
+    if (code == OCH_OK) {
+        g->metric = row->schema.metric;
+        g->recall = row->schema.recall;
+        code = sysdb_version_get(views->options.sysdb, collection->id, &g->arena, &version, err);
+    }
+    sysdb_collection_unref(row);
     if (code == OCH_OK) {
         g->version = version.version;
         g->from = g->next = version.log_offset;

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Random operations against a plain model, with restarts, compactions and forced small parts between: equal answers (invariants 4, 5).
+ * OCHRE_PROP_OPS and OCHRE_PROP_SEED make runs longer and other. */
+#include "support/model.h"
+
+struct world {
+    struct bench bench;
+    struct model model;
+    uint64_t operations;
+};
+
+static void write_some(struct world *w)
+{
+    struct model_write writes[24];
+    uint32_t count = random_batch(&w->bench.random, writes, COUNT_OF(writes));
+    bool counted = random_below(&w->bench.random, 4) == 0;
+    struct gateway_counts counts = {0}, expected = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        bool present = model_find(&w->model, writes[i].id) != NULL;
+        uint8_t op = writes[i].op;
+        expected.inserted += !present && (op == BATCH_ADD || op == BATCH_UPSERT);
+        expected.updated += present && (op == BATCH_UPDATE || op == BATCH_UPSERT);
+        expected.deleted += present && op == BATCH_DELETE;
+        expected.skipped += (present && op == BATCH_ADD) ||
+                            (!present && (op == BATCH_UPDATE || op == BATCH_DELETE));
+        model_apply(&w->model, &writes[i]);
+    }
+    och_error err = {0};
+    if (bench_write(&w->bench, writes, count, counted, &counts, &err) != OCH_OK)
+        fail_msg("write: %s", err.message);
+    if (counted)
+        assert_memory_equal(&counts, &expected, sizeof(counts));
+}
+
+static void delete_some(struct world *w)
+{
+    struct arena arena;
+    arena_init(&arena, NULL, 0);
+    struct model_filter filter = random_filter(&w->bench.random);
+    struct plan plan = {.collection = w->bench.collection, .limit = PLAN_NO_LIMIT};
+    uint64_t expected = 0;
+    if (filter.shape == 0 && filter.document_part < 0)
+        filter.shape = 2;
+    plan.filter = filter_node_of(&filter, &arena);
+    if (random_below(&w->bench.random, 2))
+        plan.limit = random_below(&w->bench.random, 12);
+    for (size_t i = 0; i < w->model.count && expected < plan.limit;) {
+        if (!filter_accepts(&filter, &w->model.rows[i])) {
+            i++;
+            continue;
+        }
+        model_remove(&w->model, w->model.rows[i].id);
+        expected++;
+    }
+    uint64_t deleted;
+    och_error err = {0};
+    if (gateway_delete(database_gateway(w->bench.database), &bench_scope, &plan, false, &deleted,
+                       &err) != OCH_OK)
+        fail_msg("delete: %s", err.message);
+    assert_int_equal(deleted, expected);
+    arena_done(&arena);
+}
+
+static void read_some(struct world *w)
+{
+    struct random *r = &w->bench.random;
+    struct model_filter filter = random_filter(r);
+    switch (random_below(r, 4)) {
+    case 0:
+        check_get(&w->bench, &w->model, &filter, false, random_below(r, 30), random_below(r, 30));
+        break;
+    case 1:
+        check_get(&w->bench, &w->model, &filter, true, 0, PLAN_NO_LIMIT);
+        break;
+    case 2:
+        check_query(&w->bench, &w->model, &filter, 1 + (uint32_t)random_below(r, 12));
+        break;
+    default:
+        check_query(&w->bench, &w->model, &(struct model_filter){.document_part = -1},
+                    1 + (uint32_t)random_below(r, 12));
+    }
+}
+
+static void compact(struct world *w)
+{
+    och_error err = {0};
+    if (compactor_run(database_compactor(w->bench.database), &w->bench.collection,
+                      random_below(&w->bench.random, 4) == 0, &err) != OCH_OK)
+        fail_msg("compact: %s", err.message);
+}
+
+static void step(struct world *w)
+{
+    uint64_t dice = random_below(&w->bench.random, 1000);
+    w->operations++;
+    if (dice < 380) {
+        write_some(w);
+    } else if (dice < 420) {
+        delete_some(w);
+    } else if (dice < 425) {
+        bench_close(&w->bench);
+        bench_open(&w->bench);
+        check_all(&w->bench, &w->model);
+    } else if (dice < 460) {
+        compact(w);
+    } else {
+        read_some(w);
+    }
+}
+
+static uint64_t number_from(const char *name, uint64_t fallback)
+{
+    const char *text = getenv(name);
+    return text ? strtoull(text, NULL, 10) : fallback;
+}
+
+static void run_world(enum metric metric, uint64_t seed, uint64_t operations)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    assert_non_null(w);
+    random_seed(&w->bench.random, seed);
+    w->bench.metric = metric;
+    w->bench.io = io_sim_new(false);
+    bench_settings(&w->bench, "40");
+    bench_open(&w->bench);
+    och_error err = {0};
+    if (bench_create(&w->bench, "model", &err) != OCH_OK)
+        fail_msg("create: %s", err.message);
+    while (w->operations < operations)
+        step(w);
+    check_all(&w->bench, &w->model);
+    bench_close(&w->bench);
+    settings_done(&w->bench.settings);
+    io_sim_free(w->bench.io);
+    free(w);
+}
+
+static void answers_equal_the_model(void **state)
+{
+    (void)state;
+    uint64_t operations = number_from("OCHRE_PROP_OPS", 12000),
+             seed = number_from("OCHRE_PROP_SEED", 1);
+    run_world(METRIC_L2, seed, operations);
+    run_world(METRIC_COSINE, seed + 1, operations);
+    run_world(METRIC_IP, seed + 2, operations);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(answers_equal_the_model)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
