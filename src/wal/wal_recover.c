@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NO_LIMIT UINT64_MAX
+#define NO_LIMIT      UINT64_MAX
+#define REWRITE_BYTES (1u << 20)
 
 struct link { /* a segment while the log is being opened */
     struct wal_segment *segment;
@@ -585,10 +586,36 @@ static och_code tombs_load(struct recovery *r, och_error *err)
     return r->tombs_last ? OCH_OK : FAIL_NO_MEMORY(err, "opening the log");
 }
 
+/*
+ * The groups that nobody vouches for are written once more: if a sync of theirs failed before, the system shows us
+ * pages that it will never write, and a sync alone would not notice.  The same bytes in the same place cannot tear.
+ */
+static och_code tail_rewrite(struct recovery *r, och_error *err)
+{
+    if (r->tail == r->count)
+        return OCH_OK;
+    const struct wal_segment *segment = r->links[r->tail].segment;
+    uint64_t byte = r->synced.segment == segment->name.id ? r->synced.byte : 0;
+    CLEANUP(buf_cleanup) struct buf piece;
+    buf_init(&piece, BUF_MAX_NONE);
+    while (byte < r->end) {
+        size_t some = r->end - byte < REWRITE_BYTES ? (size_t)(r->end - byte) : REWRITE_BYTES;
+        buf_clear(&piece);
+        uint8_t *at = buf_reserve(&piece, some);
+        if (!at)
+            return FAIL_NO_MEMORY(err, "opening the log");
+        TRY(file_read_all(segment->file, byte, at, some, err));
+        TRY(file_write(segment->file, byte, at, some, err));
+        byte += some;
+    }
+    return OCH_OK;
+}
+
 /* Under D1 everything that is going to be served is durable first. */
 static och_code all_sync(struct recovery *r, och_error *err)
 {
     struct wal *wal = r->wal;
+    TRY(tail_rewrite(r, err));
     for (size_t i = 0; i < r->count; i++)
         TRY(file_sync(r->links[i].segment->file, err));
     return io_sync_folder(wal->options.io, wal->folder, err);
