@@ -108,7 +108,7 @@ static och_code start_http(struct server *s, och_error *err)
         .idle_timeout_ms = (uint32_t)settings->idle_timeout_ms,
         .tls_certificate = settings->tls_certificate,
         .tls_key = settings->tls_key,
-        .gzip_replies_min_bytes = settings->gzip_replies ? 0 : SIZE_MAX,
+        .gzip_replies_min_bytes = settings->gzip_replies ? 16384 : SIZE_MAX,
         .budget = database_budget(s->database),
         .clock = s->clock,
         .trace = s->trace,

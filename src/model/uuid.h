@@ -11,7 +11,7 @@ typedef struct uuid {
 } uuid;
 
 #define UUID_TEXT_SIZE 37 /* with the NUL */
-/** With or without dashes, either case. */
+/** With or without dashes, either case, in braces or as an URN. */
 bool uuid_parse(slice text, uuid *ret_id);
 /** Lower case with dashes. */
 const char *uuid_format(uuid id, char text[UUID_TEXT_SIZE]);

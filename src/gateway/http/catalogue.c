@@ -122,8 +122,6 @@ och_code handle_database_list(struct exchange *x, och_error *err)
 
 och_code handle_database_get(struct exchange *x, och_error *err)
 {
-    if (x->target.len < LIMIT_NAME_MIN)
-        return FAIL(err, OCH_INVALID, "database name must be at least 3 characters");
     struct sysdb_database database;
     TRY(sysdb_database_get(x->gateway->options.sysdb, x->scope.tenant, x->target, &x->arena,
                            &database, err));

@@ -72,8 +72,9 @@ struct wire_vectors {
     const bool *present;       /* NULL: all */
     uint32_t count, dimension; /* dimension 0: no vector at all */
 };
-/** Decode an embeddings member (JSON rows or base64) after the collection is known to exist; 400s of http-api.md §6.1. */
-MUST_USE och_code wire_vectors(struct exchange *x, const struct json_value *value,
+/** Decode an embeddings member (JSON rows or base64) after the collection is known to exist; 400s of http-api.md §6.1.
+ *  allow_empty: queries may hold empty vectors; a collection with a dimension refuses them by it. */
+MUST_USE och_code wire_vectors(struct exchange *x, const struct json_value *value, bool allow_empty,
                                struct wire_vectors *ret_vectors, och_error *err);
 
 /* ---- reply.c ---- */

@@ -196,7 +196,7 @@ static och_code handle_write(struct exchange *x, const struct wire_body *shape, 
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
     if (w.body.embeddings)
-        TRY(wire_vectors(x, w.body.embeddings, &w.vectors, err));
+        TRY(wire_vectors(x, w.body.embeddings, false, &w.vectors, err));
     if (w.later != OCH_OK)
         return FAIL(err, w.later, "%s", w.later_error.message);
     TRY(gateway_check_dimension(x->gateway, collection, w.vectors.dimension, err));
@@ -489,7 +489,7 @@ och_code handle_query(struct exchange *x, och_error *err)
     TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_QUERY, &plan, err));
     struct wire_vectors vectors;
-    TRY(wire_vectors(x, body.query_embeddings, &vectors, err));
+    TRY(wire_vectors(x, body.query_embeddings, true, &vectors, err));
     TRY(read_filter(x, &body, &plan, err));
     TRY(gateway_check_dimension(x->gateway, collection, vectors.dimension, err));
     unsigned include =
@@ -539,7 +539,8 @@ och_code handle_count(struct exchange *x, och_error *err)
                     "expected one of `index_and_wal`, `index_only`, `index_and_bounded_wal`",
                     (int)min_size(level.len, 40), (const char *)level.at);
     TRY(plan_begin(x, &body, PLAN_COUNT, &plan, err));
-    plan.level = read_level;
+    (void)
+        read_level; /* one process: every level sees everything, as on the original's single node */
     return run_count(x, &plan, err);
 }
 

@@ -2,6 +2,8 @@
 /* Which handler a method and path mean (http-api.md §3-11), and the frame around it: admission, errors, CORS. */
 #include "gateway/http/exchange.h"
 
+#include "model/limits.h"
+
 #include <string.h>
 
 #define T "api/v2/tenants"
@@ -190,6 +192,8 @@ static void dispatch(struct exchange *x)
     }
     x->reply->status = 200;
     code = work_check(&x->request->limits, &err);
+    if (code == OCH_OK && x->scope.database.at && x->scope.database.len < LIMIT_NAME_MIN)
+        code = FAIL(&err, OCH_INVALID, "database name must be at least 3 characters");
     if (code == OCH_OK)
         code = route->handle(x, &err);
     if (code == OCH_OK)

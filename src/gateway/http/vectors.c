@@ -123,7 +123,7 @@ static och_code decode_all(struct exchange *x, const struct json_value *value,
     return OCH_OK;
 }
 
-static och_code gather_rows(struct exchange *x, const struct json_value *value,
+static och_code gather_rows(struct exchange *x, const struct json_value *value, bool allow_empty,
                             struct wire_vectors *v, och_error *err)
 {
     bool contiguous = true, differ = false;
@@ -135,12 +135,12 @@ static och_code gather_rows(struct exchange *x, const struct json_value *value,
             contiguous = false;
             continue;
         }
-        if (item->count == 0)
+        if (item->count == 0 && !allow_empty)
             return FAIL(
                 err, OCH_INVALID,
                 "Validation error: embeddings: Each embedding must have at least 1 dimension");
         TRY(check_row(item->floats, item->count, false, err));
-        if (dim == 0) {
+        if (i == 0 || (dim == 0 && !first)) {
             dim = item->count;
             first = item->floats;
             contiguous = contiguous && i == 0;
@@ -171,7 +171,7 @@ static och_code gather_rows(struct exchange *x, const struct json_value *value,
     return OCH_OK;
 }
 
-och_code wire_vectors(struct exchange *x, const struct json_value *value,
+och_code wire_vectors(struct exchange *x, const struct json_value *value, bool allow_empty,
                       struct wire_vectors *ret_vectors, och_error *err)
 {
     *ret_vectors = (struct wire_vectors){.count = value->count};
@@ -181,7 +181,7 @@ och_code wire_vectors(struct exchange *x, const struct json_value *value,
     if (first->kind == JSON_STRING)
         TRY(decode_all(x, value, ret_vectors, err));
     else
-        TRY(gather_rows(x, value, ret_vectors, err));
+        TRY(gather_rows(x, value, allow_empty, ret_vectors, err));
     bool *present = ARENA_ARRAY(&x->arena, bool, value->count);
     if (!present)
         return FAIL_NO_MEMORY(err, "embeddings");
