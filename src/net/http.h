@@ -75,7 +75,7 @@ struct http_server_options {
     /* Answers from min up are compressed for clients that accept gzip; to clients on this machine only up to local_max,
      * as loopback is faster than gzip.  0 = 64 KiB and 256 KiB; SIZE_MAX as min = never. */
     size_t gzip_replies_min_bytes, gzip_local_max_bytes;
-    struct budget *budget;                 /* bodies and answers are charged here */
+    struct budget *budget; /* bodies and answers are charged here */
     struct clock *clock;
     struct trace *trace;
     struct http_handler handler;

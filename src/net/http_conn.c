@@ -274,8 +274,10 @@ void http_conn_phase(struct http_conn *conn, enum http_phase phase)
         } else if (conn->watched == EV_READ) {
             http_conn_watch(conn, WATCH_HANG_UP);
         }
-    } else if (phase >= PHASE_CUT || http_conn_is_idle(conn) || conn->state == CONN_LINGER) {
+    } else if (phase >= PHASE_CUT || http_conn_is_idle(conn)) {
         http_conn_close(conn);
+    } else if (conn->state == CONN_LINGER) {
+        http_conn_set_deadline(conn, TIMEOUT_HASTE);
     }
     http_conn_settle(conn);
 }

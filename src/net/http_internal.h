@@ -43,6 +43,7 @@ enum http_timeout {
     TIMEOUT_BODY,
     TIMEOUT_WRITE,
     TIMEOUT_LINGER,
+    TIMEOUT_HASTE, /* lingering while draining */
     TIMEOUT_COUNT
 };
 

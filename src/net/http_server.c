@@ -11,6 +11,7 @@
 #define LOOPS_MAX          64u
 #define SPARE_FILES        128u /* descriptors left to the rest of the process */
 #define LINGER_MS          5000u
+#define HASTE_MS           500u
 #define BODY_WINDOW_MS     5000u
 
 static och_code check_options(const struct http_server_options *options, och_error *err)
@@ -74,6 +75,7 @@ static void fill_timeouts(struct http_server *server)
     server->timeout_ns[TIMEOUT_BODY] = window_ms * UINT64_C(1000000);
     server->timeout_ns[TIMEOUT_WRITE] = options->idle_timeout_ms * UINT64_C(1000000);
     server->timeout_ns[TIMEOUT_LINGER] = linger_ms * UINT64_C(1000000);
+    server->timeout_ns[TIMEOUT_HASTE] = HASTE_MS * UINT64_C(1000000);
 }
 
 static och_code server_open(struct http_server *server, och_error *err)

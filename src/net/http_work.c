@@ -9,17 +9,26 @@
 
 #include <poll.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 /* ---- answers ---- */
 
 static void start_linger(struct http_conn *conn)
 {
+    bool draining = http_server_phase(conn->loop->server) != PHASE_SERVE;
     conn->transport.ops->end(&conn->transport);
     conn->state = CONN_LINGER;
     http_conn_release_held(conn);
-    http_conn_set_deadline(conn, TIMEOUT_LINGER);
+    http_conn_set_deadline(conn, draining ? TIMEOUT_HASTE : TIMEOUT_LINGER);
     http_conn_watch(conn, EV_READ);
+}
+
+/* Closing a socket with unread input resets it, and a reset may take the answer along. */
+static bool has_unread(const struct http_conn *conn)
+{
+    int bytes = 0;
+    return conn->held_len > 0 || (ioctl(conn->transport.fd, FIONREAD, &bytes) == 0 && bytes > 0);
 }
 
 static void become_idle(struct http_conn *conn, uint64_t since_ns)
@@ -32,19 +41,17 @@ static void become_idle(struct http_conn *conn, uint64_t since_ns)
     http_conn_watch(conn, EV_READ);
 }
 
-/* The answer is out. */
+/* The answer is out.  While draining, one that was made before may have promised to go on: close all the same. */
 static void conn_answered(struct http_conn *conn)
 {
     struct http_exchange *exchange = conn->exchange;
-    bool keep_alive = exchange->keep_alive;
-    bool linger = exchange->linger || conn->held_len > 0;
+    bool keep_alive = exchange->keep_alive && http_server_phase(conn->loop->server) == PHASE_SERVE;
+    bool linger = exchange->linger;
     http_exchange_free(exchange);
     conn->exchange = NULL;
-    if (http_server_phase(conn->loop->server) != PHASE_SERVE)
-        http_conn_close(conn); /* also when the answer was made before draining began */
-    else if (keep_alive)
+    if (keep_alive)
         become_idle(conn, http_now_ns());
-    else if (linger)
+    else if (linger || has_unread(conn))
         start_linger(conn);
     else
         http_conn_close(conn);
@@ -171,10 +178,12 @@ void http_conn_dispatch(struct http_conn *conn)
 void http_conn_finish_done(struct http_conn *conn)
 {
     assert(conn->exchange == NULL);
-    if (http_server_phase(conn->loop->server) != PHASE_SERVE)
-        http_conn_close(conn);
-    else
+    if (http_server_phase(conn->loop->server) == PHASE_SERVE)
         become_idle(conn, conn->idle_since_ns);
+    else if (has_unread(conn))
+        start_linger(conn);
+    else
+        http_conn_close(conn);
 }
 
 /* Input or hang-up while a request is at work. */

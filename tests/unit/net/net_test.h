@@ -52,6 +52,8 @@ UNUSED static void test_handle(void *context, const struct http_request *request
     } else if (slice_equal(request->path, SLICE("/big"))) {
         for (unsigned i = 0; i < 300000; i++)
             buf_printf(&reply->body, "%u,", i % 1000);
+    } else if (slice_equal(request->path, SLICE("/huge"))) { /* more than a socket's buffers take */
+        buf_zero(&reply->body, 32u << 20);
     } else if (slice_equal(request->path, SLICE("/middle"))) {
         for (unsigned i = 0; i < 30000; i++)
             buf_printf(&reply->body, "%u,", i % 1000);

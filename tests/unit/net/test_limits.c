@@ -357,6 +357,34 @@ static void draining_answers_what_is_at_work_and_drops_the_idle(void **state)
     test_stop(&test);
 }
 
+/* The answer was made before draining began, with the promise to keep the connection. */
+static void draining_closes_a_slow_reader_after_its_answer(void **state)
+{
+    (void)state;
+    struct net_test test;
+    struct http_server_options options = test_options(&test);
+    test_start(&test, &options);
+    int fd = raw_connect(test.port);
+    raw_send(fd, SLICE("GET /huge HTTP/1.1\r\n" H "\r\n"));
+    wait_until_at_least(&test.handled, 1);
+    sched_sleep_ns(100000000);
+    struct drain drain = {.test = &test, .deadline_ns = after_ms(20000)};
+    uint64_t start = clock_mono_ns(clock_system());
+    struct thread thread;
+    assert_int_equal(thread_start(&thread, "drain", 0, run_drain, &drain, NULL), OCH_OK);
+    sched_sleep_ns(50000000);
+    struct buf input;
+    buf_init(&input, BUF_MAX_NONE);
+    assert_int_equal(raw_answer(fd, &input, NULL), 200);
+    assert_int_equal(raw_answer(fd, &input, NULL), 0);
+    assert_int_equal(input.len, 0);
+    thread_join(&thread);
+    assert_true(ms_since(start) < 10000);
+    (void)close(fd);
+    buf_done(&input);
+    test_stop(&test);
+}
+
 static void a_drain_ends_at_its_deadline_and_cancels_the_rest(void **state)
 {
     (void)state;
@@ -545,6 +573,7 @@ int main(void)
         cmocka_unit_test(bodies_beyond_the_budget_get_429),
         cmocka_unit_test(idle_connections_give_way_to_new_ones),
         cmocka_unit_test(draining_answers_what_is_at_work_and_drops_the_idle),
+        cmocka_unit_test(draining_closes_a_slow_reader_after_its_answer),
         cmocka_unit_test(a_drain_ends_at_its_deadline_and_cancels_the_rest),
         cmocka_unit_test(draining_under_load_cuts_no_answer),
         cmocka_unit_test(many_servers_come_and_go_without_leaking),

@@ -289,6 +289,7 @@ static const struct chunk_case chunk_cases[] = {
     {"bare LF behind the size", TEXT("3\nabc\r\n0\r\n\r\n"), NULL, false},
     {"bare CR behind the size", TEXT("3\rabc\r\n0\r\n\r\n"), NULL, false},
     {"bare LF behind the data", TEXT("3\r\nabc\n0\r\n\r\n"), NULL, false},
+    {"another byte than CR behind the data", TEXT("3\r\nabcx\n0\r\n\r\n"), NULL, false},
     {"longer than its size", TEXT("3\r\nabcd\r\n0\r\n\r\n"), NULL, false},
     {"bare LF in the extension", TEXT("3;a\nabc\r\n0\r\n\r\n"), NULL, false},
     {"NUL in the extension", TEXT("3;a\0\r\nabc\r\n0\r\n\r\n"), NULL, false},
