@@ -14,6 +14,7 @@
 
 #define SHARDS      16u
 #define GHOSTS      1024u /* per shard */
+#define OWNERS      256u  /* lists per shard, so that a drop looks at few of others' */
 #define DOOMED      0x80000000u
 #define USES_MAX    3u
 #define SMALL_SHARE 10u /* main may hold what is left of 100 */
@@ -25,9 +26,10 @@ struct entry {
     struct extent extent;
     struct cache_key key;
     uint64_t hash;
-    struct entry *chain;         /* of the table */
-    struct entry *newer, *older; /* of the queue */
-    _Atomic uint32_t pins;       /* with DOOMED */
+    struct entry *chain;                  /* of the table */
+    struct entry *owner_next, **owner_at; /* of the owner's list, while in the table */
+    struct entry *newer, *older;          /* of the queue */
+    _Atomic uint32_t pins;                /* with DOOMED */
     uint8_t state, queue, uses;
     bool hot;
     /* while loading */
@@ -51,6 +53,7 @@ struct shard {
     struct cond loaded;
     struct entry **table;
     size_t table_size, entry_count; /* size: 0 or a power of two */
+    struct entry *owners[OWNERS];
     struct queue queues[QUEUE_COUNT];
     struct ghost ghosts[GHOSTS];
     uint32_t ghost_time;
@@ -165,6 +168,12 @@ static void table_add(struct shard *shard, struct entry *entry)
     entry->chain = *slot;
     *slot = entry;
     shard->entry_count++;
+    struct entry **list = &shard->owners[entry->key.owner % OWNERS];
+    entry->owner_at = list;
+    entry->owner_next = *list;
+    if (*list)
+        (*list)->owner_at = &entry->owner_next;
+    *list = entry;
 }
 
 static void table_remove(struct shard *shard, const struct entry *entry)
@@ -174,6 +183,9 @@ static void table_remove(struct shard *shard, const struct entry *entry)
         slot = &(*slot)->chain;
     *slot = entry->chain;
     shard->entry_count--;
+    *entry->owner_at = entry->owner_next;
+    if (entry->owner_next)
+        entry->owner_next->owner_at = entry->owner_at;
 }
 
 static void ghost_add(struct shard *shard, uint64_t hash)
@@ -491,27 +503,25 @@ void cache_owner_drop(struct cache *cache, uint64_t owner)
 {
     for (size_t i = 0; i < SHARDS; i++) {
         struct shard *shard = &cache->shards[i];
-        struct entry *unpinned = NULL;
+        struct entry *unpinned = NULL, *next;
         mutex_lock(&shard->mutex);
-        for (size_t slot = 0; slot < shard->table_size; slot++) {
-            for (struct entry **at = &shard->table[slot]; *at;) {
-                struct entry *entry = *at;
-                if (entry->key.owner != owner || entry->state == ENTRY_LOADING) {
-                    entry->dropped = entry->dropped || entry->key.owner == owner;
-                    at = &entry->chain;
-                    continue;
-                }
-                *at = entry->chain;
-                shard->entry_count--;
-                if (doom(cache, shard, entry)) {
-                    entry->chain = unpinned;
-                    unpinned = entry;
-                }
+        for (struct entry *entry = shard->owners[owner % OWNERS]; entry; entry = next) {
+            next = entry->owner_next;
+            if (entry->key.owner != owner)
+                continue;
+            if (entry->state == ENTRY_LOADING) {
+                entry->dropped = true;
+                continue;
+            }
+            table_remove(shard, entry);
+            if (doom(cache, shard, entry)) {
+                entry->chain = unpinned;
+                unpinned = entry;
             }
         }
         mutex_unlock(&shard->mutex);
         while (unpinned) {
-            struct entry *next = unpinned->chain;
+            next = unpinned->chain;
             (void)entry_free(cache, unpinned);
             unpinned = next;
         }
