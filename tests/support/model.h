@@ -19,10 +19,12 @@
 
 #include <cmocka.h>
 
-#define MODEL_DIM      5
-#define MODEL_IDS      160
-#define MODEL_KEYS     3
+#define MODEL_DIM  5
+#define MODEL_IDS  160
+#define MODEL_KEYS 3
+#ifndef MODEL_ROWS_MAX /* a test that copies models may ask for less */
 #define MODEL_ROWS_MAX 4096
+#endif
 
 enum model_kind { VALUE_NONE, VALUE_INT, VALUE_TEXT, VALUE_BOOL, VALUE_FLOAT };
 struct model_value {
@@ -209,7 +211,21 @@ struct bench { /* a database under test */
     uuid collection;
     enum metric metric;
     struct random random;
+    void (*enter)(struct bench *b); /* NULL, or called around every call of the database that */
+    void (*leave)(struct bench *b); /* may fail: where tests arm and disarm faults */
 };
+
+static void bench_enter(struct bench *b)
+{
+    if (b->enter)
+        b->enter(b);
+}
+static och_code bench_leave(struct bench *b, och_code code)
+{
+    if (b->leave)
+        b->leave(b);
+    return code;
+}
 
 static void bench_settings(struct bench *b, const char *tail_rows)
 {
@@ -225,10 +241,11 @@ static och_code bench_try_open(struct bench *b, och_error *err)
 {
     struct database_options options = {
         .path = "data", .create = true, .settings = &b->settings, .io = b->io};
-    return database_open(&options, &b->database, err);
+    bench_enter(b);
+    return bench_leave(b, database_open(&options, &b->database, err));
 }
 
-static void bench_open(struct bench *b)
+__attribute__((unused)) static void bench_open(struct bench *b)
 {
     och_error err = {0};
     if (bench_try_open(b, &err) != OCH_OK)
@@ -261,9 +278,11 @@ static och_code bench_create(struct bench *b, const char *name, och_error *err)
     const struct sysdb_collection *collection = NULL;
     struct gateway_collection_new spec = {
         .name = slice_of(name), .configuration = &configuration, .get_or_create = true};
+    bench_enter(b);
     if (code == OCH_OK)
         code = gateway_collection_create(database_gateway(b->database), &bench_scope, &spec,
                                          &collection, err);
+    code = bench_leave(b, code);
     if (code == OCH_OK)
         b->collection = collection->id;
     sysdb_collection_unref(collection);
@@ -334,10 +353,11 @@ static och_code bench_write(struct bench *b, const struct model_write *writes, u
         .collection = b->collection,
         .input = {.count = count, .dimension = vectors ? MODEL_DIM : 0, .rows = rows},
         .want_counts = want_counts};
+    bench_enter(b);
     och_code code =
         gateway_write(database_gateway(b->database), &bench_scope, &write, ret_counts, err);
     arena_done(&arena);
-    return code;
+    return bench_leave(b, code);
 }
 
 /* ---- random work ---- */
