@@ -21,24 +21,25 @@ static och_code name_taken(slice name, och_error *err)
 }
 
 /* The row of an active collection, in the turn. */
-och_code collection_row(struct sysdb *sysdb, uuid id, struct row *ret_row, och_error *err)
+och_code collection_row(struct session *session, uuid id, struct row *ret_row, och_error *err)
 {
     struct value key = value_id(&id);
     bool found;
-    TRY(row_find(sysdb, QUERY_COLLECTION_BY_ID, &key, 1, &sysdb->scratch, ret_row, &found, err));
+    TRY(table_row_find(session, QUERY_COLLECTION_BY_ID, &key, 1, &session->scratch, ret_row, &found,
+                       err));
     if (!found || !slice_equal(ret_row->at[COLLECTION_STATE].bytes, STATE_ACTIVE))
         return collection_missing(id, err);
     return OCH_OK;
 }
 
 /* The row that holds this text, made if there is none. */
-static och_code schema_row(struct sysdb *sysdb, slice json, int64_t *ret_ord, och_error *err)
+static och_code schema_row(struct session *session, slice json, int64_t *ret_ord, och_error *err)
 {
     struct value hash = value_u64(slice_hash(json));
     row_list list = {0};
     int64_t ord = 0;
     och_code code =
-        rows_collect(sysdb, QUERY_SCHEMA_BY_HASH, &hash, 1, &sysdb->scratch, &list, err);
+        table_rows_collect(session, QUERY_SCHEMA_BY_HASH, &hash, 1, &session->scratch, &list, err);
     for (size_t i = 0; code == OCH_OK && i < list.len; i++) {
         if (slice_equal(list.at[i].at[SCHEMA_JSON].bytes, json))
             ord = list.at[i].at[SCHEMA_ORD].number;
@@ -46,25 +47,25 @@ static och_code schema_row(struct sysdb *sysdb, slice json, int64_t *ret_ord, oc
     VEC_DONE(&list);
     TRY(code);
     if (ord == 0) {
-        ord = sysdb->sums.next++;
+        ord = session->sysdb->sums.next++;
         struct row row = {.table = TABLE_SCHEMA, .at = {value_int(ord), hash, value_text(json)}};
-        TRY(row_insert(sysdb, &row, err));
+        TRY(table_row_insert(session, &row, err));
     }
     *ret_ord = ord;
     return OCH_OK;
 }
 
 /* Forget a schema that no collection has any more. */
-static och_code schema_release(struct sysdb *sysdb, struct value ord, och_error *err)
+static och_code schema_release(struct session *session, struct value ord, och_error *err)
 {
     int64_t number;
     bool used, found;
     struct row row;
-    TRY(query_number(sysdb, QUERY_SCHEMA_USED, &ord, 1, &number, &used, err));
+    TRY(sql_query_number(session, QUERY_SCHEMA_USED, &ord, 1, &number, &used, err));
     if (used)
         return OCH_OK;
-    TRY(row_get(sysdb, TABLE_SCHEMA, &ord, &sysdb->scratch, &row, &found, err));
-    return found ? row_delete(sysdb, &row, err) : OCH_OK;
+    TRY(table_row_get(session, TABLE_SCHEMA, &ord, &session->scratch, &row, &found, err));
+    return found ? table_row_delete(session, &row, err) : OCH_OK;
 }
 
 /* ---- create ---- */
@@ -75,12 +76,12 @@ struct create {
     bool created;
 };
 
-static struct row new_row(struct sysdb *sysdb, const struct sysdb_collection_new *spec, int64_t db,
-                          int64_t schema)
+static struct row new_row(struct session *session, const struct sysdb_collection_new *spec,
+                          int64_t db, int64_t schema)
 {
-    int64_t now = (int64_t)(clock_wall_ns(sysdb->clock) / 1000000);
+    int64_t now = (int64_t)(clock_wall_ns(session->sysdb->clock) / 1000000);
     struct row row = {.table = TABLE_COLLECTION,
-                      .at = {[COLLECTION_ORD] = value_int(sysdb->sums.next++),
+                      .at = {[COLLECTION_ORD] = value_int(session->sysdb->sums.next++),
                              [COLLECTION_ID] = value_id(&spec->id),
                              [COLLECTION_DB] = value_int(db),
                              [COLLECTION_NAME] = value_text(spec->name),
@@ -97,38 +98,40 @@ static struct row new_row(struct sysdb *sysdb, const struct sysdb_collection_new
     return row;
 }
 
-static och_code run_create(struct sysdb *sysdb, void *arg, och_error *err)
+static och_code run_create(struct session *session, void *arg, och_error *err)
 {
     struct create *create = arg;
     const struct sysdb_collection_new *spec = create->spec;
     struct row tenant, db, row;
     bool found;
-    TRY(scope_find(sysdb, spec->tenant, spec->database, &sysdb->scratch, &tenant, &db, &found,
-                   err));
+    TRY(sysdb_scope_find(session, spec->tenant, spec->database, &session->scratch, &tenant, &db,
+                         &found, err));
     if (!found)
         return FAIL(err, OCH_INVALID, "Database [%.*s] does not exist", SLICE_ARG(spec->database));
     struct value key[] = {db.at[DB_ORD], value_text(spec->name)};
     if (spec->get_or_create) {
-        TRY(row_find(sysdb, QUERY_COLLECTION_BY_NAME, key, 2, &sysdb->scratch, &row, &found, err));
+        TRY(table_row_find(session, QUERY_COLLECTION_BY_NAME, key, 2, &session->scratch, &row,
+                           &found, err));
         if (found)
-            return snapshot_build(sysdb, &row, &db, &tenant, &create->collection, err);
+            return snapshot_build(session, &row, &db, &tenant, &create->collection, err);
     }
     int64_t schema;
-    TRY(schema_row(sysdb, spec->schema_json, &schema, err));
-    row = new_row(sysdb, spec, db.at[DB_ORD].number, schema);
-    och_code code = row_insert(sysdb, &row, err);
+    TRY(schema_row(session, spec->schema_json, &schema, err));
+    row = new_row(session, spec, db.at[DB_ORD].number, schema);
+    och_code code = table_row_insert(session, &row, err);
     if (code == OCH_EXISTS) { // the name, or else the id
-        TRY(row_find(sysdb, QUERY_COLLECTION_BY_NAME, key, 2, &sysdb->scratch, &row, &found, err));
+        TRY(table_row_find(session, QUERY_COLLECTION_BY_NAME, key, 2, &session->scratch, &row,
+                           &found, err));
         if (found)
             return name_taken(spec->name, err);
         char text[UUID_TEXT_SIZE];
         return FAIL(err, OCH_EXISTS, "Collection id [%s] is taken", uuid_format(spec->id, text));
     }
     TRY(code);
-    TRY(snapshot_build(sysdb, &row, &db, &tenant, &create->collection, err));
+    TRY(snapshot_build(session, &row, &db, &tenant, &create->collection, err));
     create->created = true;
-    touch(sysdb, spec->id);
-    publish_later(sysdb, create->collection);
+    snapshot_touch(session, spec->id);
+    snapshot_publish_later(session, create->collection);
     return OCH_OK;
 }
 
@@ -137,7 +140,7 @@ och_code sysdb_collection_create(struct sysdb *sysdb, const struct sysdb_collect
                                  och_error *err)
 {
     struct create create = {.spec = spec};
-    och_code code = write_run(sysdb, run_create, &create, err);
+    och_code code = sysdb_write_run(sysdb, run_create, &create, err);
     if (code != OCH_OK) { // also when the commit failed after all
         sysdb_collection_unref(create.collection);
         return code;
@@ -152,14 +155,14 @@ och_code sysdb_collection_create(struct sysdb *sysdb, const struct sysdb_collect
 static och_code load(struct sysdb *sysdb, uuid id, const struct sysdb_collection **ret_collection,
                      och_error *err)
 {
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
-    const struct sysdb_collection *collection = cache_get(&sysdb->cache, id);
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
+    const struct sysdb_collection *collection = snapshot_cache_get(&sysdb->cache, id);
     if (!collection) {
         struct row row;
-        TRY(collection_row(sysdb, id, &row, err));
-        TRY(snapshot_build(sysdb, &row, NULL, NULL, &collection, err));
-        cache_put(&sysdb->cache, collection);
+        TRY(collection_row(session, id, &row, err));
+        TRY(snapshot_build(session, &row, NULL, NULL, &collection, err));
+        snapshot_cache_put(&sysdb->cache, collection, session->epoch);
     }
     *ret_collection = collection;
     return OCH_OK;
@@ -168,7 +171,7 @@ static och_code load(struct sysdb *sysdb, uuid id, const struct sysdb_collection
 och_code sysdb_collection_get(struct sysdb *sysdb, slice tenant, slice database, uuid id,
                               const struct sysdb_collection **ret_collection, och_error *err)
 {
-    const struct sysdb_collection *collection = cache_get(&sysdb->cache, id);
+    const struct sysdb_collection *collection = snapshot_cache_get(&sysdb->cache, id);
     if (!collection)
         TRY(load(sysdb, id, &collection, err));
     if (tenant.at &&
@@ -181,21 +184,22 @@ och_code sysdb_collection_get(struct sysdb *sysdb, slice tenant, slice database,
 }
 
 /* By name within a database, in the turn. */
-static och_code find_in(struct sysdb *sysdb, const struct row *tenant, const struct row *db,
+static och_code find_in(struct session *session, const struct row *tenant, const struct row *db,
                         slice name, const struct sysdb_collection **ret_collection, och_error *err)
 {
     struct value key[] = {db->at[DB_ORD], value_text(name)};
     struct row row;
     bool found;
     uuid id;
-    TRY(row_find(sysdb, QUERY_COLLECTION_BY_NAME, key, 2, &sysdb->scratch, &row, &found, err));
+    TRY(table_row_find(session, QUERY_COLLECTION_BY_NAME, key, 2, &session->scratch, &row, &found,
+                       err));
     if (!found)
         return name_missing(name, err);
     memcpy(id.bytes, row.at[COLLECTION_ID].bytes.at, 16);
-    *ret_collection = cache_get(&sysdb->cache, id);
+    *ret_collection = snapshot_cache_get(&session->sysdb->cache, id);
     if (!*ret_collection) {
-        TRY(snapshot_build(sysdb, &row, db, tenant, ret_collection, err));
-        cache_put(&sysdb->cache, *ret_collection);
+        TRY(snapshot_build(session, &row, db, tenant, ret_collection, err));
+        snapshot_cache_put(&session->sysdb->cache, *ret_collection, session->epoch);
     }
     return OCH_OK;
 }
@@ -203,36 +207,39 @@ static och_code find_in(struct sysdb *sysdb, const struct row *tenant, const str
 och_code sysdb_collection_find(struct sysdb *sysdb, slice tenant, slice database, slice name,
                                const struct sysdb_collection **ret_collection, och_error *err)
 {
-    *ret_collection = cache_find(&sysdb->cache, tenant, database, name);
+    *ret_collection = snapshot_cache_find(&sysdb->cache, tenant, database, name);
     if (*ret_collection)
         return OCH_OK;
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
     struct row tenant_row, db_row;
     bool found;
-    TRY(scope_find(sysdb, tenant, database, &sysdb->scratch, &tenant_row, &db_row, &found, err));
+    TRY(sysdb_scope_find(session, tenant, database, &session->scratch, &tenant_row, &db_row, &found,
+                         err));
     if (!found)
         return name_missing(name, err);
-    return find_in(sysdb, &tenant_row, &db_row, name, ret_collection, err);
+    return find_in(session, &tenant_row, &db_row, name, ret_collection, err);
 }
 
 och_code sysdb_collection_find_resource(struct sysdb *sysdb, slice resource_name, slice database,
                                         slice name, const struct sysdb_collection **ret_collection,
                                         och_error *err)
 {
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
     struct value key = value_text(resource_name);
     struct row tenant, db;
     bool found;
-    TRY(row_find(sysdb, QUERY_TENANT_BY_RESOURCE, &key, 1, &sysdb->scratch, &tenant, &found, err));
+    TRY(table_row_find(session, QUERY_TENANT_BY_RESOURCE, &key, 1, &session->scratch, &tenant,
+                       &found, err));
     if (found) {
         struct value names[] = {tenant.at[TENANT_ORD], value_text(database)};
-        TRY(row_find(sysdb, QUERY_DB_BY_NAME, names, 2, &sysdb->scratch, &db, &found, err));
+        TRY(table_row_find(session, QUERY_DB_BY_NAME, names, 2, &session->scratch, &db, &found,
+                           err));
     }
     if (!found)
         return name_missing(name, err);
-    return find_in(sysdb, &tenant, &db, name, ret_collection, err);
+    return find_in(session, &tenant, &db, name, ret_collection, err);
 }
 
 /* ---- lists ---- */
@@ -245,15 +252,15 @@ struct list {
     VEC(const struct sysdb_collection *) rows;
 };
 
-static och_code list_row(struct sysdb *sysdb, struct list *list, const struct row *tenant,
+static och_code list_row(struct session *session, struct list *list, const struct row *tenant,
                          const struct row *db, const struct row *row, och_error *err)
 {
     uuid id;
     memcpy(id.bytes, row->at[COLLECTION_ID].bytes.at, 16);
-    const struct sysdb_collection *collection = cache_get(&sysdb->cache, id);
+    const struct sysdb_collection *collection = snapshot_cache_get(&session->sysdb->cache, id);
     if (!collection) {
-        TRY(snapshot_build(sysdb, row, db, tenant, &collection, err));
-        cache_put(&sysdb->cache, collection);
+        TRY(snapshot_build(session, row, db, tenant, &collection, err));
+        snapshot_cache_put(&session->sysdb->cache, collection, session->epoch);
     }
     if (!VEC_PUSH(&list->rows, collection)) {
         sysdb_collection_unref(collection);
@@ -265,12 +272,12 @@ static och_code list_row(struct sysdb *sysdb, struct list *list, const struct ro
 
 static och_code list_chunk(struct sysdb *sysdb, struct list *list, och_error *err)
 {
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
     struct row tenant, db;
     bool found;
-    TRY(scope_find(sysdb, list->tenant, list->database, &sysdb->scratch, &tenant, &db, &found,
-                   err));
+    TRY(sysdb_scope_find(session, list->tenant, list->database, &session->scratch, &tenant, &db,
+                         &found, err));
     list->more = false;
     if (!found)
         return OCH_OK;
@@ -278,10 +285,10 @@ static och_code list_chunk(struct sysdb *sysdb, struct list *list, och_error *er
     struct value values[] = {db.at[DB_ORD], value_int(list->after), value_u64(want),
                              value_u64(list->offset)};
     row_list rows = {0};
-    och_code code =
-        rows_collect(sysdb, QUERY_COLLECTION_AFTER, values, 4, &sysdb->scratch, &rows, err);
+    och_code code = table_rows_collect(session, QUERY_COLLECTION_AFTER, values, 4,
+                                       &session->scratch, &rows, err);
     for (size_t i = 0; code == OCH_OK && i < rows.len; i++)
-        code = list_row(sysdb, list, &tenant, &db, &rows.at[i], err);
+        code = list_row(session, list, &tenant, &db, &rows.at[i], err);
     list->more = rows.len == want;
     list->left -= rows.len;
     list->offset = 0;
@@ -325,14 +332,16 @@ och_code sysdb_collection_list(struct sysdb *sysdb, slice tenant, slice database
 och_code sysdb_collection_count(struct sysdb *sysdb, slice tenant, slice database,
                                 uint64_t *ret_count, och_error *err)
 {
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
     struct row tenant_row, db;
     bool found;
     int64_t count = 0;
-    TRY(scope_find(sysdb, tenant, database, &sysdb->scratch, &tenant_row, &db, &found, err));
+    TRY(sysdb_scope_find(session, tenant, database, &session->scratch, &tenant_row, &db, &found,
+                         err));
     if (found)
-        TRY(query_number(sysdb, QUERY_COLLECTION_COUNT, &db.at[DB_ORD], 1, &count, &found, err));
+        TRY(sql_query_number(session, QUERY_COLLECTION_COUNT, &db.at[DB_ORD], 1, &count, &found,
+                             err));
     *ret_count = (uint64_t)count;
     return OCH_OK;
 }
@@ -340,16 +349,16 @@ och_code sysdb_collection_count(struct sysdb *sysdb, slice tenant, slice databas
 och_code sysdb_collection_walk(struct sysdb *sysdb, int64_t *cursor, size_t max, uuid *ret_ids,
                                size_t *ret_count, och_error *err)
 {
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
-    CLEANUP(cursor_done) struct cursor rows = {0};
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
+    CLEANUP(sql_cursor_done) struct cursor rows = {0};
     struct value values[] = {value_int(*cursor), value_u64(max > INT32_MAX ? INT32_MAX : max)};
-    TRY(query_begin(sysdb, QUERY_COLLECTION_WALK, values, 2, &rows, err));
+    TRY(sql_query_begin(session, QUERY_COLLECTION_WALK, values, 2, &rows, err));
     size_t count = 0;
     int64_t at = *cursor;
     for (;;) {
         bool more;
-        TRY(query_next(&rows, &more, err));
+        TRY(sql_query_next(&rows, &more, err));
         if (!more || count == max)
             break;
         at = sqlite3_column_int64(rows.statement, 0);
@@ -371,12 +380,12 @@ struct update {
     const struct sysdb_collection_change *change;
 };
 
-static och_code run_update(struct sysdb *sysdb, void *arg, och_error *err)
+static och_code run_update(struct session *session, void *arg, och_error *err)
 {
     const struct update *update = arg;
     const struct sysdb_collection_change *change = update->change;
     struct row row;
-    TRY(collection_row(sysdb, update->id, &row, err));
+    TRY(collection_row(session, update->id, &row, err));
     if (!change->set_name && !change->set_metadata && !change->set_schema)
         return OCH_OK;
     struct value schema_before = row.at[COLLECTION_SCHEMA];
@@ -387,16 +396,16 @@ static och_code run_update(struct sysdb *sysdb, void *arg, och_error *err)
             change->metadata.at ? value_blob(change->metadata) : value_null();
     if (change->set_schema) {
         int64_t schema;
-        TRY(schema_row(sysdb, change->schema_json, &schema, err));
+        TRY(schema_row(session, change->schema_json, &schema, err));
         row.at[COLLECTION_SCHEMA] = value_int(schema);
     }
-    touch(sysdb, update->id);
-    och_code code = row_update(sysdb, &row, err);
+    snapshot_touch(session, update->id);
+    och_code code = table_row_update(session, &row, err);
     if (code == OCH_EXISTS)
         return name_taken(change->name, err);
     TRY(code);
     if (row.at[COLLECTION_SCHEMA].number != schema_before.number)
-        return schema_release(sysdb, schema_before, err);
+        return schema_release(session, schema_before, err);
     return OCH_OK;
 }
 
@@ -404,42 +413,43 @@ och_code sysdb_collection_update(struct sysdb *sysdb, uuid id,
                                  const struct sysdb_collection_change *change, och_error *err)
 {
     struct update update = {id, change};
-    return write_run(sysdb, run_update, &update, err);
+    return sysdb_write_run(sysdb, run_update, &update, err);
 }
 
-och_code collection_bury(struct sysdb *sysdb, struct row *row, och_error *err)
+och_code collection_bury(struct session *session, struct row *row, och_error *err)
 {
     struct value ord = row->at[COLLECTION_ORD], schema = row->at[COLLECTION_SCHEMA];
     row_list parts = {0};
-    och_code code = rows_collect(sysdb, QUERY_PARTS, &ord, 1, &sysdb->scratch, &parts, err);
+    och_code code =
+        table_rows_collect(session, QUERY_PARTS, &ord, 1, &session->scratch, &parts, err);
     for (size_t i = 0; code == OCH_OK && i < parts.len; i++)
-        code = row_delete(sysdb, &parts.at[i], err);
+        code = table_row_delete(session, &parts.at[i], err);
     if (code == OCH_OK)
-        code = parts_release(sysdb, parts.at, parts.len, err);
+        code = parts_release(session, parts.at, parts.len, err);
     VEC_DONE(&parts);
     TRY(code);
-    TRY(rows_delete(sysdb, QUERY_KEYS, &ord, 1, err));
-    TRY(rows_delete(sysdb, QUERY_BATCHES_OF_COLLECTION, &ord, 1, err));
+    TRY(table_rows_delete(session, QUERY_KEYS, &ord, 1, err));
+    TRY(table_rows_delete(session, QUERY_BATCHES_OF_COLLECTION, &ord, 1, err));
     row->at[COLLECTION_STATE] = value_text(STATE_TOMBSTONE);
     row->at[COLLECTION_DB] = row->at[COLLECTION_SCHEMA] = row->at[COLLECTION_METADATA] =
         value_null();
     row->at[COLLECTION_NAME] = value_text(SLICE(""));
-    TRY(row_update(sysdb, row, err));
-    return schema_release(sysdb, schema, err);
+    TRY(table_row_update(session, row, err));
+    return schema_release(session, schema, err);
 }
 
-static och_code run_drop(struct sysdb *sysdb, void *arg, och_error *err)
+static och_code run_drop(struct session *session, void *arg, och_error *err)
 {
     uuid id = *(const uuid *)arg;
     struct row row;
-    TRY(collection_row(sysdb, id, &row, err));
-    touch(sysdb, id);
-    return collection_bury(sysdb, &row, err);
+    TRY(collection_row(session, id, &row, err));
+    snapshot_touch(session, id);
+    return collection_bury(session, &row, err);
 }
 
 och_code sysdb_collection_drop(struct sysdb *sysdb, uuid id, och_error *err)
 {
-    return write_run(sysdb, run_drop, &id, err);
+    return sysdb_write_run(sysdb, run_drop, &id, err);
 }
 
 /* ---- tombstones ---- */
@@ -447,11 +457,11 @@ och_code sysdb_collection_drop(struct sysdb *sysdb, uuid id, och_error *err)
 och_code sysdb_tombstones(struct sysdb *sysdb, struct arena *arena, uuid **ret_ids,
                           size_t *ret_count, och_error *err)
 {
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
     row_list list = {0};
-    och_code code =
-        rows_collect(sysdb, QUERY_COLLECTION_TOMBSTONES, NULL, 0, &sysdb->scratch, &list, err);
+    och_code code = table_rows_collect(session, QUERY_COLLECTION_TOMBSTONES, NULL, 0,
+                                       &session->scratch, &list, err);
     uuid *ids = NULL;
     if (code == OCH_OK) {
         ids = ARENA_ARRAY(arena, uuid, list.len ? list.len : 1);
@@ -473,16 +483,17 @@ struct ids {
     size_t count;
 };
 
-static och_code run_tombstones_remove(struct sysdb *sysdb, void *arg, och_error *err)
+static och_code run_tombstones_remove(struct session *session, void *arg, och_error *err)
 {
     const struct ids *ids = arg;
     for (size_t i = 0; i < ids->count; i++) {
         struct value key = value_id(&ids->at[i]);
         struct row row;
         bool found;
-        TRY(row_find(sysdb, QUERY_COLLECTION_BY_ID, &key, 1, &sysdb->scratch, &row, &found, err));
+        TRY(table_row_find(session, QUERY_COLLECTION_BY_ID, &key, 1, &session->scratch, &row,
+                           &found, err));
         if (found && slice_equal(row.at[COLLECTION_STATE].bytes, STATE_TOMBSTONE))
-            TRY(row_delete(sysdb, &row, err));
+            TRY(table_row_delete(session, &row, err));
     }
     return OCH_OK;
 }
@@ -490,5 +501,5 @@ static och_code run_tombstones_remove(struct sysdb *sysdb, void *arg, och_error 
 och_code sysdb_tombstones_remove(struct sysdb *sysdb, const uuid *ids, size_t count, och_error *err)
 {
     struct ids arg = {ids, count};
-    return write_run(sysdb, run_tombstones_remove, &arg, err);
+    return sysdb_write_run(sysdb, run_tombstones_remove, &arg, err);
 }

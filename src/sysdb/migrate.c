@@ -80,15 +80,15 @@ static const char *const steps[CATALOGUE_MAJOR] = {
     " segment INTEGER NOT NULL, byte INTEGER NOT NULL, sequence INTEGER NOT NULL) STRICT;",
 };
 
-och_code connection_open(struct sysdb *sysdb, const char *path, bool create, och_error *err)
+och_code session_connect(struct session *session, const char *path, bool create, och_error *err)
 {
-    int flags = sysdb->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    int flags = session->sysdb->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     flags |= create ? SQLITE_OPEN_CREATE : 0;
-    int rc = sqlite3_open_v2(path, &sysdb->connection,
+    int rc = sqlite3_open_v2(path, &session->connection,
                              flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                             sqlite_vfs_name(sysdb->vfs));
+                             sqlite_vfs_name(session->vfs));
     if (rc != SQLITE_OK)
-        return sql_fail(sysdb, rc, err);
+        return sql_fail(session, rc, err);
     static const struct {
         int option, value;
     } settings[] = {
@@ -98,123 +98,145 @@ och_code connection_open(struct sysdb *sysdb, const char *path, bool create, och
         {SQLITE_DBCONFIG_DQS_DML, 0},     {SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0},
     };
     for (size_t i = 0; i < COUNT_OF(settings); i++) {
-        rc = sqlite3_db_config(sysdb->connection, settings[i].option, settings[i].value, NULL);
+        rc = sqlite3_db_config(session->connection, settings[i].option, settings[i].value, NULL);
         if (rc != SQLITE_OK)
-            return sql_fail(sysdb, rc, err);
+            return sql_fail(session, rc, err);
     }
     int reserved = (int)CATALOGUE_RESERVED; // taken by a new file only
-    (void)sqlite3_file_control(sysdb->connection, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved);
+    (void)sqlite3_file_control(session->connection, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserved);
     char text[400];
+    unsigned cache_bytes =
+        session == &session->sysdb->writer ? WRITER_CACHE_BYTES : READER_CACHE_BYTES;
     (void)snprintf(text, sizeof(text),
-                   "PRAGMA page_size=%u; PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=%s;"
+                   "PRAGMA page_size=%u; PRAGMA journal_mode=%s;"
                    "PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-%u;"
                    "PRAGMA cell_size_check=ON; PRAGMA secure_delete=FAST;"
-                   "PRAGMA journal_size_limit=%u;",
-                   CATALOGUE_PAGE, create ? "MEMORY" : "WAL", SQLITE_CACHE_BYTES / 1024,
-                   SQLITE_CACHE_BYTES);
-    return sql_run(sysdb, text, err);
+                   "PRAGMA journal_size_limit=16777216;",
+                   CATALOGUE_PAGE, create ? "MEMORY" : "WAL", cache_bytes / 1024);
+    return sql_run(session, text, err);
 }
 
-och_code connection_close(struct sysdb *sysdb, och_error *err)
+och_code session_disconnect(struct session *session, och_error *err)
 {
-    if (!sysdb->connection)
+    if (!session->connection)
         return OCH_OK;
-    sql_close_statements(sysdb);
-    int rc = sqlite3_close(sysdb->connection);
+    sql_close_statements(session);
+    int rc = sqlite3_close(session->connection);
     if (rc != SQLITE_OK)
-        return sql_fail(sysdb, rc, err);
-    sysdb->connection = NULL;
+        return sql_fail(session, rc, err);
+    session->connection = NULL;
     return OCH_OK;
 }
 
-static och_code add_row(struct sysdb *sysdb, struct row row, och_error *err)
+och_code session_open(struct sysdb *sysdb, struct session *session, och_error *err)
 {
-    return row_insert(sysdb, &row, err);
+    session->sysdb = sysdb;
+    arena_init(&session->scratch, NULL, 0);
+    return sqlite_vfs_new(sysdb->io, sysdb->clock, sysdb->read_only, sysdb->shared, &session->vfs,
+                          err);
 }
 
-och_code defaults_create(struct sysdb *sysdb, och_error *err)
+och_code session_close(struct session *session, och_error *err)
+{
+    och_code code = session_disconnect(session, err);
+    sqlite_vfs_free(session->vfs);
+    session->vfs = NULL;
+    schema_objects_done(session);
+    arena_done(&session->scratch);
+    return code;
+}
+
+static och_code add_row(struct session *session, struct row row, och_error *err)
+{
+    return table_row_insert(session, &row, err);
+}
+
+och_code defaults_create(struct session *session, och_error *err)
 {
     const uuid zero = {{0}}; // the id that clients know
-    int64_t tenant = sysdb->sums.next++, db = sysdb->sums.next++;
+    int64_t tenant = session->sysdb->sums.next++, db = session->sysdb->sums.next++;
     TRY(add_row(
-        sysdb,
+        session,
         (struct row){.table = TABLE_TENANT,
                      .at = {value_int(tenant), value_text(DEFAULT_TENANT_NAME), value_null()}},
         err));
-    return add_row(sysdb,
+    return add_row(session,
                    (struct row){.table = TABLE_DB,
                                 .at = {value_int(db), value_id(&zero), value_int(tenant),
                                        value_text(DEFAULT_DATABASE_NAME)}},
                    err);
 }
 
-static och_code stored_format(struct sysdb *sysdb, int64_t *ret_format, och_error *err)
+static och_code stored_format(struct session *session, int64_t *ret_format, och_error *err)
 {
     sqlite3_stmt *statement = NULL;
-    int rc = sqlite3_prepare_v2(sysdb->connection, "SELECT format FROM meta", -1, &statement, NULL);
+    int rc =
+        sqlite3_prepare_v2(session->connection, "SELECT format FROM meta", -1, &statement, NULL);
     if (rc == SQLITE_ERROR) // no such table
-        return FAIL(err, OCH_CORRUPT, "catalogue %s: table meta is missing", sysdb->path);
+        return FAIL(err, OCH_CORRUPT, "catalogue %s: table meta is missing", session->sysdb->path);
     och_code code = OCH_OK;
     if (rc == SQLITE_OK) {
         rc = sqlite3_step(statement);
         if (rc == SQLITE_ROW)
             *ret_format = sqlite3_column_int64(statement, 0);
         else if (rc == SQLITE_DONE)
-            code = FAIL(err, OCH_CORRUPT, "catalogue %s: table meta has lost its row", sysdb->path);
+            code = FAIL(err, OCH_CORRUPT, "catalogue %s: table meta has lost its row",
+                        session->sysdb->path);
     }
     if (rc != SQLITE_OK && rc != SQLITE_ROW && rc != SQLITE_DONE)
-        code = sql_fail(sysdb, rc, err);
+        code = sql_fail(session, rc, err);
     (void)sqlite3_finalize(statement);
     return code;
 }
 
 /* One step, with the format number, in one transaction. */
-static och_code run_steps(struct sysdb *sysdb, int64_t from, och_error *err)
+static och_code run_steps(struct session *session, int64_t from, och_error *err)
 {
-    TRY(sql_run(sysdb, "BEGIN IMMEDIATE", err));
+    TRY(sql_run(session, "BEGIN IMMEDIATE", err));
     for (int64_t i = from; i < CATALOGUE_MAJOR; i++)
-        TRY(sql_run(sysdb, steps[i], err));
+        TRY(sql_run(session, steps[i], err));
     return OCH_OK;
 }
 
-och_code catalogue_migrate(struct sysdb *sysdb, och_error *err)
+och_code catalogue_migrate(struct session *session, och_error *err)
 {
     int64_t format = 0;
-    TRY(stored_format(sysdb, &format, err));
+    TRY(stored_format(session, &format, err));
     if (format > CATALOGUE_MAJOR)
         return FAIL(err, OCH_INVALID,
                     "catalogue %s has format %" PRId64 ", this program reads up to %d: use a newer "
                     "one",
-                    sysdb->path, format, CATALOGUE_MAJOR);
+                    session->sysdb->path, format, CATALOGUE_MAJOR);
     if (format < 1)
-        return FAIL(err, OCH_CORRUPT, "catalogue %s has format %" PRId64, sysdb->path, format);
-    TRY(sums_load(sysdb, err));
-    if (format == CATALOGUE_MAJOR || sysdb->read_only)
+        return FAIL(err, OCH_CORRUPT, "catalogue %s has format %" PRId64, session->sysdb->path,
+                    format);
+    TRY(sums_load(session, &session->sysdb->sums, err));
+    if (format == CATALOGUE_MAJOR || session->sysdb->read_only)
         return OCH_OK;
-    och_code code = run_steps(sysdb, format, err);
-    sysdb->sums.generation++;
+    och_code code = run_steps(session, format, err);
+    session->sysdb->sums.generation++;
     if (code == OCH_OK)
-        code = sums_store(sysdb, err);
+        code = sums_store(session, err);
     if (code == OCH_OK)
-        code = sql_run(sysdb, "COMMIT", err);
+        code = sql_run(session, "COMMIT", err);
     if (code != OCH_OK) {
-        (void)sql_run(sysdb, "ROLLBACK", NULL);
+        (void)sql_run(session, "ROLLBACK", NULL);
         return code;
     }
-    return sums_load(sysdb, err);
+    return sums_load(session, &session->sysdb->sums, err);
 }
 
-static och_code fill(struct sysdb *sysdb, const char *path, och_error *err)
+static och_code fill(struct session *session, const char *path, och_error *err)
 {
-    TRY(connection_open(sysdb, path, true, err));
-    TRY(run_steps(sysdb, 0, err));
-    sysdb->sums = (struct sums){.generation = 1, .next = 1};
-    TRY(defaults_create(sysdb, err));
-    TRY(sums_store(sysdb, err));
-    TRY(sql_run(sysdb, "COMMIT", err));
+    TRY(session_connect(session, path, true, err));
+    TRY(run_steps(session, 0, err));
+    session->sysdb->sums = (struct sums){.generation = 1, .next = 1};
+    TRY(defaults_create(session, err));
+    TRY(sums_store(session, err));
+    TRY(sql_run(session, "COMMIT", err));
     // the last step: from here on the file asks for a write-ahead log
-    TRY(sql_run(sysdb, "PRAGMA journal_mode=WAL", err));
-    return connection_close(sysdb, err);
+    TRY(sql_run(session, "PRAGMA journal_mode=WAL", err));
+    return session_disconnect(session, err);
 }
 
 static och_code sync_folder_of(struct io *io, const char *path, och_error *err)
@@ -251,17 +273,19 @@ och_code catalogue_create(const struct sysdb_options *options, och_error *err)
     const char *made = (const char *)path.at, *made_wal = made + strlen(made) + 1;
     TRY(remove_if_there(options->io, made, err)); // left by an earlier try
     TRY(remove_if_there(options->io, made_wal, err));
-    struct sysdb *sysdb = MEM_NEW(struct sysdb);
+    struct sysdb *sysdb = MEM_NEW(struct sysdb); // as much of one as writing takes
     if (!sysdb)
         return FAIL_NO_MEMORY(err, "the catalogue");
     sysdb->path = (char *)path.at;
-    arena_init(&sysdb->scratch, NULL, 0);
-    och_code code = sqlite_vfs_new(options->io, options->clock, false, &sysdb->vfs, err);
+    sysdb->io = options->io;
+    sysdb->clock = options->clock;
+    och_code code = sqlite_shared_new(&sysdb->shared, err);
     if (code == OCH_OK)
-        code = fill(sysdb, made, err);
-    (void)connection_close(sysdb, NULL);
-    sqlite_vfs_free(sysdb->vfs);
-    arena_done(&sysdb->scratch);
+        code = session_open(sysdb, &sysdb->writer, err);
+    if (code == OCH_OK)
+        code = fill(&sysdb->writer, made, err);
+    (void)session_close(&sysdb->writer, NULL);
+    sqlite_shared_free(sysdb->shared);
     mem_free(sysdb);
     TRY(code);
     CLEANUP(file_cleanup) struct file *file = NULL;

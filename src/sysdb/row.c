@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-const struct table tables[TABLE_COUNT] = {
+const struct table sysdb_tables[TABLE_COUNT] = {
     [TABLE_TENANT] = {"tenant", "ord,name,resource_name", 1, 3},
     [TABLE_DB] = {"db", "ord,id,tenant,name", 1, 4},
     [TABLE_SCHEMA] = {"schema", "ord,hash,json", 1, 3},
@@ -33,12 +33,12 @@ const struct table tables[TABLE_COUNT] = {
 };
 
 /* crc32c over the table's number, then of each column its kind, length and bytes. */
-uint32_t row_crc(const struct row *row)
+uint32_t table_row_crc(const struct row *row)
 {
     const struct kernel *kernel = kernel_get();
     uint8_t head[9] = {(uint8_t)row->table};
     uint32_t crc = kernel->crc32c(0, head, 1);
-    for (size_t i = 0; i < tables[row->table].column_count; i++) {
+    for (size_t i = 0; i < sysdb_tables[row->table].column_count; i++) {
         const struct value *value = &row->at[i];
         bool is_bytes = value->kind == SQLITE_TEXT || value->kind == SQLITE_BLOB;
         head[0] = (uint8_t)value->kind;
@@ -69,8 +69,9 @@ static och_code read_value(sqlite3_stmt *statement, int column, struct arena *ar
 /* "table row (1, 2)": for messages. */
 static void name_row(const struct row *row, char *out, size_t size)
 {
-    int used = snprintf(out, size, "table %s row (", tables[row->table].name);
-    for (size_t i = 0; i < tables[row->table].key_count && used > 0 && (size_t)used < size; i++) {
+    int used = snprintf(out, size, "table %s row (", sysdb_tables[row->table].name);
+    for (size_t i = 0; i < sysdb_tables[row->table].key_count && used > 0 && (size_t)used < size;
+         i++) {
         const struct value *value = &row->at[i];
         const char *comma = i ? ", " : "";
         char id[UUID_TEXT_SIZE];
@@ -94,46 +95,47 @@ static och_code read_row(struct cursor *cursor, struct arena *arena, struct row 
 {
     row->table = (enum table_id)cursor->table;
     row->crc = (uint32_t)sqlite3_column_int64(cursor->statement, 0);
-    for (int i = 0; i < tables[row->table].column_count; i++)
+    for (int i = 0; i < sysdb_tables[row->table].column_count; i++)
         TRY(read_value(cursor->statement, i + 1, arena, &row->at[i], err));
-    if (row->crc == row_crc(row) && sqlite3_column_int64(cursor->statement, 0) == row->crc)
+    if (row->crc == table_row_crc(row) && sqlite3_column_int64(cursor->statement, 0) == row->crc)
         return OCH_OK;
     char name[300];
     name_row(row, name, sizeof(name));
     return FAIL(err, OCH_CORRUPT, "catalogue %s: %s does not match its checksum",
-                cursor->sysdb->path, name);
+                cursor->session->sysdb->path, name);
 }
 
-och_code row_next(struct cursor *cursor, struct arena *arena, struct row *ret_row, bool *ret_more,
-                  och_error *err)
+och_code table_row_next(struct cursor *cursor, struct arena *arena, struct row *ret_row,
+                        bool *ret_more, och_error *err)
 {
     assert(cursor->table >= 0);
     bool more;
-    TRY(query_next(cursor, &more, err));
+    TRY(sql_query_next(cursor, &more, err));
     if (more)
         TRY(read_row(cursor, arena, ret_row, err));
     *ret_more = more;
     return OCH_OK;
 }
 
-och_code row_find(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                  size_t count, struct arena *arena, struct row *ret_row, bool *ret_found,
-                  och_error *err)
+och_code table_row_find(struct session *session, enum query_id query, const struct value *values,
+                        size_t count, struct arena *arena, struct row *ret_row, bool *ret_found,
+                        och_error *err)
 {
-    CLEANUP(cursor_done) struct cursor cursor = {0};
-    TRY(query_begin(sysdb, query, values, count, &cursor, err));
-    return row_next(&cursor, arena, ret_row, ret_found, err);
+    CLEANUP(sql_cursor_done) struct cursor cursor = {0};
+    TRY(sql_query_begin(session, query, values, count, &cursor, err));
+    return table_row_next(&cursor, arena, ret_row, ret_found, err);
 }
 
-och_code rows_collect(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                      size_t count, struct arena *arena, row_list *list, och_error *err)
+och_code table_rows_collect(struct session *session, enum query_id query,
+                            const struct value *values, size_t count, struct arena *arena,
+                            row_list *list, och_error *err)
 {
-    CLEANUP(cursor_done) struct cursor cursor = {0};
-    TRY(query_begin(sysdb, query, values, count, &cursor, err));
+    CLEANUP(sql_cursor_done) struct cursor cursor = {0};
+    TRY(sql_query_begin(session, query, values, count, &cursor, err));
     for (;;) {
         struct row row;
         bool more;
-        TRY(row_next(&cursor, arena, &row, &more, err));
+        TRY(table_row_next(&cursor, arena, &row, &more, err));
         if (!more)
             return OCH_OK;
         if (!VEC_PUSH(list, row))
@@ -141,13 +143,14 @@ och_code rows_collect(struct sysdb *sysdb, enum query_id query, const struct val
     }
 }
 
-och_code rows_delete(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                     size_t count, och_error *err)
+och_code table_rows_delete(struct session *session, enum query_id query, const struct value *values,
+                           size_t count, och_error *err)
 {
     row_list list = {0};
-    och_code code = rows_collect(sysdb, query, values, count, &sysdb->scratch, &list, err);
+    och_code code =
+        table_rows_collect(session, query, values, count, &session->scratch, &list, err);
     for (size_t i = 0; code == OCH_OK && i < list.len; i++)
-        code = row_delete(sysdb, &list.at[i], err);
+        code = table_row_delete(session, &list.at[i], err);
     VEC_DONE(&list);
     return code;
 }
@@ -203,45 +206,45 @@ static void make_text(const struct table *table, enum made made, struct buf *out
     buf_byte(out, 0);
 }
 
-static och_code statement_of(struct sysdb *sysdb, enum table_id table, enum made made,
+static och_code statement_of(struct session *session, enum table_id table, enum made made,
                              sqlite3_stmt **ret_statement, och_error *err)
 {
-    sqlite3_stmt **places[] = {sysdb->inserts, sysdb->updates, sysdb->deletes, sysdb->gets};
+    sqlite3_stmt **places[] = {session->inserts, session->updates, session->deletes, session->gets};
     sqlite3_stmt **place = &places[made][table];
     if (!*place) {
         CLEANUP(buf_cleanup) struct buf text;
         buf_init(&text, BUF_MAX_NONE);
-        make_text(&tables[table], made, &text);
+        make_text(&sysdb_tables[table], made, &text);
         TRY(buf_check(&text, "a statement", err));
-        int rc = sqlite3_prepare_v3(sysdb->connection, (const char *)text.at, -1,
+        int rc = sqlite3_prepare_v3(session->connection, (const char *)text.at, -1,
                                     SQLITE_PREPARE_PERSISTENT, place, NULL);
         if (rc != SQLITE_OK)
-            return sql_fail(sysdb, rc, err);
+            return sql_fail(session, rc, err);
     }
     *ret_statement = *place;
     return OCH_OK;
 }
 
-och_code row_get(struct sysdb *sysdb, enum table_id table, const struct value *key,
-                 struct arena *arena, struct row *ret_row, bool *ret_found, och_error *err)
+och_code table_row_get(struct session *session, enum table_id table, const struct value *key,
+                       struct arena *arena, struct row *ret_row, bool *ret_found, och_error *err)
 {
-    CLEANUP(cursor_done) struct cursor cursor = {.sysdb = sysdb, .table = (int)table};
-    TRY(statement_of(sysdb, table, MADE_GET, &cursor.statement, err));
-    for (int i = 0; i < tables[table].key_count; i++) {
+    CLEANUP(sql_cursor_done) struct cursor cursor = {.session = session, .table = (int)table};
+    TRY(statement_of(session, table, MADE_GET, &cursor.statement, err));
+    for (int i = 0; i < sysdb_tables[table].key_count; i++) {
         int rc = bind_value(cursor.statement, i + 2, &key[i]);
         if (rc != SQLITE_OK)
-            return sql_fail(sysdb, rc, err);
+            return sql_fail(session, rc, err);
     }
-    return row_next(&cursor, arena, ret_row, ret_found, err);
+    return table_row_next(&cursor, arena, ret_row, ret_found, err);
 }
 
 /* Bind and run one of a table's own writing statements; exactly one row changes. */
-static och_code run_write(struct sysdb *sysdb, const struct row *row, enum made made,
+static och_code run_write(struct session *session, const struct row *row, enum made made,
                           och_error *err)
 {
-    CLEANUP(cursor_done) struct cursor cursor = {.sysdb = sysdb, .table = -1};
-    TRY(statement_of(sysdb, row->table, made, &cursor.statement, err));
-    const struct table *table = &tables[row->table];
+    CLEANUP(sql_cursor_done) struct cursor cursor = {.session = session, .table = -1};
+    TRY(statement_of(session, row->table, made, &cursor.statement, err));
+    const struct table *table = &sysdb_tables[row->table];
     int rc = SQLITE_OK;
     if (made != MADE_DELETE)
         rc = sqlite3_bind_int64(cursor.statement, 1, row->crc);
@@ -251,40 +254,40 @@ static och_code run_write(struct sysdb *sysdb, const struct row *row, enum made 
     if (rc == SQLITE_OK)
         rc = sqlite3_step(cursor.statement);
     if (rc != SQLITE_DONE)
-        return sql_fail(sysdb, rc, err);
-    if (sqlite3_changes(sysdb->connection) != 1) {
+        return sql_fail(session, rc, err);
+    if (sqlite3_changes(session->connection) != 1) {
         char name[300];
         name_row(row, name, sizeof(name));
-        return FAIL(err, OCH_CORRUPT, "catalogue %s: %s is not where its index says", sysdb->path,
-                    name);
+        return FAIL(err, OCH_CORRUPT, "catalogue %s: %s is not where its index says",
+                    session->sysdb->path, name);
     }
-    sysdb->changed = true;
+    session->sysdb->changed = true;
     return OCH_OK;
 }
 
-och_code row_insert(struct sysdb *sysdb, struct row *row, och_error *err)
+och_code table_row_insert(struct session *session, struct row *row, och_error *err)
 {
-    row->crc = row_crc(row);
-    TRY(run_write(sysdb, row, MADE_INSERT, err));
-    sysdb->sums.count[row->table]++;
-    sysdb->sums.xor_crc[row->table] ^= row->crc;
+    row->crc = table_row_crc(row);
+    TRY(run_write(session, row, MADE_INSERT, err));
+    session->sysdb->sums.count[row->table]++;
+    session->sysdb->sums.xor_crc[row->table] ^= row->crc;
     return OCH_OK;
 }
 
-och_code row_update(struct sysdb *sysdb, struct row *row, och_error *err)
+och_code table_row_update(struct session *session, struct row *row, och_error *err)
 {
     uint32_t before = row->crc;
-    row->crc = row_crc(row);
-    TRY(run_write(sysdb, row, MADE_UPDATE, err));
-    sysdb->sums.xor_crc[row->table] ^= before ^ row->crc;
+    row->crc = table_row_crc(row);
+    TRY(run_write(session, row, MADE_UPDATE, err));
+    session->sysdb->sums.xor_crc[row->table] ^= before ^ row->crc;
     return OCH_OK;
 }
 
-och_code row_delete(struct sysdb *sysdb, const struct row *row, och_error *err)
+och_code table_row_delete(struct session *session, const struct row *row, och_error *err)
 {
-    TRY(run_write(sysdb, row, MADE_DELETE, err));
-    sysdb->sums.count[row->table]--;
-    sysdb->sums.xor_crc[row->table] ^= row->crc;
+    TRY(run_write(session, row, MADE_DELETE, err));
+    session->sysdb->sums.count[row->table]--;
+    session->sysdb->sums.xor_crc[row->table] ^= row->crc;
     return OCH_OK;
 }
 
@@ -300,7 +303,7 @@ static och_code sum_full(struct cursor *cursor, struct buf *report, uint64_t *co
         struct row row;
         bool more;
         och_error fault = {0};
-        och_code code = query_next(cursor, &more, &fault);
+        och_code code = sql_query_next(cursor, &more, &fault);
         if (code == OCH_OK && more) {
             code = read_row(cursor, &arena, &row, &fault);
             *count += 1;
@@ -321,21 +324,21 @@ static och_code sum_full(struct cursor *cursor, struct buf *report, uint64_t *co
     }
 }
 
-och_code table_sum(struct sysdb *sysdb, enum table_id table, bool full, struct buf *report,
+och_code table_sum(struct session *session, enum table_id table, bool full, struct buf *report,
                    uint64_t *ret_count, uint32_t *ret_xor, uint64_t *ret_faults, och_error *err)
 {
-    CLEANUP(cursor_done) struct cursor cursor = {.sysdb = sysdb, .table = (int)table};
+    CLEANUP(sql_cursor_done) struct cursor cursor = {.session = session, .table = (int)table};
     CLEANUP(buf_cleanup) struct buf text;
     buf_init(&text, BUF_MAX_NONE);
     // "NOT INDEXED" walks the table itself
     buf_printf(&text, "SELECT crc%s%s FROM %s NOT INDEXED", full ? "," : "",
-               full ? tables[table].columns : "", tables[table].name);
+               full ? sysdb_tables[table].columns : "", sysdb_tables[table].name);
     buf_byte(&text, 0);
     TRY(buf_check(&text, "a statement", err));
     sqlite3_stmt *statement = NULL;
-    int rc = sqlite3_prepare_v2(sysdb->connection, (const char *)text.at, -1, &statement, NULL);
+    int rc = sqlite3_prepare_v2(session->connection, (const char *)text.at, -1, &statement, NULL);
     if (rc != SQLITE_OK)
-        return sql_fail(sysdb, rc, err);
+        return sql_fail(session, rc, err);
     cursor.statement = statement;
     uint64_t count = 0, faults = 0;
     uint32_t sum = 0;
@@ -348,7 +351,7 @@ och_code table_sum(struct sysdb *sysdb, enum table_id table, bool full, struct b
             sum ^= (uint32_t)sqlite3_column_int64(statement, 0);
         }
         if (rc != SQLITE_DONE)
-            code = sql_fail(sysdb, rc, err);
+            code = sql_fail(session, rc, err);
     }
     cursor.statement = NULL;
     (void)sqlite3_finalize(statement);
@@ -367,33 +370,35 @@ static uint32_t meta_crc(const uint8_t *at, size_t len)
 }
 
 /* One row: crc over format, generation, next and the sums of the tables. */
-och_code sums_store(struct sysdb *sysdb, och_error *err)
+och_code sums_store(struct session *session, och_error *err)
 {
     uint8_t image[24 + TABLE_COUNT * SUM_BYTES];
     store_u64(image, CATALOGUE_MAJOR);
-    store_u64(image + 8, sysdb->sums.generation);
-    store_u64(image + 16, (uint64_t)sysdb->sums.next);
+    store_u64(image + 8, session->sysdb->sums.generation);
+    store_u64(image + 16, (uint64_t)session->sysdb->sums.next);
     for (size_t i = 0; i < TABLE_COUNT; i++) {
-        store_u64(image + 24 + i * SUM_BYTES, sysdb->sums.count[i]);
-        store_u32(image + 24 + i * SUM_BYTES + 8, sysdb->sums.xor_crc[i]);
+        store_u64(image + 24 + i * SUM_BYTES, session->sysdb->sums.count[i]);
+        store_u32(image + 24 + i * SUM_BYTES + 8, session->sysdb->sums.xor_crc[i]);
     }
-    CLEANUP(cursor_done) struct cursor cursor = {0};
+    CLEANUP(sql_cursor_done) struct cursor cursor = {0};
     struct value values[] = {value_int(meta_crc(image, sizeof(image))), value_int(CATALOGUE_MAJOR),
-                             value_u64(sysdb->sums.generation), value_int(sysdb->sums.next),
+                             value_u64(session->sysdb->sums.generation),
+                             value_int(session->sysdb->sums.next),
                              value_blob(slice_make(image + 24, sizeof(image) - 24))};
     bool more;
-    TRY(query_begin(sysdb, QUERY_META_SET, values, COUNT_OF(values), &cursor, err));
-    return query_next(&cursor, &more, err);
+    TRY(sql_query_begin(session, QUERY_META_SET, values, COUNT_OF(values), &cursor, err));
+    return sql_query_next(&cursor, &more, err);
 }
 
-och_code sums_load(struct sysdb *sysdb, och_error *err)
+och_code sums_load(struct session *session, struct sums *ret_sums, och_error *err)
 {
-    CLEANUP(cursor_done) struct cursor cursor = {0};
+    CLEANUP(sql_cursor_done) struct cursor cursor = {0};
     bool more;
-    TRY(query_begin(sysdb, QUERY_META, NULL, 0, &cursor, err));
-    TRY(query_next(&cursor, &more, err));
+    TRY(sql_query_begin(session, QUERY_META, NULL, 0, &cursor, err));
+    TRY(sql_query_next(&cursor, &more, err));
     if (!more)
-        return FAIL(err, OCH_CORRUPT, "catalogue %s: table meta has lost its row", sysdb->path);
+        return FAIL(err, OCH_CORRUPT, "catalogue %s: table meta has lost its row",
+                    session->sysdb->path);
     sqlite3_stmt *statement = cursor.statement;
     uint8_t image[24 + TABLE_COUNT * SUM_BYTES] = {0};
     const uint8_t *sums = sqlite3_column_blob(statement, 4);
@@ -408,38 +413,37 @@ och_code sums_load(struct sysdb *sysdb, och_error *err)
     }
     if (!sound)
         return FAIL(err, OCH_CORRUPT,
-                    "catalogue %s: table meta row (1) does not match its checksum", sysdb->path);
-    sysdb->sums.generation = load_u64(image + 8);
-    sysdb->sums.next = (int64_t)load_u64(image + 16);
+                    "catalogue %s: table meta row (1) does not match its checksum",
+                    session->sysdb->path);
+    ret_sums->generation = load_u64(image + 8);
+    ret_sums->next = (int64_t)load_u64(image + 16);
     for (size_t i = 0; i < TABLE_COUNT; i++) {
-        sysdb->sums.count[i] = load_u64(image + 24 + i * SUM_BYTES);
-        sysdb->sums.xor_crc[i] = load_u32(image + 24 + i * SUM_BYTES + 8);
+        ret_sums->count[i] = load_u64(image + 24 + i * SUM_BYTES);
+        ret_sums->xor_crc[i] = load_u32(image + 24 + i * SUM_BYTES + 8);
     }
-    sysdb->committed = sysdb->sums;
-    atomic_store(&sysdb->generation, sysdb->sums.generation);
     return OCH_OK;
 }
 
-och_code sums_check(struct sysdb *sysdb, bool full, struct buf *report, uint64_t *ret_faults,
-                    och_error *err)
+och_code sums_check(struct session *session, const struct sums *sums, bool full, struct buf *report,
+                    uint64_t *ret_faults, och_error *err)
 {
     for (size_t i = 0; i < TABLE_COUNT; i++) {
         uint64_t count, faults;
         uint32_t sum;
-        TRY(table_sum(sysdb, (enum table_id)i, full, report, &count, &sum, &faults, err));
-        bool same = count == sysdb->sums.count[i] && sum == sysdb->sums.xor_crc[i];
+        TRY(table_sum(session, (enum table_id)i, full, report, &count, &sum, &faults, err));
+        bool same = count == sums->count[i] && sum == sums->xor_crc[i];
         if (!full && !same)
             return FAIL(err, OCH_CORRUPT,
                         "catalogue %s: table %s has %" PRIu64 " rows with checksum %08" PRIx32
                         ", expected %" PRIu64 " with %08" PRIx32,
-                        sysdb->path, tables[i].name, count, sum, sysdb->sums.count[i],
-                        sysdb->sums.xor_crc[i]);
+                        session->sysdb->path, sysdb_tables[i].name, count, sum, sums->count[i],
+                        sums->xor_crc[i]);
         if (full && !same)
             buf_printf(report,
                        "catalogue %s: table %s has %" PRIu64 " rows with checksum %08" PRIx32
                        ", expected %" PRIu64 " with %08" PRIx32 "\n",
-                       sysdb->path, tables[i].name, count, sum, sysdb->sums.count[i],
-                       sysdb->sums.xor_crc[i]);
+                       session->sysdb->path, sysdb_tables[i].name, count, sum, sums->count[i],
+                       sums->xor_crc[i]);
         *ret_faults += faults + (full && !same);
     }
     return OCH_OK;

@@ -36,37 +36,38 @@ static void schema_object_unref(struct schema_object *object)
     mem_free(object);
 }
 
-void schema_objects_done(struct sysdb *sysdb)
+void schema_objects_done(struct session *session)
 {
     for (size_t i = 0; i < SCHEMA_OBJECT_MAX; i++) {
-        schema_object_unref(sysdb->schemas[i]);
-        sysdb->schemas[i] = NULL;
+        schema_object_unref(session->schemas[i]);
+        session->schemas[i] = NULL;
     }
 }
 
 /* Read and parse a schema row. */
-static och_code schema_object_load(struct sysdb *sysdb, int64_t ord, struct schema_object *object,
-                                   och_error *err)
+static och_code schema_object_load(struct session *session, int64_t ord,
+                                   struct schema_object *object, och_error *err)
 {
     struct value key = value_int(ord);
     struct row row;
     bool found;
-    TRY(row_get(sysdb, TABLE_SCHEMA, &key, &object->arena, &row, &found, err));
+    TRY(table_row_get(session, TABLE_SCHEMA, &key, &object->arena, &row, &found, err));
     if (!found)
-        return FAIL(err, OCH_CORRUPT, "catalogue %s: table schema has lost a row", sysdb->path);
+        return FAIL(err, OCH_CORRUPT, "catalogue %s: table schema has lost a row",
+                    session->sysdb->path);
     object->json = row.at[SCHEMA_JSON].bytes;
     return schema_parse(object->json, &object->arena, &object->schema, err);
 }
 
 /* With a reference for the caller. */
-static och_code schema_object_get(struct sysdb *sysdb, int64_t ord,
+static och_code schema_object_get(struct session *session, int64_t ord,
                                   struct schema_object **ret_object, och_error *err)
 {
     for (size_t i = 0; i < SCHEMA_OBJECT_MAX; i++) {
-        if (!sysdb->schemas[i] || sysdb->schemas[i]->ord != ord)
+        if (!session->schemas[i] || session->schemas[i]->ord != ord)
             continue;
-        atomic_fetch_add(&sysdb->schemas[i]->refs, 1);
-        *ret_object = sysdb->schemas[i];
+        atomic_fetch_add(&session->schemas[i]->refs, 1);
+        *ret_object = session->schemas[i];
         return OCH_OK;
     }
     struct schema_object *object = MEM_NEW(struct schema_object);
@@ -75,16 +76,16 @@ static och_code schema_object_get(struct sysdb *sysdb, int64_t ord,
     object->refs = 2; // the caller's and the table's
     object->ord = ord;
     arena_init(&object->arena, NULL, 0);
-    och_code code = schema_object_load(sysdb, ord, object, err);
+    och_code code = schema_object_load(session, ord, object, err);
     if (code != OCH_OK) {
-        error_context(err, "schema %lld of catalogue %s", (long long)ord, sysdb->path);
+        error_context(err, "schema %lld of catalogue %s", (long long)ord, session->sysdb->path);
         object->refs = 1;
         schema_object_unref(object);
         return code;
     }
-    schema_object_unref(sysdb->schemas[sysdb->schema_hand]);
-    sysdb->schemas[sysdb->schema_hand] = object;
-    sysdb->schema_hand = (sysdb->schema_hand + 1) % SCHEMA_OBJECT_MAX;
+    schema_object_unref(session->schemas[session->schema_hand]);
+    session->schemas[session->schema_hand] = object;
+    session->schema_hand = (session->schema_hand + 1) % SCHEMA_OBJECT_MAX;
     *ret_object = object;
     return OCH_OK;
 }
@@ -112,7 +113,7 @@ static slice put_bytes(uint8_t **at, slice bytes)
     return copy;
 }
 
-static och_code fill(struct sysdb *sysdb, const struct row *row, const struct row *db,
+static och_code fill(struct session *session, const struct row *row, const struct row *db,
                      const struct row *tenant, const row_list *keys,
                      const struct sysdb_collection **ret_collection, och_error *err)
 {
@@ -127,7 +128,7 @@ static och_code fill(struct sysdb *sysdb, const struct row *row, const struct ro
     if (!snapshot)
         return FAIL_NO_MEMORY(err, "a collection");
     och_code code =
-        schema_object_get(sysdb, row->at[COLLECTION_SCHEMA].number, &snapshot->schema, err);
+        schema_object_get(session, row->at[COLLECTION_SCHEMA].number, &snapshot->schema, err);
     if (code != OCH_OK) {
         mem_free(snapshot);
         return code;
@@ -165,36 +166,36 @@ static och_code fill(struct sysdb *sysdb, const struct row *row, const struct ro
     return OCH_OK;
 }
 
-static och_code read_parent(struct sysdb *sysdb, enum table_id table, int64_t ord,
+static och_code read_parent(struct session *session, enum table_id table, int64_t ord,
                             struct row *ret_row, och_error *err)
 {
     struct value key = value_int(ord);
     bool found;
-    TRY(row_get(sysdb, table, &key, &sysdb->scratch, ret_row, &found, err));
+    TRY(table_row_get(session, table, &key, &session->scratch, ret_row, &found, err));
     if (!found)
-        return FAIL(err, OCH_CORRUPT, "catalogue %s: table %s has lost row (%lld)", sysdb->path,
-                    tables[table].name, (long long)ord);
+        return FAIL(err, OCH_CORRUPT, "catalogue %s: table %s has lost row (%lld)",
+                    session->sysdb->path, sysdb_tables[table].name, (long long)ord);
     return OCH_OK;
 }
 
-och_code snapshot_build(struct sysdb *sysdb, const struct row *collection, const struct row *db,
+och_code snapshot_build(struct session *session, const struct row *collection, const struct row *db,
                         const struct row *tenant, const struct sysdb_collection **ret_collection,
                         och_error *err)
 {
     struct row db_row, tenant_row;
     if (!db) {
-        TRY(read_parent(sysdb, TABLE_DB, collection->at[COLLECTION_DB].number, &db_row, err));
+        TRY(read_parent(session, TABLE_DB, collection->at[COLLECTION_DB].number, &db_row, err));
         db = &db_row;
     }
     if (!tenant) {
-        TRY(read_parent(sysdb, TABLE_TENANT, db->at[DB_TENANT].number, &tenant_row, err));
+        TRY(read_parent(session, TABLE_TENANT, db->at[DB_TENANT].number, &tenant_row, err));
         tenant = &tenant_row;
     }
     row_list keys = {0};
-    och_code code = rows_collect(sysdb, QUERY_KEYS, &collection->at[COLLECTION_ORD], 1,
-                                 &sysdb->scratch, &keys, err);
+    och_code code = table_rows_collect(session, QUERY_KEYS, &collection->at[COLLECTION_ORD], 1,
+                                       &session->scratch, &keys, err);
     if (code == OCH_OK)
-        code = fill(sysdb, collection, db, tenant, &keys, ret_collection, err);
+        code = fill(session, collection, db, tenant, &keys, ret_collection, err);
     VEC_DONE(&keys);
     return code;
 }
@@ -217,7 +218,7 @@ void sysdb_collection_cleanup(const struct sysdb_collection **collection)
 
 /* ---- the cache ---- */
 
-void cache_init(struct snapshot_cache *cache)
+void snapshot_cache_init(struct snapshot_cache *cache)
 {
     mutex_init(&cache->mutex, RANK_SYSDB + 1);
     map_init(&cache->by_id);
@@ -273,13 +274,13 @@ static const struct sysdb_collection *look(struct snapshot_cache *cache, const s
     return snapshot ? &snapshot->collection : NULL;
 }
 
-const struct sysdb_collection *cache_get(struct snapshot_cache *cache, uuid id)
+const struct sysdb_collection *snapshot_cache_get(struct snapshot_cache *cache, uuid id)
 {
     return look(cache, &cache->by_id, uuid_slice(&id));
 }
 
-const struct sysdb_collection *cache_find(struct snapshot_cache *cache, slice tenant,
-                                          slice database, slice name)
+const struct sysdb_collection *snapshot_cache_find(struct snapshot_cache *cache, slice tenant,
+                                                   slice database, slice name)
 {
     uint8_t key[KEY_ON_STACK];
     if (tenant.len > KEY_ON_STACK / 4 || database.len > KEY_ON_STACK / 4 ||
@@ -289,10 +290,23 @@ const struct sysdb_collection *cache_find(struct snapshot_cache *cache, slice te
     return look(cache, &cache->by_name, slice_make(key, 8 + tenant.len + database.len + name.len));
 }
 
-void cache_put(struct snapshot_cache *cache, const struct sysdb_collection *collection)
+uint64_t snapshot_cache_epoch(struct snapshot_cache *cache)
+{
+    mutex_lock(&cache->mutex);
+    uint64_t epoch = cache->epoch;
+    mutex_unlock(&cache->mutex);
+    return epoch;
+}
+
+void snapshot_cache_put(struct snapshot_cache *cache, const struct sysdb_collection *collection,
+                        uint64_t epoch)
 {
     struct snapshot *snapshot = snapshot_of(collection);
     mutex_lock(&cache->mutex);
+    if (epoch != cache->epoch) {
+        mutex_unlock(&cache->mutex);
+        return;
+    }
     bool is_new = false;
     uint64_t *by_id = map_at(&cache->by_id, uuid_slice(&collection->id), &is_new);
     if (by_id && is_new) {
@@ -313,26 +327,28 @@ void cache_put(struct snapshot_cache *cache, const struct sysdb_collection *coll
     mutex_unlock(&cache->mutex);
 }
 
-void cache_remove(struct snapshot_cache *cache, uuid id)
+void snapshot_cache_remove(struct snapshot_cache *cache, uuid id)
 {
     mutex_lock(&cache->mutex);
+    cache->epoch++;
     const uint64_t *place = map_find(&cache->by_id, uuid_slice(&id));
     if (place)
         drop(cache, (struct snapshot *)(uintptr_t)*place);
     mutex_unlock(&cache->mutex);
 }
 
-void cache_clear(struct snapshot_cache *cache)
+void snapshot_cache_clear(struct snapshot_cache *cache)
 {
     mutex_lock(&cache->mutex);
+    cache->epoch++;
     while (cache->oldest)
         drop(cache, cache->oldest);
     mutex_unlock(&cache->mutex);
 }
 
-void cache_done(struct snapshot_cache *cache)
+void snapshot_cache_done(struct snapshot_cache *cache)
 {
-    cache_clear(cache);
+    snapshot_cache_clear(cache);
     map_done(&cache->by_id);
     map_done(&cache->by_name);
     mutex_done(&cache->mutex);

@@ -49,6 +49,7 @@ static const struct {
                                   "WHERE one=1"},
     [QUERY_BEGIN] = {NO_TABLE, "BEGIN IMMEDIATE"},
     [QUERY_COMMIT] = {NO_TABLE, "COMMIT"},
+    [QUERY_BEGIN_READ] = {NO_TABLE, "BEGIN"},
     [QUERY_ROLLBACK] = {NO_TABLE, "ROLLBACK"},
     [QUERY_SAVE] = {NO_TABLE, "SAVEPOINT request"},
     [QUERY_SAVE_RELEASE] = {NO_TABLE, "RELEASE request"},
@@ -92,21 +93,22 @@ static och_code code_of(int extended)
     }
 }
 
-och_code sql_fail(struct sysdb *sysdb, int rc, och_error *err)
+och_code sql_fail(struct session *session, int rc, och_error *err)
 {
-    int extended = sysdb->connection ? sqlite3_extended_errcode(sysdb->connection) : rc;
+    int extended = session->connection ? sqlite3_extended_errcode(session->connection) : rc;
     if ((extended & 0xff) != (rc & 0xff))
         extended = rc;
-    och_error disk = sqlite_vfs_take_error(sysdb->vfs);
+    och_error disk = sqlite_vfs_take_error(session->vfs);
     och_code code = code_of(extended);
     bool from_disk = disk.code != OCH_OK && (code == OCH_IO || code == OCH_CORRUPT);
     if (from_disk)
-        return FAIL_OS(err, code, disk.os_errno, "catalogue %s: %s", sysdb->path, disk.message);
-    return FAIL(err, code, "catalogue %s: %s", sysdb->path,
-                sysdb->connection ? sqlite3_errmsg(sysdb->connection) : sqlite3_errstr(rc));
+        return FAIL_OS(err, code, disk.os_errno, "catalogue %s: %s", session->sysdb->path,
+                       disk.message);
+    return FAIL(err, code, "catalogue %s: %s", session->sysdb->path,
+                session->connection ? sqlite3_errmsg(session->connection) : sqlite3_errstr(rc));
 }
 
-void cursor_done(struct cursor *cursor)
+void sql_cursor_done(struct cursor *cursor)
 {
     if (!cursor->statement)
         return;
@@ -115,27 +117,28 @@ void cursor_done(struct cursor *cursor)
     cursor->statement = NULL;
 }
 
-static och_code prepare(struct sysdb *sysdb, enum query_id query, och_error *err)
+static och_code prepare(struct session *session, enum query_id query, och_error *err)
 {
     CLEANUP(buf_cleanup) struct buf text;
     buf_init(&text, BUF_MAX_NONE);
     int table = texts[query].table;
     if (table != NO_TABLE)
-        buf_printf(&text, "SELECT crc,%s FROM %s ", tables[table].columns, tables[table].name);
+        buf_printf(&text, "SELECT crc,%s FROM %s ", sysdb_tables[table].columns,
+                   sysdb_tables[table].name);
     buf_text(&text, texts[query].text);
     buf_byte(&text, 0);
     TRY(buf_check(&text, "a statement", err));
-    int rc = sqlite3_prepare_v3(sysdb->connection, (const char *)text.at, -1,
-                                SQLITE_PREPARE_PERSISTENT, &sysdb->queries[query], NULL);
-    return rc == SQLITE_OK ? OCH_OK : sql_fail(sysdb, rc, err);
+    int rc = sqlite3_prepare_v3(session->connection, (const char *)text.at, -1,
+                                SQLITE_PREPARE_PERSISTENT, &session->queries[query], NULL);
+    return rc == SQLITE_OK ? OCH_OK : sql_fail(session, rc, err);
 }
 
-och_code query_begin(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                     size_t count, struct cursor *ret_cursor, och_error *err)
+och_code sql_query_begin(struct session *session, enum query_id query, const struct value *values,
+                         size_t count, struct cursor *ret_cursor, och_error *err)
 {
-    if (!sysdb->queries[query])
-        TRY(prepare(sysdb, query, err));
-    sqlite3_stmt *statement = sysdb->queries[query];
+    if (!session->queries[query])
+        TRY(prepare(session, query, err));
+    sqlite3_stmt *statement = session->queries[query];
     int rc = SQLITE_OK;
     for (size_t i = 0; rc == SQLITE_OK && i < count; i++) {
         const struct value *value = &values[i];
@@ -150,54 +153,54 @@ och_code query_begin(struct sysdb *sysdb, enum query_id query, const struct valu
             rc = sqlite3_bind_blob64(statement, place, at, value->bytes.len, SQLITE_STATIC);
     }
     if (rc != SQLITE_OK)
-        return sql_fail(sysdb, rc, err);
-    *ret_cursor = (struct cursor){statement, sysdb, texts[query].table};
+        return sql_fail(session, rc, err);
+    *ret_cursor = (struct cursor){statement, session, texts[query].table};
     return OCH_OK;
 }
 
-och_code query_next(struct cursor *cursor, bool *ret_more, och_error *err)
+och_code sql_query_next(struct cursor *cursor, bool *ret_more, och_error *err)
 {
     int rc = sqlite3_step(cursor->statement);
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        return sql_fail(cursor->sysdb, rc, err);
+        return sql_fail(cursor->session, rc, err);
     *ret_more = rc == SQLITE_ROW;
     return OCH_OK;
 }
 
-och_code sql_query_run(struct sysdb *sysdb, enum query_id query, och_error *err)
+och_code sql_query_run(struct session *session, enum query_id query, och_error *err)
 {
-    CLEANUP(cursor_done) struct cursor cursor = {0};
+    CLEANUP(sql_cursor_done) struct cursor cursor = {0};
     bool more = false;
-    TRY(query_begin(sysdb, query, NULL, 0, &cursor, err));
-    return query_next(&cursor, &more, err);
+    TRY(sql_query_begin(session, query, NULL, 0, &cursor, err));
+    return sql_query_next(&cursor, &more, err);
 }
 
-och_code query_number(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                      size_t count, int64_t *ret_number, bool *ret_found, och_error *err)
+och_code sql_query_number(struct session *session, enum query_id query, const struct value *values,
+                          size_t count, int64_t *ret_number, bool *ret_found, och_error *err)
 {
-    CLEANUP(cursor_done) struct cursor cursor = {0};
+    CLEANUP(sql_cursor_done) struct cursor cursor = {0};
     bool more = false;
-    TRY(query_begin(sysdb, query, values, count, &cursor, err));
-    TRY(query_next(&cursor, &more, err));
+    TRY(sql_query_begin(session, query, values, count, &cursor, err));
+    TRY(sql_query_next(&cursor, &more, err));
     if (more)
         *ret_number = sqlite3_column_int64(cursor.statement, 0);
     *ret_found = more;
     return OCH_OK;
 }
 
-och_code sql_run(struct sysdb *sysdb, const char *text, och_error *err)
+och_code sql_run(struct session *session, const char *text, och_error *err)
 {
-    int rc = sqlite3_exec(sysdb->connection, text, NULL, NULL, NULL);
-    return rc == SQLITE_OK ? OCH_OK : sql_fail(sysdb, rc, err);
+    int rc = sqlite3_exec(session->connection, text, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? OCH_OK : sql_fail(session, rc, err);
 }
 
-void sql_close_statements(struct sysdb *sysdb)
+void sql_close_statements(struct session *session)
 {
     for (size_t i = 0; i < QUERY_COUNT; i++) {
-        (void)sqlite3_finalize(sysdb->queries[i]);
-        sysdb->queries[i] = NULL;
+        (void)sqlite3_finalize(session->queries[i]);
+        session->queries[i] = NULL;
     }
-    sqlite3_stmt **places[] = {sysdb->inserts, sysdb->updates, sysdb->deletes, sysdb->gets};
+    sqlite3_stmt **places[] = {session->inserts, session->updates, session->deletes, session->gets};
     for (size_t made = 0; made < COUNT_OF(places); made++) {
         for (size_t i = 0; i < TABLE_COUNT; i++) {
             (void)sqlite3_finalize(places[made][i]);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The catalogue is opened in exclusive mode, so SQLite asks for no shared memory and locks mean nothing here: the data
- * folder's lock (D32) keeps other processes out.  Temporary files live on the heap. */
+/* Files of one connection.  Rollback journals and temporary files live on the heap. */
 #include "sysdb/sqlite_vfs.h"
 
 #include "base/buf.h"
@@ -8,6 +7,7 @@
 #include "base/clock.h"
 #include "base/sched.h"
 #include "kernel/kernel.h"
+#include "sysdb/sqlite_shared.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,6 +23,7 @@ struct sqlite_vfs {
     struct io *io;
     struct clock *clock;
     struct random random;
+    struct sqlite_shared *shared;
     bool read_only;
     och_error error; /* the last one; one connection, so one thread at a time */
     char name[48];
@@ -37,7 +38,7 @@ struct vfs_file {
     struct buf memory;
     enum kind kind;
     bool folder_stale; /* made by us, and its name is not durable yet */
-    int lock;
+    struct sqlite_locks locks;
 };
 
 static struct vfs_file *vfs_file_of(sqlite3_file *file)
@@ -87,6 +88,8 @@ static int file_close_(sqlite3_file *base)
     struct vfs_file *file = vfs_file_of(base);
     file_close(file->file);
     file->file = NULL;
+    if (file->kind == KIND_MAIN)
+        sqlite_shared_unlock(file->vfs->shared, &file->locks, SQLITE_LOCK_NONE);
     buf_done(&file->memory);
     return SQLITE_OK;
 }
@@ -239,15 +242,54 @@ static int file_size_(sqlite3_file *base, sqlite3_int64 *ret_size)
     return SQLITE_OK;
 }
 
-static int file_lock_(sqlite3_file *base, int lock)
+static int file_lock_(sqlite3_file *base, int level)
 {
-    vfs_file_of(base)->lock = lock;
+    struct vfs_file *file = vfs_file_of(base);
+    return sqlite_shared_lock(file->vfs->shared, &file->locks, level) ? SQLITE_OK : SQLITE_BUSY;
+}
+
+static int file_unlock_(sqlite3_file *base, int level)
+{
+    struct vfs_file *file = vfs_file_of(base);
+    sqlite_shared_unlock(file->vfs->shared, &file->locks, level);
     return SQLITE_OK;
 }
 
 static int file_reserved_(sqlite3_file *base, int *ret_reserved)
 {
-    *ret_reserved = vfs_file_of(base)->lock >= SQLITE_LOCK_RESERVED;
+    struct vfs_file *file = vfs_file_of(base);
+    *ret_reserved = sqlite_shared_reserved(file->vfs->shared);
+    return SQLITE_OK;
+}
+
+static int file_shm_map(sqlite3_file *base, int index, int size, int extend,
+                        void volatile **ret_region)
+{
+    struct vfs_file *file = vfs_file_of(base);
+    void *region = NULL;
+    if (!sqlite_shared_region(file->vfs->shared, (size_t)index, (size_t)size, extend != 0, &region))
+        return SQLITE_IOERR_NOMEM;
+    *ret_region = region;
+    return SQLITE_OK;
+}
+
+static int file_shm_lock(sqlite3_file *base, int first, int count, int flags)
+{
+    struct vfs_file *file = vfs_file_of(base);
+    bool exclusive = (flags & SQLITE_SHM_EXCLUSIVE) != 0, lock = (flags & SQLITE_SHM_LOCK) != 0;
+    return sqlite_shared_shm_lock(file->vfs->shared, &file->locks, first, count, exclusive, lock)
+               ? SQLITE_OK
+               : SQLITE_BUSY;
+}
+
+static void file_shm_barrier(sqlite3_file *base)
+{
+    sqlite_shared_barrier(vfs_file_of(base)->vfs->shared);
+}
+
+static int file_shm_unmap(sqlite3_file *base, int remove)
+{
+    (void)base, (void)remove; // the regions go with what is shared
     return SQLITE_OK;
 }
 
@@ -255,7 +297,7 @@ static int file_control_(sqlite3_file *base, int operation, void *argument)
 {
     (void)argument;
     if (operation == SQLITE_FCNTL_LOCKSTATE)
-        *(int *)argument = vfs_file_of(base)->lock;
+        *(int *)argument = vfs_file_of(base)->locks.level;
     else
         return SQLITE_NOTFOUND;
     return SQLITE_OK;
@@ -274,7 +316,7 @@ static int file_traits_(sqlite3_file *base)
 }
 
 static const sqlite3_io_methods methods = {
-    .iVersion = 1, // no shared memory, no mapping
+    .iVersion = 2, // no mapping (D5)
     .xClose = file_close_,
     .xRead = file_read_,
     .xWrite = file_write_,
@@ -282,11 +324,15 @@ static const sqlite3_io_methods methods = {
     .xSync = file_sync_,
     .xFileSize = file_size_,
     .xLock = file_lock_,
-    .xUnlock = file_lock_,
+    .xUnlock = file_unlock_,
     .xCheckReservedLock = file_reserved_,
     .xFileControl = file_control_,
     .xSectorSize = file_sector_,
     .xDeviceCharacteristics = file_traits_,
+    .xShmMap = file_shm_map,
+    .xShmLock = file_shm_lock,
+    .xShmBarrier = file_shm_barrier,
+    .xShmUnmap = file_shm_unmap,
 };
 
 /* Open what is there, else make it. */
@@ -412,7 +458,7 @@ static int vfs_last_error(sqlite3_vfs *base, int size, char *out)
 }
 
 och_code sqlite_vfs_new(struct io *io, struct clock *clock, bool read_only,
-                        struct sqlite_vfs **ret_vfs, och_error *err)
+                        struct sqlite_shared *shared, struct sqlite_vfs **ret_vfs, och_error *err)
 {
     static _Atomic uint64_t serial; // names are unique in the process
     struct sqlite_vfs *vfs = MEM_NEW(struct sqlite_vfs);
@@ -421,6 +467,7 @@ och_code sqlite_vfs_new(struct io *io, struct clock *clock, bool read_only,
     vfs->io = io;
     vfs->clock = clock;
     vfs->read_only = read_only;
+    vfs->shared = shared;
     random_seed_system(&vfs->random);
     (void)snprintf(vfs->name, sizeof(vfs->name), "ochre-%" PRIu64,
                    (uint64_t)atomic_fetch_add(&serial, 1));

@@ -13,11 +13,18 @@
 #define CATALOGUE_PAGE     4096u
 #define CATALOGUE_RESERVED 8u /* bytes at the end of each page that SQLite leaves to us */
 
-struct sqlite_vfs;
-/** Registers a file system of its own with SQLite.  `clock` tells SQLite's time.  One connection at a time may use it.
+/** What the connections to one catalogue share: locks and the index of the write-ahead log, on the heap, since the data
+ *  folder's lock (D32) keeps other processes out.  Any thread. */
+struct sqlite_shared;
+MUST_USE och_code sqlite_shared_new(struct sqlite_shared **ret_shared, och_error *err);
+void sqlite_shared_free(struct sqlite_shared *shared);
+
+/** One connection's file system, registered with SQLite.  `clock` tells SQLite's time.  One thread at a time.
  *  read_only: no file is made, changed or removed; a missing write-ahead log reads as empty. */
+struct sqlite_vfs;
 MUST_USE och_code sqlite_vfs_new(struct io *io, struct clock *clock, bool read_only,
-                                 struct sqlite_vfs **ret_vfs, och_error *err);
+                                 struct sqlite_shared *shared, struct sqlite_vfs **ret_vfs,
+                                 och_error *err);
 /** After all connections are closed. */
 void sqlite_vfs_free(struct sqlite_vfs *vfs);
 /** For sqlite3_open_v2. */

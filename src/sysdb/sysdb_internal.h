@@ -13,7 +13,10 @@
 #define BATCH_ID_KEEP_MS      (15 * 60 * 1000)
 #define SNAPSHOT_COUNT_MAX    65536u
 #define SNAPSHOT_BYTES_MAX    (64u << 20)
-#define SQLITE_CACHE_BYTES    (16u << 20)
+#define WRITER_CACHE_BYTES    (12u << 20)
+#define READER_CACHE_BYTES    (4u << 20)
+#define JOURNAL_FRAMES        1000 /* of the write-ahead log before they are copied into the catalogue */
+#define JOURNAL_FRAMES_MAX    8000 /* ... before readers are held up for it */
 #define SCHEMA_OBJECT_MAX     64u
 #define STATE_ACTIVE          SLICE("active")
 #define STATE_TOMBSTONE       SLICE("tombstone")
@@ -22,6 +25,8 @@
 #define FILE_DOOMED           SLICE("doomed")
 #define DEFAULT_TENANT_NAME   SLICE("default_tenant")
 #define DEFAULT_DATABASE_NAME SLICE("default_database")
+
+struct session;
 
 /* ---- rows (row.c) ---- */
 
@@ -46,9 +51,9 @@ struct table {
     const char *name, *columns; /* key columns first; crc stands before them */
     uint8_t key_count, column_count;
 };
-extern const struct table tables[TABLE_COUNT];
+extern const struct table sysdb_tables[TABLE_COUNT];
 
-/* Columns by number: the order in tables[]. */
+/* Columns by number: the order in sysdb_tables[]. */
 enum { TENANT_ORD, TENANT_NAME, TENANT_RESOURCE };
 enum { DB_ORD, DB_ID, DB_TENANT, DB_NAME };
 enum { SCHEMA_ORD, SCHEMA_HASH, SCHEMA_JSON };
@@ -180,6 +185,7 @@ enum query_id { /* each one prepared once, on its first use */
                 QUERY_META_SET,
                 QUERY_BEGIN,
                 QUERY_COMMIT,
+                QUERY_BEGIN_READ,
                 QUERY_ROLLBACK,
                 QUERY_SAVE,
                 QUERY_SAVE_RELEASE,
@@ -189,69 +195,73 @@ enum query_id { /* each one prepared once, on its first use */
 /* A running statement; reset at the end of its scope. */
 struct cursor {
     sqlite3_stmt *statement;
-    struct sysdb *sysdb;
+    struct session *session;
     int table; /* of the rows it gives, or -1 */
 };
-void cursor_done(struct cursor *cursor);
-MUST_USE och_code query_begin(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                              size_t count, struct cursor *ret_cursor, och_error *err);
+void sql_cursor_done(struct cursor *cursor);
+MUST_USE och_code sql_query_begin(struct session *session, enum query_id query,
+                                  const struct value *values, size_t count,
+                                  struct cursor *ret_cursor, och_error *err);
 /* Step to the next row of any query. */
-MUST_USE och_code query_next(struct cursor *cursor, bool *ret_more, och_error *err);
-/* Run a query that gives no rows. */
-/* (its result may be dropped when cleaning up) */
-och_code sql_query_run(struct sysdb *sysdb, enum query_id query, och_error *err);
+MUST_USE och_code sql_query_next(struct cursor *cursor, bool *ret_more, och_error *err);
+/* Run a query that gives no rows (its result may be dropped when cleaning up). */
+och_code sql_query_run(struct session *session, enum query_id query, och_error *err);
 /* The first column of the first row; *ret_found false if there is none. */
-MUST_USE och_code query_number(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                               size_t count, int64_t *ret_number, bool *ret_found, och_error *err);
+MUST_USE och_code sql_query_number(struct session *session, enum query_id query,
+                                   const struct value *values, size_t count, int64_t *ret_number,
+                                   bool *ret_found, och_error *err);
 /* Several statements that give nothing. */
-och_code sql_run(struct sysdb *sysdb, const char *text, och_error *err);
-och_code sql_fail(struct sysdb *sysdb, int rc, och_error *err);
-void sql_close_statements(struct sysdb *sysdb);
+och_code sql_run(struct session *session, const char *text, och_error *err);
+och_code sql_fail(struct session *session, int rc, och_error *err);
+void sql_close_statements(struct session *session);
 
 /* Rows live in the arena.  Each is checked against its crc: OCH_CORRUPT names table and key. */
-MUST_USE och_code row_next(struct cursor *cursor, struct arena *arena, struct row *ret_row,
-                           bool *ret_more, och_error *err);
-MUST_USE och_code row_find(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                           size_t count, struct arena *arena, struct row *ret_row, bool *ret_found,
-                           och_error *err);
-MUST_USE och_code row_get(struct sysdb *sysdb, enum table_id table, const struct value *key,
-                          struct arena *arena, struct row *ret_row, bool *ret_found,
-                          och_error *err);
+MUST_USE och_code table_row_next(struct cursor *cursor, struct arena *arena, struct row *ret_row,
+                                 bool *ret_more, och_error *err);
+MUST_USE och_code table_row_find(struct session *session, enum query_id query,
+                                 const struct value *values, size_t count, struct arena *arena,
+                                 struct row *ret_row, bool *ret_found, och_error *err);
+MUST_USE och_code table_row_get(struct session *session, enum table_id table,
+                                const struct value *key, struct arena *arena, struct row *ret_row,
+                                bool *ret_found, och_error *err);
 /* Errors: OCH_EXISTS (unique), OCH_CONFLICT (foreign key), with messages that the caller replaces. */
-MUST_USE och_code row_insert(struct sysdb *sysdb, struct row *row, och_error *err);
+MUST_USE och_code table_row_insert(struct session *session, struct row *row, och_error *err);
 /* `row` was read in this transaction; its key columns are unchanged. */
-MUST_USE och_code row_update(struct sysdb *sysdb, struct row *row, och_error *err);
-MUST_USE och_code row_delete(struct sysdb *sysdb, const struct row *row, och_error *err);
+MUST_USE och_code table_row_update(struct session *session, struct row *row, och_error *err);
+MUST_USE och_code table_row_delete(struct session *session, const struct row *row, och_error *err);
 /* Delete all rows that a query finds. */
-MUST_USE och_code rows_delete(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                              size_t count, och_error *err);
-uint32_t row_crc(const struct row *row);
+MUST_USE och_code table_rows_delete(struct session *session, enum query_id query,
+                                    const struct value *values, size_t count, och_error *err);
+uint32_t table_row_crc(const struct row *row);
 /* Count and XOR of a table's crcs as the rows say; full: every row against its crc, faults appended to report. */
-MUST_USE och_code table_sum(struct sysdb *sysdb, enum table_id table, bool full, struct buf *report,
-                            uint64_t *ret_count, uint32_t *ret_xor, uint64_t *ret_faults,
-                            och_error *err);
-MUST_USE och_code sums_load(struct sysdb *sysdb, och_error *err);
-MUST_USE och_code sums_store(struct sysdb *sysdb, och_error *err);
-MUST_USE och_code sums_check(struct sysdb *sysdb, bool full, struct buf *report,
-                             uint64_t *ret_faults, och_error *err);
+MUST_USE och_code table_sum(struct session *session, enum table_id table, bool full,
+                            struct buf *report, uint64_t *ret_count, uint32_t *ret_xor,
+                            uint64_t *ret_faults, och_error *err);
+MUST_USE och_code sums_load(struct session *session, struct sums *ret_sums, och_error *err);
+MUST_USE och_code sums_store(struct session *session, och_error *err);
+MUST_USE och_code sums_check(struct session *session, const struct sums *sums, bool full,
+                             struct buf *report, uint64_t *ret_faults, och_error *err);
 
 /* ---- migrations (migrate.c) ---- */
 
 /* Make a whole new catalogue under a temporary name and rename it into place. */
 MUST_USE och_code catalogue_create(const struct sysdb_options *options, och_error *err);
 /* Read the format and bring it up to date; refuse a newer one. */
-MUST_USE och_code catalogue_migrate(struct sysdb *sysdb, och_error *err);
-MUST_USE och_code connection_open(struct sysdb *sysdb, const char *path, bool create,
+MUST_USE och_code catalogue_migrate(struct session *session, och_error *err);
+MUST_USE och_code session_connect(struct session *session, const char *path, bool create,
                                   och_error *err);
-och_code connection_close(struct sysdb *sysdb, och_error *err);
+och_code session_disconnect(struct session *session, och_error *err);
+/* Ready for session_connect; session_close frees all of it, also a half-built one. */
+MUST_USE och_code session_open(struct sysdb *sysdb, struct session *session, och_error *err);
+och_code session_close(struct session *session, och_error *err);
 /* Tenant and database that every catalogue begins with. */
-MUST_USE och_code defaults_create(struct sysdb *sysdb, och_error *err);
+MUST_USE och_code defaults_create(struct session *session, och_error *err);
 
 /* ---- the writer (writer.c) ---- */
 
 /* One write: `run` is called in a transaction on the writer's thread and may fail alone. */
 struct request {
-    och_code (*run)(struct sysdb *sysdb, void *arg, och_error *err);
+    och_code (*run)(struct session *session, void *arg, och_error *err);
     void *arg;
     och_code code;
     och_error error;
@@ -259,18 +269,21 @@ struct request {
     struct cond cond;
     struct request *next;
 };
-MUST_USE och_code writer_start(struct sysdb *sysdb, och_error *err);
-void writer_stop(struct sysdb *sysdb);
+MUST_USE och_code sysdb_writer_start(struct sysdb *sysdb, och_error *err);
+void sysdb_writer_stop(struct sysdb *sysdb);
 /* Runs the request and waits until it is durable or failed. */
-MUST_USE och_code write_run(struct sysdb *sysdb,
-                            och_code (*run)(struct sysdb *sysdb, void *arg, och_error *err),
-                            void *arg, och_error *err);
-/* The connection belongs to one caller at a time, first come, first served. */
-MUST_USE och_code turn_take(struct sysdb *sysdb, och_error *err);
-void turn_give(struct sysdb *sysdb);
-/* CLEANUP(turn_cleanup) struct sysdb *turn = NULL; TRY(turn_enter(sysdb, &turn, err)); */
-MUST_USE och_code turn_enter(struct sysdb *sysdb, struct sysdb **ret_turn, och_error *err);
-void turn_cleanup(struct sysdb **turn);
+MUST_USE och_code sysdb_write_run(struct sysdb *sysdb,
+                                  och_code (*run)(struct session *session, void *arg,
+                                                  och_error *err),
+                                  void *arg, och_error *err);
+/* The reading session belongs to one caller at a time, first come, first served; within a turn all statements see one
+ * state of the catalogue. */
+MUST_USE och_code session_turn_take(struct sysdb *sysdb, och_error *err);
+void session_turn_give(struct sysdb *sysdb);
+/* CLEANUP(session_turn_cleanup) struct session *session = NULL; TRY(session_turn_enter(sysdb, &session, err)); */
+MUST_USE och_code session_turn_enter(struct sysdb *sysdb, struct session **ret_session,
+                                     och_error *err);
+void session_turn_cleanup(struct session **session);
 
 /* ---- snapshots (snapshot.c) ---- */
 
@@ -281,43 +294,63 @@ struct snapshot_cache {
     size_t count, bytes;
     size_t count_max, bytes_max;
     struct budget *budget;
+    uint64_t epoch; /* grows when something is removed */
 };
 struct schema_object;
-void cache_init(struct snapshot_cache *cache);
-void cache_done(struct snapshot_cache *cache);
-const struct sysdb_collection *cache_get(struct snapshot_cache *cache, uuid id);
-const struct sysdb_collection *cache_find(struct snapshot_cache *cache, slice tenant,
-                                          slice database, slice name);
-void cache_put(struct snapshot_cache *cache, const struct sysdb_collection *collection);
-void cache_remove(struct snapshot_cache *cache, uuid id);
-void cache_clear(struct snapshot_cache *cache);
+void snapshot_cache_init(struct snapshot_cache *cache);
+void snapshot_cache_done(struct snapshot_cache *cache);
+const struct sysdb_collection *snapshot_cache_get(struct snapshot_cache *cache, uuid id);
+const struct sysdb_collection *snapshot_cache_find(struct snapshot_cache *cache, slice tenant,
+                                                   slice database, slice name);
+uint64_t snapshot_cache_epoch(struct snapshot_cache *cache);
+/* Does nothing when something was removed since `epoch`: the snapshot may be older than that change. */
+void snapshot_cache_put(struct snapshot_cache *cache, const struct sysdb_collection *collection,
+                        uint64_t epoch);
+void snapshot_cache_remove(struct snapshot_cache *cache, uuid id);
+void snapshot_cache_clear(struct snapshot_cache *cache);
 /* From a row that is active, in the turn.  db and tenant may be NULL: then they are read. */
-MUST_USE och_code snapshot_build(struct sysdb *sysdb, const struct row *collection,
+MUST_USE och_code snapshot_build(struct session *session, const struct row *collection,
                                  const struct row *db, const struct row *tenant,
                                  const struct sysdb_collection **ret_collection, och_error *err);
-void schema_objects_done(struct sysdb *sysdb);
+void schema_objects_done(struct session *session);
 /* A change of this collection is part of the transaction under way. */
-void touch(struct sysdb *sysdb, uuid id);
-void touch_all(struct sysdb *sysdb);
+void snapshot_touch(struct session *session, uuid id);
+void snapshot_touch_all(struct session *session);
 /* Give this snapshot to the cache when the transaction commits. */
-void publish_later(struct sysdb *sysdb, const struct sysdb_collection *collection);
+void snapshot_publish_later(struct session *session, const struct sysdb_collection *collection);
 
 /* ---- shared pieces ---- */
 
 /* The row of a tenant or database by name, in the turn. */
-MUST_USE och_code scope_find(struct sysdb *sysdb, slice tenant, slice database, struct arena *arena,
-                             struct row *ret_tenant, struct row *ret_db, bool *ret_found,
-                             och_error *err);
-MUST_USE och_code collection_row(struct sysdb *sysdb, uuid id, struct row *ret_row, och_error *err);
+MUST_USE och_code sysdb_scope_find(struct session *session, slice tenant, slice database,
+                                   struct arena *arena, struct row *ret_tenant, struct row *ret_db,
+                                   bool *ret_found, och_error *err);
+MUST_USE och_code collection_row(struct session *session, uuid id, struct row *ret_row,
+                                 och_error *err);
 och_code collection_missing(uuid id, och_error *err);
 /* In a write: turn an active collection into a tombstone and give up all it refers to. */
-MUST_USE och_code collection_bury(struct sysdb *sysdb, struct row *row, och_error *err);
+MUST_USE och_code collection_bury(struct session *session, struct row *row, och_error *err);
 /* Parts that lost a reference: doom their files or note holes. */
-MUST_USE och_code parts_release(struct sysdb *sysdb, const struct row *parts, size_t count,
+MUST_USE och_code parts_release(struct session *session, const struct row *parts, size_t count,
                                 och_error *err);
 typedef VEC(struct row) row_list;
-MUST_USE och_code rows_collect(struct sysdb *sysdb, enum query_id query, const struct value *values,
-                               size_t count, struct arena *arena, row_list *list, och_error *err);
+MUST_USE och_code table_rows_collect(struct session *session, enum query_id query,
+                                     const struct value *values, size_t count, struct arena *arena,
+                                     row_list *list, och_error *err);
+
+/* A connection and what belongs to it. */
+struct session {
+    struct sysdb *sysdb;
+    struct sqlite_vfs *vfs;
+    sqlite3 *connection;
+    sqlite3_stmt *queries[QUERY_COUNT];
+    sqlite3_stmt *inserts[TABLE_COUNT], *updates[TABLE_COUNT], *deletes[TABLE_COUNT],
+        *gets[TABLE_COUNT];
+    struct arena scratch; /* emptied at the start of each turn and request */
+    struct schema_object *schemas[SCHEMA_OBJECT_MAX];
+    size_t schema_hand;
+    uint64_t epoch; /* of the cache when the turn began */
+};
 
 struct sysdb {
     struct io *io;
@@ -325,29 +358,24 @@ struct sysdb {
     struct trace *trace;
     char *path;
     bool read_only;
-    struct sqlite_vfs *vfs;
+    struct sqlite_shared *shared;
 
     struct mutex mutex; /* guards: turns, queue, states.  RANK_SYSDB */
     struct cond turn_cond, queue_cond;
     uint64_t turn_next, turn_now;
     struct request *queue_first, *queue_last;
     bool stopping, closed;
-    struct thread writer;
+    struct thread thread;
 
-    /* In the turn only. */
-    sqlite3 *connection;
-    sqlite3_stmt *queries[QUERY_COUNT];
-    sqlite3_stmt *inserts[TABLE_COUNT], *updates[TABLE_COUNT], *deletes[TABLE_COUNT],
-        *gets[TABLE_COUNT];
-    struct arena scratch; /* emptied at the start of each turn and request */
+    struct session reader; /* in the turn only */
+    struct session writer; /* on the writer's thread only, as all below */
     struct sums sums, committed;
     bool changed;         /* by the request under way */
     bool restart_journal; /* a commit failed: the log's end may hold it; start the log anew first */
+    int journal_frames;
     VEC(uuid) touched;
     bool touched_all;
     VEC(const struct sysdb_collection *) published;
-    struct schema_object *schemas[SCHEMA_OBJECT_MAX];
-    size_t schema_hand;
 
     struct snapshot_cache cache;
     _Atomic uint64_t generation;

@@ -20,11 +20,10 @@ static och_code new_handle(const struct sysdb_options *options, struct sysdb **r
     mutex_init(&sysdb->mutex, RANK_SYSDB);
     cond_init(&sysdb->turn_cond);
     cond_init(&sysdb->queue_cond);
-    arena_init(&sysdb->scratch, NULL, 0);
-    cache_init(&sysdb->cache);
+    snapshot_cache_init(&sysdb->cache);
     sysdb->cache.budget = options->budget;
     if (options->budget)
-        budget_force(options->budget, SQLITE_CACHE_BYTES);
+        budget_force(options->budget, WRITER_CACHE_BYTES + READER_CACHE_BYTES);
     *ret_sysdb = sysdb;
     sysdb->path = mem_copy_text(options->path, strlen(options->path));
     return sysdb->path ? OCH_OK : FAIL_NO_MEMORY(err, "a path");
@@ -67,13 +66,21 @@ static och_code check_journal(struct sysdb *sysdb, och_error *err)
 static och_code open_there(struct sysdb *sysdb, och_error *err)
 {
     uint64_t faults = 0;
+    struct session *first = sysdb->read_only ? &sysdb->reader : &sysdb->writer;
     TRY(check_header(sysdb, err));
     TRY(check_journal(sysdb, err));
-    TRY(sqlite_vfs_new(sysdb->io, sysdb->clock, sysdb->read_only, &sysdb->vfs, err));
-    TRY(connection_open(sysdb, sysdb->path, false, err));
-    TRY(catalogue_migrate(sysdb, err));
-    TRY(sums_check(sysdb, false, NULL, &faults, err));
-    return sysdb->read_only ? OCH_OK : writer_start(sysdb, err);
+    TRY(sqlite_shared_new(&sysdb->shared, err));
+    TRY(session_open(sysdb, &sysdb->writer, err));
+    TRY(session_open(sysdb, &sysdb->reader, err));
+    TRY(session_connect(first, sysdb->path, false, err));
+    TRY(catalogue_migrate(first, err));
+    TRY(sums_check(first, &sysdb->sums, false, NULL, &faults, err));
+    sysdb->committed = sysdb->sums;
+    atomic_store(&sysdb->generation, sysdb->sums.generation);
+    if (sysdb->read_only)
+        return OCH_OK;
+    TRY(session_connect(&sysdb->reader, sysdb->path, false, err));
+    return sysdb_writer_start(sysdb, err);
 }
 
 static och_code make_if_missing(const struct sysdb_options *options, och_error *err)
@@ -111,11 +118,11 @@ uint64_t sysdb_generation(struct sysdb *sysdb)
 }
 
 /* SQLite's own check: each row it gives is "ok" or a fault. */
-static och_code check_integrity(struct sysdb *sysdb, const char *pragma, struct buf *report,
+static och_code check_integrity(struct session *session, const char *pragma, struct buf *report,
                                 uint64_t *faults, och_error *err)
 {
     sqlite3_stmt *statement = NULL;
-    int rc = sqlite3_prepare_v2(sysdb->connection, pragma, -1, &statement, NULL);
+    int rc = sqlite3_prepare_v2(session->connection, pragma, -1, &statement, NULL);
     while (rc == SQLITE_OK || rc == SQLITE_ROW) {
         rc = sqlite3_step(statement);
         if (rc != SQLITE_ROW)
@@ -123,11 +130,11 @@ static och_code check_integrity(struct sysdb *sysdb, const char *pragma, struct 
         const char *text = (const char *)sqlite3_column_text(statement, 0);
         if (text && strcmp(text, "ok") == 0)
             continue;
-        buf_printf(report, "catalogue %s: %s\n", sysdb->path, text ? text : "no memory");
+        buf_printf(report, "catalogue %s: %s\n", session->sysdb->path, text ? text : "no memory");
         *faults += 1;
     }
     och_error found = {0};
-    och_code code = rc == SQLITE_DONE ? OCH_OK : sql_fail(sysdb, rc, &found);
+    och_code code = rc == SQLITE_DONE ? OCH_OK : sql_fail(session, rc, &found);
     (void)sqlite3_finalize(statement);
     if (code == OCH_CORRUPT) {
         buf_printf(report, "%s\n", found.message);
@@ -141,12 +148,24 @@ static och_code check_integrity(struct sysdb *sysdb, const char *pragma, struct 
 
 och_code sysdb_verify(struct sysdb *sysdb, struct buf *report, uint64_t *ret_faults, och_error *err)
 {
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
     uint64_t faults = 0;
-    TRY(check_integrity(sysdb, "PRAGMA integrity_check", report, &faults, err));
-    TRY(check_integrity(sysdb, "PRAGMA foreign_key_check", report, &faults, err));
-    TRY(sums_check(sysdb, true, report, &faults, err));
+    struct sums sums;
+    och_error found = {0};
+    TRY(check_integrity(session, "PRAGMA integrity_check", report, &faults, err));
+    TRY(check_integrity(session, "PRAGMA foreign_key_check", report, &faults, err));
+    och_code code = sums_load(session, &sums, &found); // of the state that this turn sees
+    if (code == OCH_OK)
+        code = sums_check(session, &sums, true, report, &faults, &found);
+    if (code == OCH_CORRUPT) {
+        buf_printf(report, "%s\n", found.message);
+        faults++;
+    } else if (code != OCH_OK) {
+        if (err)
+            *err = found;
+        return code;
+    }
     TRY(buf_check(report, "a report", err));
     *ret_faults = faults;
     return OCH_OK;
@@ -154,20 +173,20 @@ och_code sysdb_verify(struct sysdb *sysdb, struct buf *report, uint64_t *ret_fau
 
 och_code sysdb_close(struct sysdb *sysdb, och_error *err)
 {
-    writer_stop(sysdb);
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
+    sysdb_writer_stop(sysdb);
+    TRY(session_turn_take(sysdb, err));
     mutex_lock(&sysdb->mutex);
     sysdb->closed = true;
     mutex_unlock(&sysdb->mutex);
-    och_code code = OCH_OK;
-    if (!sysdb->read_only) {
-        int rc = sqlite3_wal_checkpoint_v2(sysdb->connection, "main", SQLITE_CHECKPOINT_TRUNCATE,
-                                           NULL, NULL);
+    och_code code = session_disconnect(&sysdb->reader, err);
+    if (code == OCH_OK && !sysdb->read_only) {
+        int rc = sqlite3_wal_checkpoint_v2(sysdb->writer.connection, "main",
+                                           SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
         if (rc != SQLITE_OK)
-            code = sql_fail(sysdb, rc, err);
+            code = sql_fail(&sysdb->writer, rc, err);
     }
-    och_code closed = connection_close(sysdb, code == OCH_OK ? err : NULL);
+    och_code closed = session_disconnect(&sysdb->writer, code == OCH_OK ? err : NULL);
+    session_turn_give(sysdb);
     return code != OCH_OK ? code : closed;
 }
 
@@ -175,17 +194,16 @@ void sysdb_free(struct sysdb *sysdb)
 {
     if (!sysdb)
         return;
-    writer_stop(sysdb);
-    (void)connection_close(sysdb, NULL);
-    sqlite_vfs_free(sysdb->vfs);
+    sysdb_writer_stop(sysdb);
+    (void)session_close(&sysdb->reader, NULL);
+    (void)session_close(&sysdb->writer, NULL);
+    sqlite_shared_free(sysdb->shared);
     VEC_DONE(&sysdb->touched);
     mem_free(sysdb->published.at);
-    schema_objects_done(sysdb);
     struct budget *budget = sysdb->cache.budget;
-    cache_done(&sysdb->cache);
+    snapshot_cache_done(&sysdb->cache);
     if (budget)
-        budget_give(budget, SQLITE_CACHE_BYTES);
-    arena_done(&sysdb->scratch);
+        budget_give(budget, WRITER_CACHE_BYTES + READER_CACHE_BYTES);
     cond_done(&sysdb->turn_cond);
     cond_done(&sysdb->queue_cond);
     mutex_done(&sysdb->mutex);

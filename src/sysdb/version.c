@@ -29,12 +29,13 @@ static void read_part(const struct row *row, struct sysdb_part *part)
 och_code sysdb_version_get(struct sysdb *sysdb, uuid collection, struct arena *arena,
                            struct sysdb_version *ret_version, och_error *err)
 {
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
     struct row row;
-    TRY(collection_row(sysdb, collection, &row, err));
+    TRY(collection_row(session, collection, &row, err));
     row_list list = {0};
-    och_code code = rows_collect(sysdb, QUERY_PARTS, &row.at[COLLECTION_ORD], 1, arena, &list, err);
+    och_code code =
+        table_rows_collect(session, QUERY_PARTS, &row.at[COLLECTION_ORD], 1, arena, &list, err);
     struct sysdb_part *parts = NULL;
     if (code == OCH_OK) {
         parts = ARENA_ARRAY(arena, struct sysdb_part, list.len ? list.len : 1);
@@ -78,13 +79,13 @@ static struct row part_row(int64_t collection, size_t ordinal, const struct sysd
 }
 
 /* Uploading files go live; only live ones can be referred to. */
-static och_code file_to_live(struct sysdb *sysdb, uuid id, och_error *err)
+static och_code file_to_live(struct session *session, uuid id, och_error *err)
 {
     struct value key = value_id(&id);
     struct row row;
     bool found;
     char text[UUID_TEXT_SIZE];
-    TRY(row_get(sysdb, TABLE_FILE, &key, &sysdb->scratch, &row, &found, err));
+    TRY(table_row_get(session, TABLE_FILE, &key, &session->scratch, &row, &found, err));
     if (!found)
         return FAIL(err, OCH_CONFLICT, "file %s was never announced", uuid_format(id, text));
     slice state = row.at[FILE_STATE].bytes;
@@ -93,10 +94,10 @@ static och_code file_to_live(struct sysdb *sysdb, uuid id, och_error *err)
     if (slice_equal(state, FILE_DOOMED))
         return FAIL(err, OCH_CONFLICT, "file %s is doomed", uuid_format(id, text));
     row.at[FILE_STATE] = value_text(FILE_LIVE);
-    return row_update(sysdb, &row, err);
+    return table_row_update(session, &row, err);
 }
 
-static och_code add_pairs(struct sysdb *sysdb, struct value collection,
+static och_code add_pairs(struct session *session, struct value collection,
                           const struct batch_pair *pairs, size_t count, och_error *err)
 {
     for (size_t i = 0; i < count; i++) {
@@ -104,14 +105,15 @@ static och_code add_pairs(struct sysdb *sysdb, struct value collection,
                           .at = {collection, value_text(pairs[i].key), value_int(pairs[i].type)}};
         struct row known;
         bool found;
-        TRY(row_get(sysdb, TABLE_SCHEMA_KEY, row.at, &sysdb->scratch, &known, &found, err));
+        TRY(table_row_get(session, TABLE_SCHEMA_KEY, row.at, &session->scratch, &known, &found,
+                          err));
         if (!found)
-            TRY(row_insert(sysdb, &row, err));
+            TRY(table_row_insert(session, &row, err));
     }
     return OCH_OK;
 }
 
-static och_code add_batch_ids(struct sysdb *sysdb, struct value collection,
+static och_code add_batch_ids(struct session *session, struct value collection,
                               const struct sysdb_batch_id *ids, size_t count, och_error *err)
 {
     for (size_t i = 0; i < count; i++) {
@@ -129,9 +131,9 @@ static och_code add_batch_ids(struct sysdb *sysdb, struct value collection,
                                  [BATCH_CREATED] = value_int(id->created_at)}};
         struct row known;
         bool found;
-        TRY(row_get(sysdb, TABLE_BATCH_ID, row.at, &sysdb->scratch, &known, &found, err));
+        TRY(table_row_get(session, TABLE_BATCH_ID, row.at, &session->scratch, &known, &found, err));
         row.crc = found ? known.crc : 0;
-        TRY(found ? row_update(sysdb, &row, err) : row_insert(sysdb, &row, err));
+        TRY(found ? table_row_update(session, &row, err) : table_row_insert(session, &row, err));
     }
     return OCH_OK;
 }
@@ -142,52 +144,53 @@ struct commit {
     row_list released; /* part rows that went */
 };
 
-static och_code switch_version(struct sysdb *sysdb, const struct sysdb_commit *item,
+static och_code switch_version(struct session *session, const struct sysdb_commit *item,
                                struct row *row, row_list *released, och_error *err)
 {
     const struct sysdb_version *next = &item->next;
     struct value ord = row->at[COLLECTION_ORD];
     size_t first = released->len;
-    TRY(rows_collect(sysdb, QUERY_PARTS, &ord, 1, &sysdb->scratch, released, err));
+    TRY(table_rows_collect(session, QUERY_PARTS, &ord, 1, &session->scratch, released, err));
     for (size_t i = first; i < released->len; i++)
-        TRY(row_delete(sysdb, &released->at[i], err));
+        TRY(table_row_delete(session, &released->at[i], err));
     for (size_t i = 0; i < next->part_count; i++) {
-        TRY(file_to_live(sysdb, next->parts[i].file, err));
+        TRY(file_to_live(session, next->parts[i].file, err));
         struct row part = part_row(ord.number, i, &next->parts[i]);
-        TRY(row_insert(sysdb, &part, err));
+        TRY(table_row_insert(session, &part, err));
     }
-    TRY(add_pairs(sysdb, ord, item->pairs, item->pair_count, err));
-    TRY(add_batch_ids(sysdb, ord, item->batch_ids, item->batch_id_count, err));
+    TRY(add_pairs(session, ord, item->pairs, item->pair_count, err));
+    TRY(add_batch_ids(session, ord, item->batch_ids, item->batch_id_count, err));
     row->at[COLLECTION_VERSION].number++;
     row->at[COLLECTION_LOG_OFFSET] = value_u64(next->log_offset);
     row->at[COLLECTION_DIMENSION] = value_int(next->dimension);
     row->at[COLLECTION_LAST_CREATED] = value_int(next->last_created_at);
-    touch(sysdb, item->collection);
-    return row_update(sysdb, row, err);
+    snapshot_touch(session, item->collection);
+    return table_row_update(session, row, err);
 }
 
-static och_code commit_item(struct sysdb *sysdb, struct sysdb_commit *item, row_list *released,
+static och_code commit_item(struct session *session, struct sysdb_commit *item, row_list *released,
                             och_error *err)
 {
     struct value key = value_id(&item->collection);
     struct row row;
     bool found;
     item->ret_committed = false;
-    TRY(row_find(sysdb, QUERY_COLLECTION_BY_ID, &key, 1, &sysdb->scratch, &row, &found, err));
+    TRY(table_row_find(session, QUERY_COLLECTION_BY_ID, &key, 1, &session->scratch, &row, &found,
+                       err));
     if (!found || !slice_equal(row.at[COLLECTION_STATE].bytes, STATE_ACTIVE) ||
         row.at[COLLECTION_VERSION].number != item->expected_version)
         return OCH_OK;
-    TRY(switch_version(sysdb, item, &row, released, err));
+    TRY(switch_version(session, item, &row, released, err));
     item->ret_committed = true;
     return OCH_OK;
 }
 
-static och_code run_commit(struct sysdb *sysdb, void *arg, och_error *err)
+static och_code run_commit(struct session *session, void *arg, och_error *err)
 {
     struct commit *commit = arg;
-    int64_t now = (int64_t)(clock_wall_ns(sysdb->clock) / 1000000);
+    int64_t now = (int64_t)(clock_wall_ns(session->sysdb->clock) / 1000000);
     for (size_t i = 0; i < commit->count; i++) {
-        och_code code = commit_item(sysdb, &commit->items[i], &commit->released, err);
+        och_code code = commit_item(session, &commit->items[i], &commit->released, err);
         if (code != OCH_OK) {
             char text[UUID_TEXT_SIZE];
             error_context(err, "collection %s", uuid_format(commit->items[i].collection, text));
@@ -195,16 +198,16 @@ static och_code run_commit(struct sysdb *sysdb, void *arg, och_error *err)
         }
     }
     // last, so that a file one item leaves and another takes up lives on
-    TRY(parts_release(sysdb, commit->released.at, commit->released.len, err));
+    TRY(parts_release(session, commit->released.at, commit->released.len, err));
     struct value oldest = value_int(now - BATCH_ID_KEEP_MS);
-    return rows_delete(sysdb, QUERY_BATCHES_BEFORE, &oldest, 1, err);
+    return table_rows_delete(session, QUERY_BATCHES_BEFORE, &oldest, 1, err);
 }
 
 och_code sysdb_commit_versions(struct sysdb *sysdb, struct sysdb_commit *items, size_t count,
                                och_error *err)
 {
     struct commit commit = {.items = items, .count = count};
-    och_code code = write_run(sysdb, run_commit, &commit, err);
+    och_code code = sysdb_write_run(sysdb, run_commit, &commit, err);
     VEC_DONE(&commit.released);
     for (size_t i = 0; i < count && code != OCH_OK; i++)
         items[i].ret_committed = false;
@@ -214,13 +217,13 @@ och_code sysdb_commit_versions(struct sysdb *sysdb, struct sysdb_commit *items, 
 och_code sysdb_batch_id_get(struct sysdb *sysdb, uuid collection, uuid batch_id,
                             struct sysdb_batch_id *ret_batch, bool *ret_found, och_error *err)
 {
-    CLEANUP(turn_cleanup) struct sysdb *turn = NULL;
-    TRY(turn_enter(sysdb, &turn, err));
+    CLEANUP(session_turn_cleanup) struct session *session = NULL;
+    TRY(session_turn_enter(sysdb, &session, err));
     struct row owner, row;
-    TRY(collection_row(sysdb, collection, &owner, err));
+    TRY(collection_row(session, collection, &owner, err));
     struct value key[] = {owner.at[COLLECTION_ORD], value_id(&batch_id)};
     bool found;
-    TRY(row_get(sysdb, TABLE_BATCH_ID, key, &sysdb->scratch, &row, &found, err));
+    TRY(table_row_get(session, TABLE_BATCH_ID, key, &session->scratch, &row, &found, err));
     int64_t now = (int64_t)(clock_wall_ns(sysdb->clock) / 1000000);
     *ret_found = found && row.at[BATCH_CREATED].number >= now - BATCH_ID_KEEP_MS;
     if (!*ret_found)

@@ -5,7 +5,7 @@
 
 /* ---- the turn ---- */
 
-och_code turn_take(struct sysdb *sysdb, och_error *err)
+och_code session_turn_take(struct sysdb *sysdb, och_error *err)
 {
     mutex_lock(&sysdb->mutex);
     uint64_t mine = sysdb->turn_next++;
@@ -14,14 +14,13 @@ och_code turn_take(struct sysdb *sysdb, och_error *err)
     bool closed = sysdb->closed;
     mutex_unlock(&sysdb->mutex);
     if (closed) {
-        turn_give(sysdb);
+        session_turn_give(sysdb);
         return FAIL(err, OCH_CLOSED, "catalogue %s is closed", sysdb->path);
     }
-    arena_done(&sysdb->scratch);
     return OCH_OK;
 }
 
-void turn_give(struct sysdb *sysdb)
+void session_turn_give(struct sysdb *sysdb)
 {
     mutex_lock(&sysdb->mutex);
     sysdb->turn_now++;
@@ -31,44 +30,53 @@ void turn_give(struct sysdb *sysdb)
         cond_broadcast(&sysdb->turn_cond);
 }
 
-och_code turn_enter(struct sysdb *sysdb, struct sysdb **ret_turn, och_error *err)
+och_code session_turn_enter(struct sysdb *sysdb, struct session **ret_session, och_error *err)
 {
-    TRY(turn_take(sysdb, err));
-    *ret_turn = sysdb;
-    return OCH_OK;
+    TRY(session_turn_take(sysdb, err));
+    struct session *session = &sysdb->reader;
+    *ret_session = session; // from here on the caller gives the turn back
+    arena_done(&session->scratch);
+    session->epoch =
+        snapshot_cache_epoch(&sysdb->cache); // before the first statement fixes the state seen
+    return sql_query_run(session, QUERY_BEGIN_READ, err);
 }
 
-void turn_cleanup(struct sysdb **turn)
+void session_turn_cleanup(struct session **session)
 {
-    if (*turn)
-        turn_give(*turn);
+    if (!*session)
+        return;
+    sqlite3 *connection = (*session)->connection;
+    if (connection && !sqlite3_get_autocommit(connection))
+        (void)sql_query_run(*session, QUERY_ROLLBACK, NULL);
+    session_turn_give((*session)->sysdb);
 }
 
 /* ---- what the transaction under way changes in memory ---- */
 
-void touch(struct sysdb *sysdb, uuid id)
+void snapshot_touch(struct session *session, uuid id)
 {
-    for (size_t i = 0; i < sysdb->published.len; i++) {
-        if (!uuid_equal(sysdb->published.at[i]->id, id))
+    for (size_t i = 0; i < session->sysdb->published.len; i++) {
+        if (!uuid_equal(session->sysdb->published.at[i]->id, id))
             continue;
-        sysdb_collection_unref(sysdb->published.at[i]);
-        sysdb->published.at[i] = sysdb->published.at[--sysdb->published.len];
+        sysdb_collection_unref(session->sysdb->published.at[i]);
+        session->sysdb->published.at[i] =
+            session->sysdb->published.at[--session->sysdb->published.len];
         break;
     }
-    if (!VEC_PUSH(&sysdb->touched, id))
-        sysdb->touched_all = true;
+    if (!VEC_PUSH(&session->sysdb->touched, id))
+        session->sysdb->touched_all = true;
 }
 
-void touch_all(struct sysdb *sysdb)
+void snapshot_touch_all(struct session *session)
 {
-    sysdb->touched_all = true;
-    while (sysdb->published.len)
-        sysdb_collection_unref(sysdb->published.at[--sysdb->published.len]);
+    session->sysdb->touched_all = true;
+    while (session->sysdb->published.len)
+        sysdb_collection_unref(session->sysdb->published.at[--session->sysdb->published.len]);
 }
 
-void publish_later(struct sysdb *sysdb, const struct sysdb_collection *collection)
+void snapshot_publish_later(struct session *session, const struct sysdb_collection *collection)
 {
-    if (!VEC_PUSH(&sysdb->published, collection))
+    if (!VEC_PUSH(&session->sysdb->published, collection))
         return; // it will be read again
     // the count is shared between threads, so even a const snapshot has it writable
     atomic_fetch_add(&((struct sysdb_collection *)(uintptr_t)collection)->refs, 1);
@@ -77,12 +85,13 @@ void publish_later(struct sysdb *sysdb, const struct sysdb_collection *collectio
 static void show_changes(struct sysdb *sysdb, bool committed)
 {
     if (sysdb->touched_all)
-        cache_clear(&sysdb->cache);
+        snapshot_cache_clear(&sysdb->cache);
     for (size_t i = 0; i < sysdb->touched.len && !sysdb->touched_all; i++)
-        cache_remove(&sysdb->cache, sysdb->touched.at[i]);
+        snapshot_cache_remove(&sysdb->cache, sysdb->touched.at[i]);
     for (size_t i = 0; i < sysdb->published.len; i++) {
         if (committed)
-            cache_put(&sysdb->cache, sysdb->published.at[i]);
+            snapshot_cache_put(&sysdb->cache, sysdb->published.at[i],
+                               snapshot_cache_epoch(&sysdb->cache));
         sysdb_collection_unref(sysdb->published.at[i]);
     }
     sysdb->touched.len = 0;
@@ -94,25 +103,44 @@ static void show_changes(struct sysdb *sysdb, bool committed)
 
 /* After a failed write or sync the log's end may hold a transaction that we reported as failed.  Everything sound goes into
  * the catalogue file and the log begins anew, so that such bytes are gone before anything is acknowledged again (D11). */
-static och_code restart_journal(struct sysdb *sysdb, och_error *err)
+static och_code restart_journal(struct session *session, och_error *err)
 {
-    int rc = sqlite3_wal_checkpoint_v2(sysdb->connection, "main", SQLITE_CHECKPOINT_TRUNCATE, NULL,
-                                       NULL);
-    if (rc != SQLITE_OK) {
-        och_code code = sql_fail(sysdb, rc, err);
-        error_append(err, " (after a failed write; reads go on, writes are tried again)");
-        return code;
-    }
-    sysdb->restart_journal = false;
+    TRY(session_turn_take(session->sysdb, err)); // readers must be out of the log
+    int rc = sqlite3_wal_checkpoint_v2(session->connection, "main", SQLITE_CHECKPOINT_TRUNCATE,
+                                       NULL, NULL);
+    session_turn_give(session->sysdb);
+    if (rc != SQLITE_OK)
+        return sql_fail(session, rc, err);
+    session->sysdb->restart_journal = false;
+    session->sysdb->journal_frames = 0;
     return OCH_OK;
 }
 
-static void abandon(struct sysdb *sysdb)
+/* Copy the log into the catalogue now and then; between commits, so that nobody waits for it.  A failure is no loss: the log
+ * stays and the next commit tries again. */
+static void shorten_journal(struct sysdb *sysdb)
 {
-    if (!sqlite3_get_autocommit(sysdb->connection))
-        (void)sql_query_run(sysdb, QUERY_ROLLBACK, NULL);
-    sysdb->sums = sysdb->committed;
-    sysdb->restart_journal = true;
+    och_error err = {0};
+    och_code code = OCH_OK;
+    if (sysdb->journal_frames >= JOURNAL_FRAMES_MAX) {
+        code = restart_journal(&sysdb->writer, &err);
+    } else if (sysdb->journal_frames >= JOURNAL_FRAMES) {
+        int rc = sqlite3_wal_checkpoint_v2(sysdb->writer.connection, "main",
+                                           SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        if (rc != SQLITE_OK && rc != SQLITE_BUSY)
+            code = sql_fail(&sysdb->writer, rc, &err);
+    }
+    if (code != OCH_OK && sysdb->trace)
+        trace_line(sysdb->trace, TRACE_WARN, "sysdb", "the catalogue's log cannot be shortened",
+                   "reason", err.message, NULL);
+}
+
+static void abandon(struct session *session)
+{
+    if (!sqlite3_get_autocommit(session->connection))
+        (void)sql_query_run(session, QUERY_ROLLBACK, NULL);
+    session->sysdb->sums = session->sysdb->committed;
+    session->sysdb->restart_journal = true;
 }
 
 static void fail_request(struct request *request, och_code code, const och_error *err)
@@ -124,69 +152,69 @@ static void fail_request(struct request *request, och_code code, const och_error
 }
 
 /* In its savepoint.  False: the whole transaction is gone. */
-static bool run_request(struct sysdb *sysdb, struct request *request, och_error *err)
+static bool run_request(struct session *session, struct request *request, och_error *err)
 {
-    struct sums before = sysdb->sums;
-    bool changed_before = sysdb->changed;
-    sysdb->changed = false;
-    arena_done(&sysdb->scratch);
-    if (sql_query_run(sysdb, QUERY_SAVE, err) != OCH_OK)
+    struct sums before = session->sysdb->sums;
+    bool changed_before = session->sysdb->changed;
+    session->sysdb->changed = false;
+    arena_done(&session->scratch);
+    if (sql_query_run(session, QUERY_SAVE, err) != OCH_OK)
         return false;
-    request->code = request->run(sysdb, request->arg, &request->error);
-    bool lost = sqlite3_get_autocommit(sysdb->connection) != 0;
+    request->code = request->run(session, request->arg, &request->error);
+    bool lost = sqlite3_get_autocommit(session->connection) != 0;
     if (lost) {
         if (err)
             *err = request->error;
         return false;
     }
     if (request->code != OCH_OK) {
-        sysdb->sums = before;
-        sysdb->changed = changed_before;
-        if (sql_query_run(sysdb, QUERY_SAVE_ROLLBACK, err) != OCH_OK)
+        session->sysdb->sums = before;
+        session->sysdb->changed = changed_before;
+        if (sql_query_run(session, QUERY_SAVE_ROLLBACK, err) != OCH_OK)
             return false;
     } else {
-        sysdb->changed |= changed_before;
+        session->sysdb->changed |= changed_before;
     }
-    return sql_query_run(sysdb, QUERY_SAVE_RELEASE, err) == OCH_OK;
+    return sql_query_run(session, QUERY_SAVE_RELEASE, err) == OCH_OK;
 }
 
-static och_code run_all(struct sysdb *sysdb, struct request *first, och_error *err)
+static och_code run_all(struct session *session, struct request *first, och_error *err)
 {
-    if (sysdb->restart_journal)
-        TRY(restart_journal(sysdb, err));
-    TRY(sql_query_run(sysdb, QUERY_BEGIN, err));
-    sysdb->changed = false;
+    if (session->sysdb->restart_journal)
+        TRY(restart_journal(session, err));
+    TRY(sql_query_run(session, QUERY_BEGIN, err));
+    session->sysdb->changed = false;
     for (struct request *request = first; request; request = request->next) {
-        if (!run_request(sysdb, request, err))
+        if (!run_request(session, request, err))
             return err->code != OCH_OK ? err->code : FAIL(err, OCH_IO, "the transaction is gone");
     }
-    if (!sysdb->changed)
-        return sql_query_run(sysdb, QUERY_ROLLBACK, err);
-    sysdb->sums.generation++;
-    TRY(sums_store(sysdb, err));
-    return sql_query_run(sysdb, QUERY_COMMIT, err);
+    if (!session->sysdb->changed)
+        return sql_query_run(session, QUERY_ROLLBACK, err);
+    session->sysdb->sums.generation++;
+    TRY(sums_store(session, err));
+    return sql_query_run(session, QUERY_COMMIT, err);
 }
 
 static void run_batch(struct sysdb *sysdb, struct request *first)
 {
     och_error err = {0};
-    och_code code = turn_take(sysdb, &err);
-    bool turn = code == OCH_OK;
-    if (turn)
-        code = run_all(sysdb, first, &err);
+    och_code code = run_all(&sysdb->writer, first, &err);
     if (code != OCH_OK) {
         for (struct request *request = first; request; request = request->next)
             fail_request(request, code, &err);
-        if (turn)
-            abandon(sysdb);
+        abandon(&sysdb->writer);
     } else {
         sysdb->committed = sysdb->sums;
         atomic_store(&sysdb->generation, sysdb->sums.generation);
     }
-    if (turn) {
-        show_changes(sysdb, code == OCH_OK);
-        turn_give(sysdb);
-    }
+    show_changes(sysdb, code == OCH_OK);
+}
+
+static int on_commit(void *user, sqlite3 *connection, const char *name, int frames)
+{
+    (void)connection, (void)name;
+    ((struct sysdb *)user)->journal_frames = frames;
+    return SQLITE_OK;
 }
 
 static void writer_main(void *arg)
@@ -209,27 +237,33 @@ static void writer_main(void *arg)
             cond_signal(&first->cond);
             first = next;
         }
+        if (sysdb->journal_frames >= JOURNAL_FRAMES) {
+            mutex_unlock(&sysdb->mutex);
+            shorten_journal(sysdb);
+            mutex_lock(&sysdb->mutex);
+        }
     }
     mutex_unlock(&sysdb->mutex);
 }
 
-och_code writer_start(struct sysdb *sysdb, och_error *err)
+och_code sysdb_writer_start(struct sysdb *sysdb, och_error *err)
 {
-    return thread_start(&sysdb->writer, "sysdb", 512 * 1024, writer_main, sysdb, err);
+    (void)sqlite3_wal_hook(sysdb->writer.connection, on_commit, sysdb); // instead of autocheckpoint
+    return thread_start(&sysdb->thread, "sysdb", 512 * 1024, writer_main, sysdb, err);
 }
 
-void writer_stop(struct sysdb *sysdb)
+void sysdb_writer_stop(struct sysdb *sysdb)
 {
     mutex_lock(&sysdb->mutex);
     sysdb->stopping = true;
     cond_signal(&sysdb->queue_cond);
     mutex_unlock(&sysdb->mutex);
-    thread_join(&sysdb->writer);
+    thread_join(&sysdb->thread);
 }
 
-och_code write_run(struct sysdb *sysdb,
-                   och_code (*run)(struct sysdb *sysdb, void *arg, och_error *err), void *arg,
-                   och_error *err)
+och_code sysdb_write_run(struct sysdb *sysdb,
+                         och_code (*run)(struct session *session, void *arg, och_error *err),
+                         void *arg, och_error *err)
 {
     if (sysdb->read_only)
         return FAIL(err, OCH_UNSUPPORTED, "catalogue %s was opened for reading only", sysdb->path);

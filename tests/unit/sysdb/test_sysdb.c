@@ -471,17 +471,19 @@ static void a_missing_catalogue_is_made_only_when_asked(void **state)
 static void set_format(const struct sysdb_options *options, int format)
 {
     struct sqlite_vfs *vfs;
+    struct sqlite_shared *shared;
     sqlite3 *connection;
     char text[200];
-    ok(sqlite_vfs_new(options->io, options->clock, false, &vfs, &err));
+    ok(sqlite_shared_new(&shared, &err));
+    ok(sqlite_vfs_new(options->io, options->clock, false, shared, &vfs, &err));
     assert_int_equal(
         sqlite3_open_v2(options->path, &connection, SQLITE_OPEN_READWRITE, sqlite_vfs_name(vfs)),
         SQLITE_OK);
-    (void)snprintf(text, sizeof(text), "PRAGMA locking_mode=EXCLUSIVE; UPDATE meta SET format=%d",
-                   format);
+    (void)snprintf(text, sizeof(text), "UPDATE meta SET format=%d", format);
     assert_int_equal(sqlite3_exec(connection, text, NULL, NULL, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_close(connection), SQLITE_OK);
     sqlite_vfs_free(vfs);
+    sqlite_shared_free(shared);
 }
 
 static void a_newer_format_is_named_and_refused(void **state)
