@@ -1,10 +1,387 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ochre as a library: a vector database inside your process. */
+/*
+ * Ochre as a library: a vector database inside your process.
+ *
+ *     och_error err = OCH_ERROR;
+ *     och_database *database;
+ *     if (och_database_open("./data", NULL, &database, &err) != OCH_OK)
+ *         puts(err.message);
+ *
+ * Reading order: bytes and structs, a database, collections, writing, filters, reading, rows, HTTP without a socket.
+ *
+ * Ownership.  What goes in is borrowed until the call returns.  What comes out (`ret_` parameters of pointer type) is yours until its
+ * `_free`, which takes NULL.  `ret_` parameters are written on success only.
+ *
+ * Threads.  Databases, collections and filters: any thread, at the same time.  A result or a response: one thread at a time.  An
+ * och_error: the caller's own.  Handles are counted: a database freed early lives until its last collection and result are freed.
+ * In a forked child every call but the `_free` ones gives OCH_FORKED.  The library has no state of its own beside the allocator, installs
+ * no signal handlers, and leaves no threads behind after och_database_close.
+ *
+ * Errors.  A call that can fail returns a code and fills *err, which may be NULL; the code says how to react (ochre/error.h), the message
+ * says what is wrong, where, and a way out.  Each declaration names the codes that matter; any call may also give OCH_CLOSED, OCH_FORKED,
+ * OCH_NO_MEMORY, OCH_IO, OCH_CORRUPT (bytes on disk are damaged: the message names them) and OCH_BUSY (over the memory limit, or writers are
+ * ahead of compaction: try again later).
+ *
+ * Growth.  Structs that may grow begin with their size: start them from the macro of the same name (`och_select which = OCH_SELECT;`), and
+ * a program compiled today goes on working with every later 1.x.
+ */
 #ifndef OCHRE_OCHRE_H
 #define OCHRE_OCHRE_H
 
 #include "ochre/error.h"
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__)
+#define OCH_API __attribute__((visibility("default")))
+#else
+#define OCH_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Version of this header; major * 10000 + minor * 100 + patch. */
 #define OCH_VERSION        "1.0.0"
 #define OCH_VERSION_NUMBER 10000u
+/** Version of the library that is loaded: works with headers of the same major and not above it. */
+OCH_API uint32_t och_version_number(void);
+
+/* ---- bytes and structs ---- */
+
+typedef struct och_database och_database;
+typedef struct och_collection och_collection;
+typedef struct och_filter och_filter;
+typedef struct och_result och_result;
+typedef struct och_response och_response;
+typedef struct och_cancel och_cancel;
+
+/** Borrowed bytes.  {NULL, 0} is absent, {"", 0} is empty.  Text is UTF-8. */
+typedef struct och_bytes {
+    const void *at;
+    size_t len;
+} och_bytes;
+
+#define OCH_NO_BYTES \
+    {                \
+        NULL, 0      \
+    }
+#define OCH_NO_LIMIT UINT64_MAX
+#define OCH_ERROR           \
+    {                       \
+        OCH_OK, 0, NULL, 0, \
+        {                   \
+            '\0'            \
+        }                   \
+    }
+
+/** The bytes of a C string; NULL is absent. */
+static inline och_bytes och_text(const char *text)
+{
+    och_bytes bytes = OCH_NO_BYTES;
+    if (text) {
+        bytes.at = text;
+        bytes.len = strlen(text);
+    }
+    return bytes;
+}
+
+/**
+ * Bring your own allocator, for the whole process: `alloc(user, old, size)` is realloc, and free when size is 0.
+ *
+ * Call it before anything else of the library, or not at all.  Memory must be 16-byte aligned.  Libraries below this one (SQLite, the
+ * C++ runtime) go on using malloc for their own needs.
+ */
+OCH_API void och_set_allocator(void *(*alloc)(void *user, void *old, size_t size), void *user);
+
+/* ---- a database ---- */
+
+typedef struct och_open_options {
+    uint32_t struct_size;
+    uint32_t thread_count; /* that search beside the caller; 0: one for each CPU */
+    bool read_only;        /* shared with other readers, not with a writer */
+    bool create_missing;   /* make the folder if there is none */
+    uint64_t
+        memory_limit_bytes; /* caches, tails, requests and builds together; 0: half of the machine's */
+    och_bytes settings_yaml; /* any other setting, as in the server's configuration file */
+    /* A line of diagnostics without its newline.  Level 0 error, 1 warning, 2 information, 3 debug.  Called from any thread, also during
+     * other calls: it must not call the library.  NULL: diagnostics are dropped. */
+    void (*log)(void *user, int level, och_bytes line);
+    void *log_user;
+} och_open_options;
+#define OCH_OPEN_OPTIONS                                                      \
+    {                                                                         \
+        sizeof(och_open_options), 0, false, true, 0, OCH_NO_BYTES, NULL, NULL \
+    }
+
+/**
+ * Open a folder, or with path NULL a database in memory that is gone when it is closed.
+ *
+ * Settings come from `options` and from nowhere else: no file and no environment is read.  options NULL: OCH_OPEN_OPTIONS.
+ *
+ * Errors:  OCH_IN_USE names who has the folder; OCH_NOT_FOUND (nothing there, create_missing false); OCH_SETTING; OCH_CORRUPT.
+ */
+OCH_API och_code och_database_open(const char *path, const och_open_options *options,
+                                   och_database **ret_database, och_error *err);
+/**
+ * Wait for calls at work, flush, stop all threads, release the folder.  och_database_free follows, whatever this returns.
+ *
+ * Collections and results stay valid as handles: rows that a result holds can still be read, everything else gives OCH_CLOSED.
+ * What was acknowledged is durable also without this call.
+ *
+ * Errors:  OCH_CLOSED when it was closed before.
+ */
+OCH_API och_code och_database_close(och_database *database, och_error *err);
+/** Give up the handle; closes when it is the last one of the database and nobody closed it before. */
+OCH_API void och_database_free(och_database *database);
+
+/* ---- collections ---- */
+
+typedef struct och_collection_spec {
+    uint32_t struct_size;
+    bool get_or_create;         /* create: an existing one is fine and returned unchanged */
+    och_bytes tenant, database; /* absent: default_tenant, default_database */
+    och_bytes name;             /* 3 to 512 of [a-zA-Z0-9._-] */
+    och_bytes metadata_json;    /* create: of the collection; absent: none */
+    och_bytes
+        configuration_json; /* create: {"hnsw": {"space": "cosine"}} and the like, as over HTTP */
+    och_bytes schema_json;  /* create: as over HTTP */
+} och_collection_spec;
+#define OCH_COLLECTION_SPEC                                                           \
+    {                                                                                 \
+        sizeof(och_collection_spec), false, OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES, \
+            OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES                                  \
+    }
+
+/**
+ * Make a collection.  Its dimension is that of the first vector stored.
+ *
+ * Errors:  OCH_EXISTS; OCH_INVALID and OCH_SHAPE (name, JSON); OCH_INVALID, too, when the database named is not there.
+ */
+OCH_API och_code och_collection_create(och_database *database, const och_collection_spec *spec,
+                                       och_collection **ret_collection, och_error *err);
+/** Find a collection by tenant, database and name.  Errors: OCH_NOT_FOUND. */
+OCH_API och_code och_collection_open(och_database *database, const och_collection_spec *named,
+                                     och_collection **ret_collection, och_error *err);
+/** Delete a collection with all its records.  Handles on it stay, their calls give OCH_NOT_FOUND.  Errors: OCH_NOT_FOUND. */
+OCH_API och_code och_collection_drop(och_database *database, const och_collection_spec *named,
+                                     och_error *err);
+/**
+ * List the collections of a tenant's database, oldest first; within NULL: the default ones.
+ *
+ * Rows:  id = name, metadata_json = its metadata or absent, dimension (0: no vector yet), seq = place in the order of creation,
+ *        document = the whole collection as JSON, as GET .../collections/{name} answers it.
+ */
+OCH_API och_code och_collection_list(och_database *database, const och_collection_spec *within,
+                                     och_result **ret_result, och_error *err);
+/** The collection's UUID as text, for paths of och_database_exchange; holds as long as the handle. */
+OCH_API och_bytes och_collection_id(const och_collection *collection);
+OCH_API void och_collection_free(och_collection *collection);
+
+/* ---- writing ---- */
+
+typedef struct och_records {
+    uint32_t struct_size;
+    size_t count;
+    size_t dimension;
+    size_t vector_stride;       /* floats from one vector to the next; 0: dimension */
+    const och_bytes *ids;       /* count of them, not empty, UTF-8 */
+    const float *vectors;       /* count x dimension, finite */
+    const och_bytes *documents; /* columns may be NULL, single entries absent */
+    const och_bytes *uris;      /**/
+    const och_bytes
+        *metadatas_json; /* objects of strings, numbers, booleans, arrays of one of these */
+} och_records;
+#define OCH_RECORDS                                                \
+    {                                                              \
+        sizeof(och_records), 0, 0, 0, NULL, NULL, NULL, NULL, NULL \
+    }
+
+/** What a write did.  Asking for it makes the write look up each id first; without it ret_counts is NULL. */
+typedef struct och_counts {
+    uint32_t struct_size;
+    uint64_t inserted, updated, skipped, deleted;
+} och_counts;
+#define OCH_COUNTS                     \
+    {                                  \
+        sizeof(och_counts), 0, 0, 0, 0 \
+    }
+
+/**
+ * Add records to a collection: all of them, or none.
+ *
+ * The call returns once the batch is durable, and every read from then on sees it.  Records whose id is there already are skipped.
+ *
+ * Errors:  OCH_INVALID (empty or malformed id, another dimension than the collection's, values that are not finite, metadata keys), OCH_SHAPE
+ *          (metadata of a wrong shape), OCH_TOO_LARGE, OCH_NOT_FOUND (dropped); OCH_UNAVAILABLE: the disk failed, the outcome is unknown.
+ * Threads: any; batches of one collection are ordered as the calls return.
+ */
+OCH_API och_code och_collection_add(och_collection *collection, const och_records *records,
+                                    och_counts *ret_counts, och_error *err);
+/** Like add, but records whose id is there already are changed: what is absent stays, metadata is laid over, null deletes a key. */
+OCH_API och_code och_collection_upsert(och_collection *collection, const och_records *records,
+                                       och_counts *ret_counts, och_error *err);
+/** Change records; ids that are not there are skipped.  Vectors may be NULL: kept. */
+OCH_API och_code och_collection_update(och_collection *collection, const och_records *records,
+                                       och_counts *ret_counts, och_error *err);
+
+/* ---- filters ---- */
+
+/**
+ * Read a filter: `where` on metadata, e.g. {"year": {"$gte": 2020}}, and `where_document` on text, e.g. {"$contains": "treaty"}.
+ *
+ * Either may be absent.  A filter is immutable and belongs to no database: read once, share.
+ *
+ * Errors:  OCH_INVALID naming the place and what was expected.
+ */
+OCH_API och_code och_filter_parse(och_bytes where_json, och_bytes where_document_json,
+                                  och_filter **ret_filter, och_error *err);
+OCH_API void och_filter_free(och_filter *filter);
+
+/** A flag by which a call is given up.  Free it after the last call that was given it has returned. */
+OCH_API och_code och_cancel_new(och_cancel **ret_cancel, och_error *err);
+/** From any thread, from signal handlers too.  Calls that have it return OCH_CANCELLED soon. */
+OCH_API void och_cancel_fire(och_cancel *cancel);
+OCH_API void och_cancel_free(och_cancel *cancel);
+
+/* ---- reading ---- */
+
+/** Which fields a result carries; the id always comes. */
+enum {
+    OCH_DOCUMENT = 1,
+    OCH_URI = 2,
+    OCH_METADATA = 4,
+    OCH_VECTOR = 8,
+    OCH_EXPLAIN = 16 /* how it was found: och_result_explain_json */
+};
+
+/** Which records, and what of them. */
+typedef struct och_select {
+    uint32_t struct_size;
+    uint32_t include;         /* OCH_DOCUMENT | ... */
+    uint32_t deadline_ms;     /* OCH_DEADLINE after it; 0: none */
+    const och_bytes *ids;     /* only these; unknown ones are passed over; NULL: all */
+    size_t id_count;          /**/
+    const och_filter *filter; /* only what it matches; NULL: all */
+    uint64_t offset, limit;   /* get, in order of insertion; delete: limit, with a filter */
+    och_cancel *cancel;       /* NULL: none */
+} och_select;
+#define OCH_SELECT                                                     \
+    {                                                                  \
+        sizeof(och_select), 0, 0, NULL, 0, NULL, 0, OCH_NO_LIMIT, NULL \
+    }
+
+/** Count records that a filter matches; filter NULL: all. */
+OCH_API och_code och_collection_count(och_collection *collection, const och_filter *filter,
+                                      uint64_t *ret_count, och_error *err);
+/**
+ * Delete records by ids, by filter, or what is in both: all of them at once.
+ *
+ * With neither ids nor filter nothing is deleted.  *ret_counts (may be NULL) has the exact number in `deleted`.
+ *
+ * Errors:  OCH_INVALID for an empty list of ids or a limit, without a filter.
+ */
+OCH_API och_code och_collection_delete(och_collection *collection, const och_select *which,
+                                       och_counts *ret_counts, och_error *err);
+/** Read records in order of insertion; which NULL: all, ids only.  Errors: OCH_DEADLINE, OCH_CANCELLED. */
+OCH_API och_code och_collection_get(och_collection *collection, const och_select *which,
+                                    och_result **ret_result, och_error *err);
+/**
+ * Find the k nearest records to each vector, nearest first; among NULL: among all, ids and distances only.
+ *
+ * Exactly min(k, matching records) rows a vector; distances on the stored vectors; ties in order of insertion.
+ *
+ * Shapes:  vectors[vector_count x dimension], row by row.
+ * Errors:  OCH_INVALID (another dimension than the collection's, values that are not finite, offset or limit given), OCH_DEADLINE,
+ *          OCH_CANCELLED.
+ */
+OCH_API och_code och_collection_query(och_collection *collection, const float *vectors,
+                                      size_t vector_count, size_t dimension, size_t k,
+                                      const och_select *among, och_result **ret_result,
+                                      och_error *err);
+/**
+ * The k nearest to one vector, as numbers only, for tight loops: no handle to free.
+ *
+ * Shapes:  ret_seqs[k], ret_distances[k], either may be NULL; the first *ret_count are filled.  A seq names a record as och_row has it.
+ */
+OCH_API och_code och_collection_nearest(och_collection *collection, const float *vector,
+                                        size_t dimension, size_t k, const och_filter *filter,
+                                        uint64_t *ret_seqs, float *ret_distances, size_t *ret_count,
+                                        och_error *err);
+
+/* ---- rows ---- */
+
+/** One record.  What was not asked for, and what the record does not have, is absent. */
+typedef struct och_row {
+    uint32_t struct_size;
+    uint32_t query_index; /* which of the query vectors it answers */
+    uint64_t seq;         /* rises with insertion; kept by updates, new after delete and add */
+    och_bytes id, document, uri, metadata_json;
+    const float *vector; /* as stored, not copied; NULL: none */
+    size_t dimension;    /* of vector; 0 without one */
+    float distance;      /* query: to its vector */
+} och_row;
+#define OCH_ROW                                                                                   \
+    {                                                                                             \
+        sizeof(och_row), 0, 0, OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES, NULL, 0, 0 \
+    }
+
+/**
+ * The next row; *ret_more false: there is none, and *ret_row is untouched.
+ *
+ * Ownership: metadata_json (and, of a list of collections, all of the row) holds until the next call, the rest until och_result_free.  A
+ *            result pins what it was read from: free it soon.
+ */
+OCH_API och_code och_result_next(och_result *result, och_row *ret_row, bool *ret_more,
+                                 och_error *err);
+/** How many rows there are in all. */
+OCH_API size_t och_result_count(const och_result *result);
+/** With OCH_EXPLAIN: how the answer was found, as JSON; else absent.  Its members may change with any version. */
+OCH_API och_bytes och_result_explain_json(const och_result *result);
+OCH_API void och_result_free(och_result *result);
+
+/* ---- HTTP without a socket ---- */
+
+typedef struct och_header {
+    och_bytes name, value;
+} och_header;
+
+typedef struct och_request {
+    uint32_t struct_size;
+    uint32_t deadline_ms; /* 0: the setting's default, or the header Ochre-Deadline-Ms */
+    och_bytes method;     /* "GET" */
+    och_bytes target;     /* "/api/v2/heartbeat?x=1" */
+    och_bytes body;
+    const och_header *headers;
+    size_t header_count;
+    och_cancel *cancel; /* NULL: none */
+} och_request;
+#define OCH_REQUEST                                                                     \
+    {                                                                                   \
+        sizeof(och_request), 0, OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES, NULL, 0, NULL \
+    }
+
+/**
+ * Perform one HTTP exchange as a server would, in this thread: the whole API without a socket.
+ *
+ * OCH_OK whenever there is an HTTP answer, be it a 500; an error means that there is none.  Bodies are neither compressed nor chunked,
+ * either way.
+ *
+ * Errors:  OCH_INVALID (method, target or headers that no HTTP message could carry).
+ */
+OCH_API och_code och_database_exchange(och_database *database, const och_request *request,
+                                       och_response **ret_response, och_error *err);
+OCH_API int och_response_status(const och_response *response);
+OCH_API och_bytes och_response_body(const och_response *response);
+/** How many headers; *ret_headers holds until och_response_free. */
+OCH_API size_t och_response_headers(const och_response *response, const och_header **ret_headers);
+OCH_API void och_response_free(och_response *response);
+
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -289,7 +289,18 @@ och_code database_close(struct database *d, och_error *err)
         compactor_stop(d->compactor);
     och_code code = d->wal ? wal_close(d->wal, err) : OCH_OK;
     och_code closed = d->sysdb ? sysdb_close(d->sysdb, code == OCH_OK ? err : NULL) : OCH_OK;
+    /* Results may outlive this: they need views and cache, but no threads and no lock. */
+    gateway_free(take(&d->gateway));
+    query_free(take(&d->query));
+    if (d->pool)
+        pool_free(take(&d->pool));
+    file_close(take(&d->lock));
     return code == OCH_OK ? closed : code;
+}
+
+void database_abandon(struct database *d)
+{
+    file_close(take(&d->lock));
 }
 
 void database_free(struct database *d)

@@ -24,6 +24,8 @@ MUST_USE och_code database_open(const struct database_options *options,
 /** Flush, stop threads, release the folder.  Requests must have ended.  free follows. */
 MUST_USE och_code database_close(struct database *database, och_error *err);
 void database_free(struct database *database);
+/** In a forked child: let go of the folder's lock, which it would hold for the parent (D32).  Everything else is left as it is. */
+void database_abandon(struct database *database);
 
 struct gateway *database_gateway(struct database *database);
 struct compactor *database_compactor(struct database *database);

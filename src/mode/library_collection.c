@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ochre.h: collections.  The rules are the gateway's (gateway.h), as over HTTP. */
+#include "mode/library_internal.h"
+
+static och_code read_spec(const och_collection_spec *given, och_collection_spec *spec,
+                          och_error *err)
+{
+    *spec = (och_collection_spec)OCH_COLLECTION_SPEC;
+    if (given)
+        TRY(library_read_struct(given, sizeof(*spec), spec, sizeof(*spec), "och_collection_spec",
+                                err));
+    if (!spec->tenant.at)
+        spec->tenant = och_text("default_tenant");
+    if (!spec->database.at)
+        spec->database = och_text("default_database");
+    TRY(library_check_text(spec->tenant, "tenant", err));
+    TRY(library_check_text(spec->database, "database", err));
+    return library_check_text(spec->name, "name", err);
+}
+
+static och_code read_named(const och_collection_spec *given, och_collection_spec *spec,
+                           och_error *err)
+{
+    if (!given)
+        return FAIL(err, OCH_INVALID, "och_collection_spec is NULL");
+    TRY(read_spec(given, spec, err));
+    return spec->name.at ? OCH_OK : FAIL(err, OCH_INVALID, "och_collection_spec.name is absent");
+}
+
+static struct gateway_scope scope_of(const och_collection_spec *spec)
+{
+    return (struct gateway_scope){.tenant = library_slice(spec->tenant),
+                                  .database = library_slice(spec->database)};
+}
+
+static och_code handle_new(och_database *database, const struct sysdb_collection *found,
+                           och_collection **ret_collection, och_error *err)
+{
+    size_t size = sizeof(och_collection) + found->tenant.len + found->database.len;
+    och_collection *collection = mem_zalloc(size);
+    if (!collection)
+        return FAIL_NO_MEMORY(err, "a collection handle");
+    collection->database = library_ref(database);
+    collection->id = found->id;
+    (void)uuid_format(found->id, collection->id_text);
+    uint8_t *text = collection->texts;
+    memcpy(text, found->tenant.at, found->tenant.len);
+    collection->tenant = slice_make(text, found->tenant.len);
+    text += found->tenant.len;
+    memcpy(text, found->database.at, found->database.len);
+    collection->name_of_database = slice_make(text, found->database.len);
+    *ret_collection = collection;
+    return OCH_OK;
+}
+
+static och_code create(och_database *database, const och_collection_spec *spec, struct arena *arena,
+                       och_collection **ret_collection, och_error *err)
+{
+    struct gateway_collection_new fresh = {.name = library_slice(spec->name),
+                                           .get_or_create = spec->get_or_create};
+    TRY(library_read_json(spec->metadata_json, "metadata", arena, &fresh.metadata, err));
+    TRY(library_read_json(spec->configuration_json, "configuration", arena, &fresh.configuration,
+                          err));
+    TRY(library_read_json(spec->schema_json, "schema", arena, &fresh.schema, err));
+    if (fresh.metadata && fresh.metadata->kind != JSON_OBJECT)
+        return FAIL(err, OCH_SHAPE, "metadata: expected an object");
+    TRY(schema_check_shape(fresh.configuration, fresh.schema, err));
+    struct gateway_scope scope = scope_of(spec);
+    const struct sysdb_collection *made CLEANUP(sysdb_collection_cleanup) = NULL;
+    TRY(gateway_collection_create(database_gateway(database->database), &scope, &fresh, &made,
+                                  err));
+    return handle_new(database, made, ret_collection, err);
+}
+
+och_code och_collection_create(och_database *database, const och_collection_spec *given,
+                               och_collection **ret_collection, och_error *err)
+{
+    och_collection_spec spec;
+    if (!ret_collection)
+        return FAIL(err, OCH_INVALID, "ret_collection is NULL");
+    TRY(library_enter(database, err));
+    och_code code = read_named(given, &spec, err);
+    struct arena arena;
+    arena_init(&arena, database_budget(database->database), 0);
+    if (code == OCH_OK)
+        code = create(database, &spec, &arena, ret_collection, err);
+    arena_done(&arena);
+    library_leave(database);
+    return code;
+}
+
+static och_code find(och_database *database, const och_collection_spec *spec,
+                     och_collection **ret_collection, och_error *err)
+{
+    const struct sysdb_collection *found CLEANUP(sysdb_collection_cleanup) = NULL;
+    TRY(sysdb_collection_find(database_sysdb(database->database), library_slice(spec->tenant),
+                              library_slice(spec->database), library_slice(spec->name), &found,
+                              err));
+    return handle_new(database, found, ret_collection, err);
+}
+
+och_code och_collection_open(och_database *database, const och_collection_spec *named,
+                             och_collection **ret_collection, och_error *err)
+{
+    och_collection_spec spec;
+    if (!ret_collection)
+        return FAIL(err, OCH_INVALID, "ret_collection is NULL");
+    TRY(library_enter(database, err));
+    och_code code = read_named(named, &spec, err);
+    if (code == OCH_OK)
+        code = find(database, &spec, ret_collection, err);
+    library_leave(database);
+    return code;
+}
+
+och_code och_collection_drop(och_database *database, const och_collection_spec *named,
+                             och_error *err)
+{
+    och_collection_spec spec;
+    TRY(library_enter(database, err));
+    och_code code = read_named(named, &spec, err);
+    if (code == OCH_OK) {
+        struct gateway_scope scope = scope_of(&spec);
+        code = gateway_collection_drop(database_gateway(database->database), &scope,
+                                       library_slice(spec.name), err);
+    }
+    library_leave(database);
+    return code;
+}
+
+och_code och_collection_list(och_database *database, const och_collection_spec *within,
+                             och_result **ret_result, och_error *err)
+{
+    och_collection_spec spec;
+    if (!ret_result)
+        return FAIL(err, OCH_INVALID, "ret_result is NULL");
+    TRY(library_enter(database, err));
+    och_result *result = NULL;
+    och_code code = read_spec(within, &spec, err);
+    if (code == OCH_OK)
+        code = library_result_new(database, &result, err);
+    if (code == OCH_OK)
+        code = sysdb_collection_list(database_sysdb(database->database), library_slice(spec.tenant),
+                                     library_slice(spec.database), UINT64_MAX, 0, &result->arena,
+                                     &result->collections, &result->collection_count, err);
+    if (code == OCH_OK)
+        *ret_result = result;
+    else
+        och_result_free(result);
+    library_leave(database);
+    return code;
+}
+
+och_bytes och_collection_id(const och_collection *collection)
+{
+    return och_text(collection ? collection->id_text : NULL);
+}
+
+void och_collection_free(och_collection *collection)
+{
+    if (!collection || library_is_forked(collection->database))
+        return;
+    library_unref(collection->database);
+    mem_free(collection);
+}
+
+struct gateway_scope library_scope(const och_collection *collection, uint32_t deadline_ms,
+                                   const och_cancel *cancel)
+{
+    struct gateway_scope scope = {.tenant = collection->tenant,
+                                  .database = collection->name_of_database};
+    if (deadline_ms)
+        scope.limits.deadline_mono_ns = sched_mono_ns() + deadline_ms * UINT64_C(1000000);
+    scope.limits.cancel = cancel ? &cancel->cancel : NULL;
+    return scope;
+}
