@@ -14,6 +14,8 @@ if(NOT OCHRE_SANITIZE)
   find_library(JEMALLOC NAMES libjemalloc.a)
   if(JEMALLOC)
     target_compile_definitions(ochre PRIVATE OCHRE_JEMALLOC)
+    # Named first, or the linker would take the C library's malloc and leave the archive out.
+    target_link_options(ochre PRIVATE -Wl,--undefined=malloc)
     target_link_libraries(ochre PRIVATE ${JEMALLOC})
   endif()
 endif()
