@@ -50,7 +50,7 @@ void http_conn_set_deadline(struct http_conn *conn, enum http_timeout timeout)
 
 static void print_peer(struct http_conn *conn, bool is_unix)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t size = sizeof(address);
     conn->local = is_unix;
     if (is_unix ||

@@ -190,9 +190,9 @@ static int print_date(char *to, size_t size, uint64_t wall_ns)
     uint32_t day_of_month = of_year - (153 * shifted + 2) / 5 + 1;
     uint32_t month = shifted < 10 ? shifted + 2 : shifted - 10; /* from January, 0-based */
     uint32_t year = year_of_era + era * 400 + (month <= 1);
-    return snprintf(to, size, "Date: %.3s, %02u %.3s %u %02u:%02u:%02u GMT\r\n", days + day % 7 * 3,
-                    day_of_month, months + month * 3, year, second / 3600, second / 60 % 60,
-                    second % 60);
+    return snprintf(to, size, "Date: %.3s, %02u %.3s %u %02u:%02u:%02u GMT\r\n",
+                    days + (size_t)day % 7 * 3, day_of_month, months + (size_t)month * 3, year,
+                    second / 3600, second / 60 % 60, second % 60);
 }
 
 static bool status_has_body(int status)

@@ -5,8 +5,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define LOOP_STACK_BYTES   (512u * 1024)
-#define WORKER_STACK_BYTES (512u * 1024)
+#define LOOP_STACK_BYTES   ((size_t)512 * 1024)
+#define WORKER_STACK_BYTES ((size_t)512 * 1024)
 #define WORKERS_MAX        256u
 #define LOOPS_MAX          64u
 #define SPARE_FILES        128u /* descriptors left to the rest of the process */
@@ -58,7 +58,7 @@ static void fill_options(struct http_server_options *options)
     if (options->connection_max == 0) {
         bool known = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY;
         rlim_t most = known ? files.rlim_cur : 65536;
-        most = most > 2 * SPARE_FILES ? most - SPARE_FILES : most / 2;
+        most = most > (rlim_t)2 * SPARE_FILES ? most - SPARE_FILES : most / 2;
         options->connection_max = most > 1000000 ? 1000000 : (unsigned)most;
     }
 }
