@@ -85,9 +85,10 @@ struct part_reads {
     struct cache *cache;
     struct arena *arena; /* borrowed */
     VEC(const struct extent *) pins;
-    /* last pieces used, by kind, so that neighbours cost nothing */
+    /* last pieces used, by kind, so that neighbours cost nothing; owner is the part's number in the
+     * cache (0 = none), not its address, which may come again */
     struct part_block {
-        const struct part *part;
+        uint64_t owner;
         uint32_t section, first_row, row_count;
         const struct extent *extent;
         const uint8_t *base; /* of first_row */

@@ -34,7 +34,7 @@ static och_code keep(struct part_reads *reads, const struct extent *extent, och_
 
 static inline bool slot_has(const struct part_block *slot, const struct part *part, uint32_t row)
 {
-    return slot->part == part && row - slot->first_row < slot->row_count;
+    return slot->owner == part->owner && row - slot->first_row < slot->row_count;
 }
 
 /* The slot then holds the block with the row. */
@@ -44,11 +44,12 @@ static NO_INLINE och_code slot_block(struct part *part, struct part_reads *reads
 {
     struct part_block_view block;
     TRY(part_block_pin(part, id, row, &block, err));
-    if (!slot->part || slot->extent != block.extent)
+    if (slot->extent != block.extent)
         TRY(keep(reads, block.extent, err));
     else
         cache_unpin(reads->cache, block.extent); // a neighbour in a run that is kept already
-    *slot = (struct part_block){part, id, block.first_row, block.rows, block.extent, block.base};
+    *slot =
+        (struct part_block){part->owner, id, block.first_row, block.rows, block.extent, block.base};
     return OCH_OK;
 }
 
@@ -75,12 +76,9 @@ static NO_INLINE och_code slot_piece(struct part *part, struct part_reads *reads
     TRY(keep(reads, piece.extent, err));
     uint64_t first = piece.from / unit * unit_rows, count = piece.extent->len / unit * unit_rows;
     uint64_t left = part->info.rows - first;
-    *slot = (struct part_block){part,
-                                id,
-                                (uint32_t)first,
-                                (uint32_t)(count < left ? count : left),
-                                piece.extent,
-                                piece.extent->at};
+    *slot = (struct part_block){part->owner,     id,
+                                (uint32_t)first, (uint32_t)(count < left ? count : left),
+                                piece.extent,    piece.extent->at};
     return OCH_OK;
 }
 

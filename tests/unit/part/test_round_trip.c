@@ -188,6 +188,42 @@ static void several_parts_share_one_object(void **state)
         fixture_done(&f[i]);
 }
 
+/* Pins outlive the part they came from, and the next part at the same address is not taken for it. */
+static void reads_go_on_from_part_to_part(void **state)
+{
+    (void)state;
+    struct rows_options options = {.count = 50, .dimension = 3, .document_bytes = 30};
+    struct fixture f;
+    struct arena arena;
+    struct part_reads reads;
+    fixture_init(&f, &options, 1);
+    fixture_build(&f);
+    part_unref(f.part);
+    arena_init(&arena, NULL, 0);
+    part_reads_init(&reads, f.cache, &arena);
+    slice kept[20];
+    for (uint32_t round = 0; round < COUNT_OF(kept); round++) {
+        struct record record;
+        MUST(fixture_open(&f, &f.part, err));
+        for (uint32_t i = 0; i < 50; i++) {
+            uint32_t row = (i + round) % 50;
+            MUST(part_read(f.part, &reads, row, RECORD_ALL, &record, err));
+            same_slice(record.id, f.rows[row].id);
+            same_slice(record.document, f.rows[row].document);
+            assert_memory_equal(record.vector, f.rows[row].vector, 12);
+            assert_int_equal(reads.blocks[0].owner, round + 2); // its own number each time
+        }
+        kept[round] = record.id;
+        part_unref(f.part);
+        f.part = NULL;
+    }
+    for (uint32_t round = 0; round < COUNT_OF(kept); round++)
+        same_slice(kept[round], f.rows[(49 + round) % 50].id);
+    part_reads_done(&reads);
+    arena_done(&arena);
+    fixture_done(&f);
+}
+
 static void a_small_part_costs_little_more_than_its_data(void **state)
 {
     (void)state;
@@ -243,6 +279,7 @@ int main(void)
         cmocka_unit_test(rows_can_have_another_order),
         cmocka_unit_test(building_twice_gives_the_same_bytes),
         cmocka_unit_test(several_parts_share_one_object),
+        cmocka_unit_test(reads_go_on_from_part_to_part),
         cmocka_unit_test(a_small_part_costs_little_more_than_its_data),
         cmocka_unit_test(a_cancelled_build_stops),
     };
