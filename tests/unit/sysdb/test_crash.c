@@ -271,6 +271,63 @@ static void failures_while_opening_are_clean(void **state)
     io_sim_free(io);
 }
 
+/* ---- no memory ---- */
+
+/* A little of everything; each call may fail for want of memory, and does nothing then. */
+static och_code use_all(struct test *t, struct io *io)
+{
+    static const struct op ops[] = {{0, 4, 0}, {4, 4, 4},  {4, 5, 4}, {1, 6, 4}, {3, 7, 1},
+                                    {6, 9, 0}, {7, 10, 0}, {2, 0, 4}, {0, 12, 0}};
+    struct sysdb *sysdb = NULL;
+    och_error fault = {0};
+    struct sysdb_options options = {
+        .io = io, .path = CATALOGUE, .clock = &t->clock.clock, .create = true};
+    TRY(sysdb_open(&options, &sysdb, &fault));
+    och_code worst = OCH_OK;
+    for (size_t i = 0; i < COUNT_OF(ops); i++) {
+        och_code code = op_run(t, sysdb, &ops[i], &fault);
+        if (code != OCH_OK && !refusal(code))
+            worst = code;
+    }
+    struct buf text;
+    buf_init(&text, BUF_MAX_NONE);
+    och_code code = say_all(sysdb, &text, &fault);
+    worst = code != OCH_OK ? code : worst;
+    buf_done(&text);
+    code = sysdb_close(sysdb, &fault);
+    worst = code != OCH_OK ? code : worst;
+    sysdb_free(sysdb);
+    return worst;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    struct test *t = *state;
+    unsigned failures = 0, survived = 0;
+    uint64_t count = 1;
+    for (uint64_t nth = 0; nth <= count; nth++) { // 0: nothing fails; how many are there?
+        struct io *io = io_sim_new(false);
+        struct sysdb *sysdb;
+        ok(io_make_folder(io, "data", &err));
+        uint64_t before = mem_count_allocations();
+        mem_fail_at(nth);
+        och_code code = use_all(t, io);
+        mem_fail_at(0);
+        if (nth == 0)
+            count = mem_count_allocations() - before;
+        assert_true(code == OCH_OK || code == OCH_NO_MEMORY || code == OCH_BUSY);
+        failures += code != OCH_OK;
+        survived += code == OCH_OK;
+        ok(open_on(t, io, true, &sysdb));
+        verify_clean(sysdb);
+        ok(sysdb_close(sysdb, &err));
+        sysdb_free(sysdb);
+        io_sim_free(io);
+    }
+    print_message("%u failed allocations, %u survived\n", failures, survived);
+    assert_true(failures > 50);
+}
+
 /* ---- with many threads ---- */
 
 struct writer {
@@ -345,6 +402,7 @@ int main(void)
         T(a_failed_read_is_reported_and_survived),
         T(a_full_disk_is_reported_and_survived),
         T(failures_while_opening_are_clean),
+        T(every_allocation_may_fail),
         T(cuts_under_many_writers_lose_nothing_acknowledged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

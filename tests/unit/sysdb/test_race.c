@@ -228,6 +228,81 @@ static void each_version_is_made_once(void **state)
     verify_clean(t->sysdb);
 }
 
+/* A disk whose next sync waits until it is told to go on. */
+static struct {
+    struct mutex mutex;
+    struct cond cond;
+    bool hold, held;
+    och_code (*sync)(struct file *file, och_error *fault);
+} gate;
+
+static och_code gated_sync(struct file *file, och_error *fault)
+{
+    mutex_lock(&gate.mutex);
+    gate.held = gate.hold;
+    cond_broadcast(&gate.cond);
+    while (gate.hold)
+        cond_wait(&gate.cond, &gate.mutex);
+    mutex_unlock(&gate.mutex);
+    return gate.sync(file, fault);
+}
+
+static void create_two(void *arg)
+{
+    struct racer *racer = arg;
+    uuid id;
+    bool created;
+    assert_int_equal(make(racer, 2, "two", false, &id, &created), OCH_OK);
+}
+
+static void reads_do_not_wait_for_a_commit(void **state)
+{
+    struct test *t = *state;
+    struct racer racer = {.t = t};
+    struct thread thread;
+    const struct io_ops *before = t->io->ops;
+    struct io_ops ops = *before;
+    const struct sysdb_collection *c, **rows;
+    struct sysdb_version version;
+    uint64_t count;
+    size_t listed;
+    ok(create(t, t->sysdb, 1, "one"));
+    reopen(t); // nothing is cached
+    mutex_init(&gate.mutex, RANK_NONE);
+    cond_init(&gate.cond);
+    gate.hold = true;
+    gate.sync = ops.sync;
+    ops.sync = gated_sync;
+    t->io->ops = &ops;
+    ok(thread_start(&thread, "create", 0, create_two, &racer, &err));
+    mutex_lock(&gate.mutex);
+    while (!gate.held)
+        cond_wait(&gate.cond, &gate.mutex);
+    mutex_unlock(&gate.mutex);
+    // the commit is under way; what it changes is not seen yet
+    ok(sysdb_collection_get(t->sysdb, TENANT, DATABASE, id_of(1), &c, &err));
+    sysdb_collection_unref(c);
+    fails(OCH_NOT_FOUND, "two",
+          sysdb_collection_find(t->sysdb, TENANT, DATABASE, SLICE("two"), &c, &err));
+    ok(sysdb_version_get(t->sysdb, id_of(1), &t->arena, &version, &err));
+    ok(sysdb_collection_count(t->sysdb, TENANT, DATABASE, &count, &err));
+    assert_int_equal(count, 1);
+    mutex_lock(&gate.mutex);
+    gate.hold = false;
+    cond_broadcast(&gate.cond);
+    mutex_unlock(&gate.mutex);
+    thread_join(&thread);
+    t->io->ops = before;
+    ok(sysdb_collection_find(t->sysdb, TENANT, DATABASE, SLICE("two"), &c, &err));
+    sysdb_collection_unref(c);
+    ok(sysdb_collection_list(t->sysdb, TENANT, DATABASE, ALL, 0, &t->arena, &rows, &listed, &err));
+    assert_int_equal(listed, 2);
+    for (size_t i = 0; i < listed; i++)
+        sysdb_collection_unref(rows[i]);
+    cond_done(&gate.cond);
+    mutex_done(&gate.mutex);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, test_begin_open, test_end)
 int main(void)
 {
@@ -237,6 +312,7 @@ int main(void)
         T(nobody_reads_what_was_before_an_acknowledgement),
         T(a_dropped_collection_is_gone_for_all),
         T(each_version_is_made_once),
+        T(reads_do_not_wait_for_a_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
