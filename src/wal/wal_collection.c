@@ -194,8 +194,9 @@ bool wal_collection_trim(struct wal *wal, struct wal_collection *c, uint64_t to)
         c->start++;
     }
     if (c->start == c->entries.len) {
-        VEC_DONE(&c->entries);
-        c->start = 0;
+        c->entries.len = c->start = 0;
+        if (c->in_flight == 0) // else a flush counts on the room that it reserved
+            VEC_DONE(&c->entries);
     } else if (c->start > c->entries.len / 2) {
         c->entries.len -= c->start;
         memmove(c->entries.at, c->entries.at + c->start, c->entries.len * sizeof(c->entries.at[0]));
