@@ -213,14 +213,22 @@ static och_code commit(struct compactor *c, struct flush *flushes, size_t count,
             code = OCH_OK;
         }
     }
-    if (code == OCH_OK && ready > 0)
+    bool asked = code == OCH_OK && ready > 0;
+    if (asked)
         code = sysdb_commit_versions(c->options.sysdb, items, ready, err);
-    for (size_t i = 0, item = 0; i < count && code == OCH_OK && item < ready; i++) {
+    bool unknown = asked && code != OCH_OK;
+    /* Every collection that switched must show it, whatever happens to another one. */
+    for (size_t i = 0, item = 0; asked && i < count && item < ready; i++) {
         if (!uuid_equal(flushes[i].id, items[item].collection))
             continue;
         *ret_any |= items[item].ret_committed;
-        if (items[item].ret_committed)
-            code = after_commit(c, &flushes[i], &items[item].next, err);
+        if (unknown) {
+            IGNORE(views_install(c->options.views, flushes[i].id, NULL)); /* whichever it is now */
+        } else if (items[item].ret_committed) {
+            och_code after =
+                after_commit(c, &flushes[i], &items[item].next, code == OCH_OK ? err : NULL);
+            code = code == OCH_OK ? after : code;
+        }
         item++;
     }
     mem_free(items);

@@ -250,7 +250,11 @@ static och_code commit(struct merge *m, uuid file, bool has_part, bool *ret_comm
         .collection = m->id, .expected_version = current.version, .next = current};
     item.next.parts = parts;
     item.next.part_count = kept;
-    TRY(sysdb_commit_versions(c->options.sysdb, &item, 1, err));
+    och_code code = sysdb_commit_versions(c->options.sysdb, &item, 1, err);
+    if (code != OCH_OK) {
+        IGNORE(views_install(c->options.views, m->id, NULL)); /* whichever it is now */
+        return code;
+    }
     *ret_committed = item.ret_committed;
     return item.ret_committed ? views_install(c->options.views, m->id, err) : OCH_OK;
 }

@@ -142,11 +142,9 @@ static bool run_scenario(uint64_t seed)
     return met;
 }
 
-static void run_all(bool memory, enum io_sim_operation kind, uint64_t stride, const char *what)
+static void run_seed(uint64_t seed, uint64_t stride, const char *what)
 {
-    uint64_t seed = number_from("OCHRE_CRASH_FIRST", 7), tried = 0;
-    fault.memory = memory;
-    fault.kind = kind;
+    uint64_t tried = 0;
     fault.nth = 0;
     (void)run_scenario(seed); // what is made once in a process is made now
     uint64_t live = mem_count_live();
@@ -158,7 +156,17 @@ static void run_all(bool memory, enum io_sim_operation kind, uint64_t stride, co
         if (!met)
             break;
     }
-    printf("%s: %" PRIu64 " faults, the last at %" PRIu64 "\n", what, tried, fault.nth - stride);
+    printf("scenario %" PRIu64 ", %s: %" PRIu64 " faults, the last at %" PRIu64 "\n", seed, what,
+           tried, tried ? fault.nth - stride : 0);
+}
+
+static void run_all(bool memory, enum io_sim_operation kind, uint64_t stride, const char *what)
+{
+    uint64_t first = number_from("OCHRE_CRASH_FIRST", 7);
+    fault.memory = memory;
+    fault.kind = kind;
+    run_seed(first, stride, what);
+    run_seed(first + 14, stride, what);
 }
 
 static void each_write_may_fail(void **state)

@@ -332,7 +332,7 @@ static och_code step_restart(struct world *w, och_error *err)
 }
 
 /* One step that changes something.  An error leaves the world unsure; without a database when a restart failed. */
-static och_code world_step(struct world *w, och_error *err)
+__attribute__((unused)) static och_code world_step(struct world *w, och_error *err)
 {
     uint64_t dice = random_below(&w->bench.random, 100);
     w->before = w->now;
