@@ -116,11 +116,10 @@ och_code sysdb_hole_forget(struct sysdb *sysdb, uuid file, uint64_t offset, och_
 static och_code garbage_rows(struct session *session, bool include_uploading, row_list *list,
                              och_error *err)
 {
-    struct value doomed = value_text(FILE_DOOMED), uploading = value_text(FILE_UPLOADING);
-    TRY(table_rows_collect(session, QUERY_FILE_BY_STATE, &doomed, 1, &session->scratch, list, err));
+    struct arena *arena = &session->scratch;
+    TRY(table_rows_collect(session, QUERY_FILE_DOOMED, NULL, 0, arena, list, err));
     if (include_uploading)
-        TRY(table_rows_collect(session, QUERY_FILE_BY_STATE, &uploading, 1, &session->scratch, list,
-                               err));
+        TRY(table_rows_collect(session, QUERY_FILE_UPLOADING, NULL, 0, arena, list, err));
     return table_rows_collect(session, QUERY_HOLES, NULL, 0, &session->scratch, list, err);
 }
 
@@ -160,9 +159,8 @@ och_code sysdb_file_list(struct sysdb *sysdb, struct arena *arena, uuid **ret_fi
     CLEANUP(session_turn_cleanup) struct session *session = NULL;
     TRY(session_turn_enter(sysdb, &session, err));
     row_list list = {0};
-    struct value live = value_text(FILE_LIVE);
     och_code code =
-        table_rows_collect(session, QUERY_FILE_BY_STATE, &live, 1, &session->scratch, &list, err);
+        table_rows_collect(session, QUERY_FILE_LIVE, NULL, 0, &session->scratch, &list, err);
     uuid *files = NULL;
     if (code == OCH_OK) {
         files = ARENA_ARRAY(arena, uuid, list.len ? list.len : 1);

@@ -27,8 +27,10 @@ static const struct {
     [QUERY_COLLECTION_ACTIVE] = {TABLE_COLLECTION,
                                  "WHERE ord>?1 AND state='active' ORDER BY ord LIMIT ?2"},
     [QUERY_KEYS] = {TABLE_SCHEMA_KEY, "WHERE collection=?1 ORDER BY key,type"},
-    [QUERY_FILE_BY_ID] = {TABLE_FILE, "WHERE id=?1"},
-    [QUERY_FILE_BY_STATE] = {TABLE_FILE, "WHERE state=?1 ORDER BY id"},
+    // literal states, so that the partial indexes serve
+    [QUERY_FILE_LIVE] = {TABLE_FILE, "WHERE state='live' ORDER BY id"},
+    [QUERY_FILE_DOOMED] = {TABLE_FILE, "WHERE state='doomed' ORDER BY id"},
+    [QUERY_FILE_UPLOADING] = {TABLE_FILE, "WHERE state='uploading' ORDER BY id"},
     [QUERY_PARTS] = {TABLE_VERSION_PART, "WHERE collection=?1 ORDER BY ordinal"},
     [QUERY_HOLES] = {TABLE_HOLE, "ORDER BY file,off"},
     [QUERY_HOLES_OF_FILE] = {TABLE_HOLE, "WHERE file=?1 ORDER BY off"},
@@ -37,8 +39,6 @@ static const struct {
     [QUERY_BATCHES_BEFORE] = {TABLE_BATCH_ID, "WHERE created_at<?1 LIMIT 4096"},
     [QUERY_LOG_END] = {TABLE_LOG_END, "WHERE one=1"},
     [QUERY_COLLECTION_COUNT] = {NO_TABLE, "SELECT count(*) FROM collection WHERE db=?1"},
-    [QUERY_COLLECTION_ORDS] = {NO_TABLE, "SELECT ord FROM collection WHERE state='active' AND "
-                                         "ord>?1 ORDER BY ord LIMIT 1024"},
     [QUERY_COLLECTION_WALK] = {NO_TABLE, "SELECT ord,id FROM collection NOT INDEXED WHERE ord>?1 "
                                          "AND state='active' ORDER BY ord LIMIT ?2"},
     [QUERY_SCHEMA_USED] = {NO_TABLE, "SELECT 1 FROM collection WHERE schema=?1 LIMIT 1"},
