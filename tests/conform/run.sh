@@ -68,8 +68,14 @@ fi
 server=$!
 wait_until_up "$port" "$server" || { echo "run.sh: $program did not come up" >&2; exit 1; }
 
-arguments=(--url "http://127.0.0.1:$port" --skip-file "$here/excused.txt")
-if ! $embedded; then
-    arguments+=(--command "'$program' serve --path {path} --port {port}")
+address=http://127.0.0.1:$port
+failed=0
+command=()
+$embedded || command=(--command "'$program' serve --path {path} --port {port}")
+python3 "$here/replay.py" --url "$address" --skip-file "$here/excused.txt" "${command[@]}" "$@" || failed=1
+if [ $# -eq 0 ]; then
+    echo "corrected/:"
+    python3 "$here/replay.py" --url "$address" --scenarios "$here/corrected/scenarios" \
+        --skip-file "$here/corrected/excused.txt" || failed=1
 fi
-python3 "$here/replay.py" "${arguments[@]}" "$@"
+exit "$failed"
