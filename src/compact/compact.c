@@ -164,6 +164,9 @@ static void flush_alone(struct compactor *c, uuid id)
                    uuid_format(id, text), "reason", err.message, NULL);
     }
     note_outcome(c, id, code);
+    if (code == OCH_OK)
+        compact_want_merge(
+            c, id); /* it was large, or a part of it is damaged: see what the policy says */
 }
 
 /* Small ones together; when the group fails, each by itself so that one poison delays nothing but itself. */

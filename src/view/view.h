@@ -141,6 +141,6 @@ struct views_stats {
 void views_stats(struct views *views, struct views_stats *ret_stats);
 /** Rows and bytes in one collection's loaded tail; 0 when it is not loaded. */
 void views_tail_size(struct views *views, uuid collection, uint64_t *ret_rows, uint64_t *ret_bytes);
-/** Text for a Warning header about damaged parts of this view; false: none. */
+/** Text for a Warning header about damaged parts of this view; false: none.  Asks for a rebuild. */
 bool view_warning(struct view *view, struct buf *out);
 #endif

@@ -90,8 +90,8 @@ struct collection {
     struct generation *current; /* NULL: not loaded */
     VEC(struct wal_batch *) pending;
     uint64_t pending_rows;
-    bool lost;           /* a delivery was dropped for want of memory: read it from the log */
-    _Atomic bool wanted; /* compaction asked for since the last install */
+    bool lost; /* a delivery was dropped for want of memory: read it from the log */
+    _Atomic bool wanted, rebuild_wanted; /* compaction asked for since the last install */
 };
 
 struct views {
@@ -103,7 +103,7 @@ struct views {
     struct mutex files_lock; /* RANK_LEAF */
     struct map
         files; /* (file, offset) and (file, all) -> struct file_use * : generations that refer to it */
-    _Atomic uint64_t tail_rows, tail_bytes, damaged_parts;
+    _Atomic uint64_t tail_rows, tail_bytes;
 };
 
 struct view {

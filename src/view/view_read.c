@@ -269,6 +269,9 @@ bool view_warning(struct view *view, struct buf *out)
         damaged += part_damage(view_part(view, i)) != 0;
     if (damaged == 0)
         return false;
+    const struct views_options *options = &view->collection->views->options;
+    if (options->wants_compaction && !atomic_exchange(&view->collection->rebuild_wanted, true))
+        options->wants_compaction(options->wants_context, view->collection->id);
     buf_printf(out,
                "%zu of %zu parts have a damaged index section (bad checksum); answers are exact "
                "but slower until it is rebuilt",

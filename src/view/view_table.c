@@ -342,6 +342,7 @@ och_code views_install(struct views *views, uuid id, och_error *err)
     if (!c)
         return OCH_OK; /* nobody has it loaded */
     atomic_store(&c->wanted, false);
+    atomic_store(&c->rebuild_wanted, false);
     mutex_lock(&c->lock);
     struct generation *old = c->current;
     if (old)
@@ -551,10 +552,19 @@ void views_stats(struct views *views, struct views_stats *ret_stats)
 {
     mutex_lock(&views->lock);
     *ret_stats = (struct views_stats){.collections_loaded = views->table.len};
+    size_t cursor = 0;
+    slice key;
+    uint64_t value;
+    while (map_next(&views->table, &cursor, &key, &value)) {
+        struct collection *c = (struct collection *)(uintptr_t)value;
+        mutex_lock(&c->lock);
+        for (uint32_t i = 0; c->current && i < c->current->part_count; i++)
+            ret_stats->damaged_parts += part_damage(c->current->parts[i].part) != 0;
+        mutex_unlock(&c->lock);
+    }
     mutex_unlock(&views->lock);
     ret_stats->tail_rows = atomic_load(&views->tail_rows);
     ret_stats->tail_bytes = atomic_load(&views->tail_bytes);
-    ret_stats->damaged_parts = atomic_load(&views->damaged_parts);
 }
 
 void views_tail_size(struct views *views, uuid id, uint64_t *ret_rows, uint64_t *ret_bytes)
