@@ -175,6 +175,32 @@ static void D33_a_decision_sees_the_head_and_may_append_nothing(void **state)
     log_done(&log);
 }
 
+static void created_at_never_falls_though_the_clock_does(void **state)
+{
+    (void)state;
+    struct log log;
+    log_init(&log, false);
+    fake_add(log.db, A);
+    log_open(&log);
+    log_add(&log, A, 1, 1, 5, 0);
+    int64_t first = log.told.at[0]->created_at;
+    assert_int_equal(first, 1700000000000);
+    atomic_store(&log.clock.wall_ns, 1600000000000000000u);
+    log_add(&log, A, 2, 1, 5, 1);
+    assert_int_equal(log.told.at[1]->created_at, first);
+    log_kill(&log);
+    log_open(&log);
+    log_add(&log, A, 3, 1, 5, 2);
+    assert_int_equal(log.told.at[0]->created_at, first);
+    fake_commit(log.db, A, 3, 4, first);
+    OK(&log, wal_trim(log.wal, A, 3, &log.err));
+    log_kill(&log);
+    log_open(&log); // now only the catalogue knows
+    log_add(&log, A, 4, 1, 5, 3);
+    assert_int_equal(log.told.at[0]->created_at, first);
+    log_done(&log);
+}
+
 struct worker {
     struct log *log;
     struct thread thread;
@@ -193,6 +219,7 @@ static void work(void *arg)
             struct wal_append ask = {.collection = A, .decide = decide, .context = &d};
             code = wal_append(w->log->wal, &ask, &got, &err);
             payload_unref(ask.payload);
+            assert_true(code != OCH_OK || !d.append || got.first == d.head); // nothing got between
         } else {
             code = log_put(w->log, i % 3 ? A : B, w->number * 1000 + i, 1 + (uint32_t)(i % 2), 4,
                            20, &got, &err);
@@ -578,6 +605,7 @@ int main(void)
         cmocka_unit_test(the_first_stored_vector_fixes_the_dimension),
         cmocka_unit_test(an_unknown_collection_is_not_found),
         cmocka_unit_test(D33_a_decision_sees_the_head_and_may_append_nothing),
+        cmocka_unit_test(created_at_never_falls_though_the_clock_does),
         cmocka_unit_test(threads_get_disjoint_offsets_in_the_order_of_delivery),
         cmocka_unit_test(D17_a_batch_id_is_applied_once),
         cmocka_unit_test(D17_a_batch_id_is_forgotten_after_fifteen_minutes),
