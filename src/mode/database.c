@@ -209,9 +209,12 @@ static unsigned processor_count(void)
 static och_code open_front(struct database *d, och_error *err)
 {
     const struct settings *s = d->options.settings;
+    /* A scan runs on the thread that asks and on these. */
     unsigned threads = s->threads ? (unsigned)s->threads : processor_count();
-    struct pool_options pool = {.name = "ochre-scan", .thread_count = threads};
-    TRY(pool_new(&pool, &d->pool, err));
+    if (threads > 1) {
+        struct pool_options pool = {.name = "ochre-scan", .thread_count = threads - 1};
+        TRY(pool_new(&pool, &d->pool, err));
+    }
     struct query_options query = {.views = d->views,
                                   .cache = d->cache,
                                   .pool = d->pool,
