@@ -4,7 +4,10 @@
 #ifndef SUPPORT_WORLD_H
 #define SUPPORT_WORLD_H
 
-#define MODEL_ROWS_MAX 168
+#ifndef MODEL_IDS
+#define MODEL_IDS 160
+#endif
+#define MODEL_ROWS_MAX (MODEL_IDS + 8)
 #include "support/model.h"
 
 #include <inttypes.h>
@@ -161,7 +164,7 @@ static void text_save(const char *path, const struct buf *text)
 }
 
 /* The database must show the state after the last step; or, when that step failed, after or before it: then we know which.  True: after. */
-static bool world_settle(struct world *w)
+__attribute__((unused)) static bool world_settle(struct world *w)
 {
     struct buf shown, now, before;
     buf_init(&shown, BUF_MAX_NONE);
@@ -363,7 +366,7 @@ __attribute__((unused)) static och_code world_step(struct world *w, och_error *e
 }
 
 /* Filters, pages and queries of every collection. */
-static void world_check_reads(struct world *w, unsigned rounds)
+__attribute__((unused)) static void world_check_reads(struct world *w, unsigned rounds)
 {
     for (size_t i = 0; i < w->now.count; i++) {
         struct model *m = &w->now.at[i].model;

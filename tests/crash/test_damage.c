@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Damaged files (D1, D4, D8, D10, D19; invariant 10).  Every file of a database, closed well or not, is cut, flipped, zeroed, overwritten, shuffled,
+ * exchanged or removed, one at a time at random places.  Whatever is then asked is answered exactly, or with an error that says what is wrong; it
+ * never crashes, hangs or answers something else, not after further writes and compactions either.  Damage to derived sections costs no answer.
+ * OCHRE_CRASH_SEEDS: how many images; OCHRE_CRASH_FIRST: from which; OCHRE_CRASH_TRACE: name each. */
+#define MODEL_IDS 240
+#include "support/damage.h"
+
+#include "part/part_format.h"
+
+#include <unistd.h>
+
+#define HISTORY 40
+
+static struct scene {
+    struct world *world;
+    struct io *images[2]; /* closed well, not closed */
+    struct damage_files files[2];
+    struct world_state
+        history[HISTORY]; /* after each write that is only in the log, the last first */
+    size_t history_count;
+    char now[512]; /* what is being tried */
+    uint64_t tried, refused_open, refused_reads, harmless, older;
+} scene;
+
+static void must(och_code code, const och_error *err)
+{
+    if (code != OCH_OK)
+        fail_msg("%s: %s", scene.now, err->message);
+}
+
+static void write_to(struct world *w, size_t i, uint32_t rows, uint8_t op)
+{
+    struct model_write writes[64];
+    struct gateway_counts counts;
+    och_error err = {0};
+    world_use(w, i);
+    for (uint32_t row = 0; row < rows; row++) {
+        random_write(&w->bench.random, op, &writes[row]);
+        model_apply(&w->now.at[i].model, &writes[row]);
+    }
+    must(bench_write(&w->bench, writes, rows, false, &counts, &err), &err);
+}
+
+static void compact(struct world *w, const uuid *collection, bool to_one)
+{
+    och_error err = {0};
+    must(compactor_run(database_compactor(w->bench.database), collection, to_one, &err), &err);
+}
+
+/* Three collections: a large one of several parts with deleted rows, two small ones that share a file; and a tail on each. */
+static int scene_begin(void **state)
+{
+    (void)state;
+    static const enum metric metrics[] = {METRIC_COSINE, METRIC_L2, METRIC_IP};
+    struct world *w = scene.world =
+        world_new(number_from("OCHRE_CRASH_SCENE", 5), io_sim_new(false));
+    och_error err = {0};
+    bench_open(&w->bench);
+    for (size_t i = 0; i < COUNT_OF(metrics); i++) {
+        char name[16];
+        w->bench.metric = metrics[i];
+        must(bench_create(&w->bench, world_name((int)i, name), &err), &err);
+        w->ids[i] = w->bench.collection;
+        w->now.at[i] = (struct world_collection){.name = (int)i, .metric = metrics[i]};
+        w->now.count++;
+    }
+    for (int round = 0; round < 7; round++) {
+        for (int batch = 0; batch < 4; batch++)
+            write_to(w, 0, 40, BATCH_ADD);
+        write_to(w, 0, 30, BATCH_UPSERT);
+        write_to(w, 0, 12, BATCH_DELETE);
+        compact(w, &w->ids[0], round == 2);
+    }
+    for (size_t i = 1; i < 3; i++) {
+        write_to(w, i, 40, BATCH_ADD);
+        write_to(w, i, 8, BATCH_DELETE);
+    }
+    compact(w, NULL, false);
+    for (int batch = 0; batch < 12; batch++) {
+        static const uint8_t ops[] = {BATCH_UPSERT, BATCH_ADD, BATCH_DELETE, BATCH_UPDATE};
+        memmove(&scene.history[1], &scene.history[0],
+                scene.history_count * sizeof(scene.history[0]));
+        scene.history[0] = w->now;
+        scene.history_count++;
+        write_to(w, (size_t)batch % 3, 12, ops[batch % 4]);
+    }
+    sched_sleep_ns(200000000); // the log notes what is durable
+    scene.images[1] = io_sim_copy(w->bench.io);
+    must(database_close(w->bench.database, &err), &err);
+    database_free(w->bench.database);
+    w->bench.database = NULL;
+    scene.images[0] = io_sim_copy(w->bench.io);
+    for (size_t i = 0; i < 2; i++)
+        damage_list(scene.images[i], &scene.files[i]);
+    return 0;
+}
+
+static int scene_end(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        damage_files_free(&scene.files[i]);
+        io_sim_free(scene.images[i]);
+    }
+    world_free(scene.world);
+    return 0;
+}
+
+static int say_which(void **state)
+{
+    (void)state;
+    alarm(0);
+    if (scene.now[0])
+        printf("the last image was: %s\n", scene.now);
+    return 0;
+}
+
+/* ---- asking everything ---- */
+
+static bool is_damage(och_code code)
+{
+    return code == OCH_CORRUPT || code == OCH_IO || code == OCH_NOT_FOUND;
+}
+
+static bool same_state(struct world *w, const struct world_state *s, const struct buf *shown)
+{
+    (void)w;
+    struct buf text;
+    buf_init(&text, BUF_MAX_NONE);
+    state_text(s, &text);
+    bool same = slice_equal(buf_view(&text), buf_view(shown));
+    buf_done(&text);
+    return same;
+}
+
+/* Bytes at the end of a log that was not closed look the same lost as never written: then an earlier state is right, a whole one. */
+static void settle_older(struct world *w)
+{
+    struct buf shown;
+    och_error err = {0};
+    buf_init(&shown, BUF_MAX_NONE);
+    if (shown_text(w, &shown, &err) == OCH_OK && !same_state(w, &w->now, &shown)) {
+        for (size_t i = 0; i < scene.history_count; i++) {
+            if (same_state(w, &scene.history[i], &shown)) {
+                w->now = scene.history[i];
+                scene.older++;
+                break;
+            }
+        }
+    }
+    buf_done(&shown);
+}
+
+static void check_each_id(struct world *w, struct model *m)
+{
+    for (int id = 0; id < MODEL_IDS; id++) {
+        struct arena arena;
+        arena_init(&arena, NULL, 0);
+        slice name = slice_of(arena_printf(&arena, "id%d", id));
+        struct plan plan = {.kind = PLAN_GET,
+                            .collection = w->bench.collection,
+                            .fields = RECORD_ALL,
+                            .limit = PLAN_NO_LIMIT,
+                            .has_ids = true,
+                            .ids = &name,
+                            .id_count = 1};
+        struct query_result result = {0};
+        och_error err = {0};
+        och_code code = gateway_read(database_gateway(w->bench.database), &bench_scope, &plan,
+                                     &arena, &result, &err);
+        if (!read_refused(&w->bench, code, &err)) {
+            const struct model_record *row = model_find(m, id);
+            if (result.hits->count != (row != NULL))
+                fail_msg("get of id%d answers %zu rows", id, result.hits->count);
+            if (row)
+                compare_record(&result.hits->rows[0].record, row);
+        }
+        query_result_done(&result);
+        arena_done(&arena);
+    }
+}
+
+static void check_list(struct world *w)
+{
+    struct arena arena;
+    const struct sysdb_collection **rows = NULL;
+    size_t count = 0;
+    och_error err = {0};
+    char name[16];
+    arena_init(&arena, NULL, 0);
+    och_code code =
+        sysdb_collection_list(database_sysdb(w->bench.database), bench_scope.tenant,
+                              bench_scope.database, UINT64_MAX, 0, &arena, &rows, &count, &err);
+    if (!read_refused(&w->bench, code, &err)) {
+        assert_int_equal(count, w->now.count);
+        for (size_t i = 0; i < count; i++) {
+            assert_true(slice_equal(rows[i]->name, slice_of(world_name(w->now.at[i].name, name))));
+            assert_memory_equal(&rows[i]->id, &w->ids[i], sizeof(uuid));
+            sysdb_collection_unref(rows[i]);
+        }
+    }
+    arena_done(&arena);
+}
+
+static void check_everything(struct world *w, bool each_id)
+{
+    check_list(w);
+    for (size_t i = 0; i < w->now.count; i++) {
+        struct model *m = &w->now.at[i].model;
+        world_use(w, i);
+        check_all(&w->bench, m);
+        if (each_id)
+            check_each_id(w, m);
+        for (int round = 0; round < 2; round++) {
+            struct model_filter filter = random_filter(&w->bench.random);
+            check_get(&w->bench, m, &filter, round == 0, 0, PLAN_NO_LIMIT);
+            check_query(&w->bench, m, &filter, 1 + (uint32_t)random_below(&w->bench.random, 12));
+        }
+    }
+}
+
+/* Writing and compacting on what is damaged must not turn damage into answers. */
+static void go_on(struct world *w)
+{
+    och_error err = {0};
+    for (size_t i = 0; i < w->now.count; i++) {
+        w->before = w->now;
+        world_use(w, i);
+        struct model_write writes[6];
+        struct gateway_counts counts;
+        for (uint32_t row = 0; row < COUNT_OF(writes); row++) {
+            random_write(&w->bench.random, i == 1 ? BATCH_UPDATE : BATCH_UPSERT, &writes[row]);
+            model_apply(&w->now.at[i].model, &writes[row]);
+        }
+        och_code code = bench_write(&w->bench, writes, COUNT_OF(writes), i == 2, &counts, &err);
+        if (code != OCH_OK && !is_damage(code) && code != OCH_UNAVAILABLE)
+            fail_msg("write: %s", err.message);
+        if (code != OCH_OK)
+            w->now = w->before;
+        error_clear(&err);
+        code = compactor_run(database_compactor(w->bench.database), &w->ids[i], true, &err);
+        if (code != OCH_OK && !is_damage(code) && code != OCH_UNAVAILABLE)
+            fail_msg("compact: %s", err.message);
+        error_clear(&err);
+    }
+    check_everything(w, false);
+}
+
+static void close_any(struct world *w)
+{
+    och_error err = {0};
+    if (database_close(w->bench.database, &err) != OCH_OK && !err.message[0])
+        fail_msg("close fails without a word");
+    database_free(w->bench.database);
+    w->bench.database = NULL;
+}
+
+static void try_image(struct world *w, const struct world_state *right, bool may_lose_end, bool all)
+{
+    och_error err = {0};
+    uint64_t refused = w->bench.refused;
+    w->now = *right;
+    och_code code = bench_try_open(&w->bench, &err);
+    scene.tried++;
+    if (code != OCH_OK) {
+        if (!is_damage(code) || !err.message[0])
+            fail_msg("open: code %d: %s", (int)code, err.message);
+        scene.refused_open++;
+        return;
+    }
+    if (may_lose_end)
+        settle_older(w);
+    check_everything(w, all);
+    if (all) {
+        go_on(w);
+        close_any(w);
+        if (bench_try_open(&w->bench, &err) == OCH_OK) {
+            check_everything(w, false);
+            close_any(w);
+        }
+    } else {
+        close_any(w);
+    }
+    if (w->bench.refused != refused)
+        scene.refused_reads++;
+    else
+        scene.harmless++;
+}
+
+/* Does it reach into the last group of a log that was not closed? */
+static bool reaches_end_of_log(const struct damage *d, const struct damage_files *files)
+{
+    const struct damage_file *last = NULL;
+    for (size_t i = 0; i < files->count; i++) {
+        if (strstr(files->at[i].path, "/log/") && files->at[i].used > 0)
+            last = &files->at[i];
+    }
+    size_t end = d->kind == DAMAGE_SWAP && d->to > d->from ? d->to : d->from;
+    end = d->len > d->file->size - end ? d->file->size : end + d->len;
+    return d->file == last && end + 128 > last->used;
+}
+
+static void a_damaged_file_costs_no_wrong_answer(void **state)
+{
+    (void)state;
+    struct world *w = scene.world;
+    uint64_t images = number_from("OCHRE_CRASH_SEEDS", 8000),
+             first = number_from("OCHRE_CRASH_FIRST", 1);
+    const struct world_state right = w->now;
+    scene.tried = scene.refused_reads = 0;
+    bool trace = getenv("OCHRE_CRASH_TRACE") != NULL;
+    w->bench.lenient = true;
+    struct io *own = w->bench.io;
+    for (uint64_t image = first; image < first + images; image++) {
+        struct random random;
+        random_seed(&random, image);
+        random_seed(&w->bench.random, image);
+        size_t which = image & 1;
+        struct damage d = damage_draw(&random, &scene.files[which]);
+        int len = snprintf(scene.now, sizeof(scene.now), "image %" PRIu64 " (%s): ", image,
+                           which ? "not closed" : "closed");
+        damage_text(&d, scene.now + len, sizeof(scene.now) - (size_t)len);
+        w->bench.io = io_sim_copy(scene.images[which]);
+        if (damage_do(&d, &random, w->bench.io)) {
+            if (trace)
+                printf("%s\n", scene.now);
+            alarm(60);
+            try_image(w, &right, which && reaches_end_of_log(&d, &scene.files[which]),
+                      image % 8 == 0);
+        }
+        io_sim_free(w->bench.io);
+    }
+    scene.now[0] = '\0';
+    alarm(0);
+    w->bench.io = own;
+    w->now = right;
+    printf("%" PRIu64 " images: %" PRIu64 " do not open, %" PRIu64 " refuse some answers, %" PRIu64
+           " answer everything (%" PRIu64 " without lost writes at the end of a log)\n",
+           scene.tried, scene.refused_open, scene.refused_reads, scene.harmless, scene.older);
+}
+
+/* ---- derived sections ---- */
+
+struct section {
+    size_t offset, size; /* in its file */
+    uint32_t id;
+};
+
+/* Sections of a part, from its directory; the file they are in. */
+static struct damage_file *sections_of(const struct sysdb_part *part, struct section *ret_sections,
+                                       size_t max, size_t *ret_count)
+{
+    char hex[33];
+    for (int i = 0; i < 16; i++)
+        (void)snprintf(hex + 2 * i, 3, "%02x", part->file.bytes[i]);
+    *ret_count = 0;
+    for (size_t i = 0; i < scene.files[0].count; i++) {
+        struct damage_file *file = &scene.files[0].at[i];
+        if (!strstr(file->path, hex))
+            continue;
+        const uint8_t *directory = file->bytes + part->offset + part->dir_offset;
+        uint32_t entries = load_u32(directory + 8);
+        for (uint32_t e = 0; e < entries && *ret_count < max; e++) {
+            const uint8_t *entry = directory + DIRECTORY_SIZE + e * ENTRY_SIZE;
+            ret_sections[(*ret_count)++] =
+                (struct section){.offset = (size_t)(part->offset + load_u64(entry + 8)),
+                                 .size = (size_t)load_u64(entry + 16),
+                                 .id = load_u32(entry)};
+        }
+        return file;
+    }
+    fail_msg("no file of a part");
+    return NULL;
+}
+
+static void try_section(struct world *w, const struct damage_file *file, const struct section *s,
+                        bool whole)
+{
+    bool derived = part_section_is_derived(s->id);
+    struct damage d = {.kind = whole ? DAMAGE_ZERO : DAMAGE_FLIP,
+                       .file = file,
+                       .other = file,
+                       .from = s->offset +
+                               (whole ? 0 : (size_t)random_below(&w->bench.random, s->size)),
+                       .len = whole ? s->size : 1,
+                       .bit = 4};
+    (void)snprintf(scene.now, sizeof(scene.now), "section %s, %s at %zu of %s",
+                   part_section_name(s->id), whole ? "zeroed" : "a bit", d.from, file->path);
+    w->bench.io = io_sim_copy(scene.images[0]);
+    if (damage_do(&d, &w->bench.random, w->bench.io)) {
+        och_error err = {0};
+        w->bench.lenient = !derived;
+        alarm(60);
+        must(bench_try_open(&w->bench, &err), &err);
+        check_everything(w, true);
+        close_any(w);
+        scene.tried++;
+        if (!derived && s->id == SECTION_VEC && !w->bench.refused)
+            fail_msg("%s: nobody noticed", scene.now);
+        scene.refused_reads += w->bench.refused != 0;
+        w->bench.refused = 0;
+    }
+    io_sim_free(w->bench.io);
+}
+
+static void damage_to_a_derived_section_costs_no_answer(void **state)
+{
+    (void)state;
+    struct world *w = scene.world;
+    struct sysdb_version versions[WORLD_COLLECTIONS];
+    struct arena arena;
+    och_error err = {0};
+    arena_init(&arena, NULL, 0);
+    struct io *own = w->bench.io;
+    w->bench.io = io_sim_copy(scene.images[0]);
+    bench_open(&w->bench);
+    for (size_t i = 0; i < w->now.count; i++)
+        must(sysdb_version_get(database_sysdb(w->bench.database), w->ids[i], &arena, &versions[i],
+                               &err),
+             &err);
+    bench_close(&w->bench);
+    io_sim_free(w->bench.io);
+    scene.tried = scene.refused_reads = w->bench.refused = 0;
+    size_t parts = 0;
+    for (size_t i = 0; i < w->now.count; i++) {
+        for (size_t p = 0; p < versions[i].part_count; p++, parts++) {
+            struct section sections[32];
+            size_t count;
+            struct damage_file *file =
+                sections_of(&versions[i].parts[p], sections, COUNT_OF(sections), &count);
+            for (size_t s = 0; s < count; s++) {
+                if (sections[s].size == 0)
+                    continue;
+                try_section(w, file, &sections[s], true);
+                for (int flips = 0; flips < 2; flips++)
+                    try_section(w, file, &sections[s], false);
+            }
+        }
+    }
+    scene.now[0] = '\0';
+    alarm(0);
+    w->bench.io = own;
+    printf("%zu parts, %" PRIu64 " damaged sections, %" PRIu64 " primary ones refused\n", parts,
+           scene.tried, scene.refused_reads);
+    arena_done(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(damage_to_a_derived_section_costs_no_answer, say_which),
+        cmocka_unit_test_teardown(a_damaged_file_costs_no_wrong_answer, say_which),
+    };
+    return cmocka_run_group_tests(tests, scene_begin, scene_end);
+}
