@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define PATH_MAX_BYTES 1024
+#define PENDING_BYTES  (256u << 10)
 #define WAL_HEADER     32u
 #define WAL_FRAME      (24u + CATALOGUE_PAGE)
 
@@ -37,6 +38,10 @@ struct vfs_file {
     struct file *file; /* NULL for KIND_MEMORY */
     struct buf memory;
     enum kind kind;
+    /* Frames that SQLite writes one behind the other, header by page; they go to the disk together, at the latest with the
+     * sync.  The other connection looks at frames only after that. */
+    struct buf pending;
+    uint64_t pending_at;
     bool folder_stale; /* made by us, and its name is not durable yet */
     struct sqlite_locks locks;
 };
@@ -83,6 +88,35 @@ static bool page_sound(const uint8_t *page, uint64_t index)
     return load_u32(tail + 4) == (uint32_t)index && load_u32(tail) == page_crc(page, tail + 4);
 }
 
+/* After a failure the frames are dropped: SQLite gives up their transaction. */
+static int flush(struct vfs_file *file)
+{
+    och_error err = {0};
+    size_t len = file->pending.len;
+    buf_clear(&file->pending);
+    if (len == 0 || file_write(file->file, file->pending_at, file->pending.at, len, &err) == OCH_OK)
+        return SQLITE_OK;
+    return refuse(file->vfs, &err, SQLITE_IOERR_WRITE);
+}
+
+/* Keep a write for later if it goes on where the last one ended. */
+static int append(struct vfs_file *file, const void *at, size_t len, uint64_t to)
+{
+    if (file->pending.len &&
+        (to != file->pending_at + file->pending.len || len > PENDING_BYTES - file->pending.len)) {
+        int rc = flush(file);
+        if (rc != SQLITE_OK)
+            return rc;
+    }
+    if (file->pending.len == 0)
+        file->pending_at = to;
+    buf_append(&file->pending, at, len);
+    if (!file->pending.failed)
+        return SQLITE_OK;
+    buf_clear(&file->pending);
+    return SQLITE_IOERR_NOMEM;
+}
+
 static int file_close_(sqlite3_file *base)
 {
     struct vfs_file *file = vfs_file_of(base);
@@ -91,6 +125,7 @@ static int file_close_(sqlite3_file *base)
     if (file->kind == KIND_MAIN)
         sqlite_shared_unlock(file->vfs->shared, &file->locks, SQLITE_LOCK_NONE);
     buf_done(&file->memory);
+    buf_done(&file->pending); // never synced, so nobody counts on it
     return SQLITE_OK;
 }
 
@@ -140,12 +175,15 @@ static int file_read_(sqlite3_file *base, void *at, int amount, sqlite3_int64 of
     uint64_t from = (uint64_t)offset;
     if (file->kind == KIND_MEMORY)
         return memory_read(file, at, len, from);
+    int rc = flush(file);
+    if (rc != SQLITE_OK)
+        return rc;
     och_error err = {0};
     if (file_read(file->file, from, at, len, &got, &err) != OCH_OK)
         return refuse(file->vfs, &err, SQLITE_IOERR_READ);
     memset((uint8_t *)at + got, 0, len - got);
     if (file->kind == KIND_MAIN) {
-        int rc = check_main(file, at, len, got, from);
+        rc = check_main(file, at, len, got, from);
         if (rc != SQLITE_OK)
             return rc;
     } else if (len == CATALOGUE_PAGE && got == len && from >= WAL_HEADER + 24 &&
@@ -167,6 +205,8 @@ static int file_write_(sqlite3_file *base, const void *at, int amount, sqlite3_i
         return memory_write(file, at, len, to);
     if (file->vfs->read_only)
         return SQLITE_READONLY;
+    if (file->kind == KIND_WAL)
+        return append(file, at, len, to);
     uint8_t page[CATALOGUE_PAGE];
     if (file->kind == KIND_MAIN) {
         if (len != CATALOGUE_PAGE || to % CATALOGUE_PAGE != 0)
@@ -191,6 +231,9 @@ static int file_truncate_(sqlite3_file *base, sqlite3_int64 size)
     }
     if (file->vfs->read_only)
         return SQLITE_READONLY;
+    int rc = flush(file);
+    if (rc != SQLITE_OK)
+        return rc;
     och_error err = {0};
     if (file_truncate(file->file, (uint64_t)size, &err) != OCH_OK)
         return refuse(file->vfs, &err, SQLITE_IOERR_TRUNCATE);
@@ -220,6 +263,9 @@ static int file_sync_(sqlite3_file *base, int flags)
     struct vfs_file *file = vfs_file_of(base);
     if (file->kind == KIND_MEMORY || file->vfs->read_only)
         return SQLITE_OK;
+    int rc = flush(file);
+    if (rc != SQLITE_OK)
+        return rc;
     och_error err = {0};
     if (file_sync(file->file, &err) != OCH_OK)
         return refuse(file->vfs, &err, SQLITE_IOERR_FSYNC);
@@ -235,6 +281,9 @@ static int file_size_(sqlite3_file *base, sqlite3_int64 *ret_size)
 {
     struct vfs_file *file = vfs_file_of(base);
     uint64_t size = file->memory.len;
+    int rc = flush(file);
+    if (rc != SQLITE_OK)
+        return rc;
     och_error err = {0};
     if (file->kind != KIND_MEMORY && file_size(file->file, &size, &err) != OCH_OK)
         return refuse(file->vfs, &err, SQLITE_IOERR_FSTAT);
@@ -366,6 +415,7 @@ static int vfs_open(sqlite3_vfs *base, const char *path, sqlite3_file *base_file
     och_error err = {0};
     *file = (struct vfs_file){.vfs = vfs, .kind = KIND_MEMORY};
     buf_init(&file->memory, BUF_MAX_NONE);
+    buf_init(&file->pending, BUF_MAX_NONE);
     if (path && flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) {
         file->kind = flags & SQLITE_OPEN_WAL ? KIND_WAL : KIND_MAIN;
         if (open_or_make(vfs, path, (flags & SQLITE_OPEN_CREATE) != 0, file, &err) != OCH_OK)

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SEEDS 60
+#define SEEDS 36
 #else
 #define SEEDS 250
 #endif
@@ -81,7 +81,7 @@ static void power_cuts_lose_nothing_acknowledged(void **state)
         ok(io_make_folder(io, "data", &err));
         ok(io_sync_folder(io, "/", &err));
         ok(open_on(t, io, true, &sysdb));
-        uint64_t left = 1 + random_below(&random, 600);
+        uint64_t left = 1 + random_below(&random, 180);
         io_sim_fail_at(io, IO_SIM_ANY, left, EIO, true);
         uint64_t number = 0;
         och_code code = OCH_OK;
@@ -210,11 +210,11 @@ static void fail_each(struct test *t, enum io_sim_operation kind, int os_errno, 
 
 static void a_failed_write_is_reported_and_survived(void **state)
 {
-    fail_each(*state, IO_SIM_WRITE, EIO, SEEDS);
+    fail_each(*state, IO_SIM_WRITE, EIO, 44);
 }
 static void a_failed_sync_is_reported_and_survived(void **state)
 {
-    fail_each(*state, IO_SIM_SYNC, EIO, SEEDS / 4);
+    fail_each(*state, IO_SIM_SYNC, EIO, 44);
 }
 static void a_failed_read_is_reported_and_survived(void **state)
 {
@@ -222,7 +222,7 @@ static void a_failed_read_is_reported_and_survived(void **state)
 }
 static void a_full_disk_is_reported_and_survived(void **state)
 {
-    fail_each(*state, IO_SIM_WRITE, ENOSPC, SEEDS / 2);
+    fail_each(*state, IO_SIM_WRITE, ENOSPC, 44);
 }
 
 static void failures_while_opening_are_clean(void **state)
