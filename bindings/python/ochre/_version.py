@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+VERSION = "1.0.0"
