@@ -410,13 +410,13 @@ och_code wal_append(struct wal *wal, struct wal_append *request, struct wal_appe
 och_code wal_head(struct wal *wal, uuid collection, uint64_t *ret_head, uint32_t *ret_dimension,
                   och_error *err)
 {
-    struct wal_collection *c;
+    struct wal_collection scratch;
+    const struct wal_collection *c;
     mutex_lock(&wal->lock);
-    och_code code = wal_collection_get(wal, collection, &c, err);
+    och_code code = wal_collection_peek(wal, collection, &scratch, &c, err);
     if (code == OCH_OK) {
         *ret_head = c->head;
         *ret_dimension = c->dimension;
-        wal_collection_unpin(wal, c);
     }
     mutex_unlock(&wal->lock);
     return code;

@@ -74,14 +74,8 @@ void wal_collection_remove(struct wal *wal, struct wal_collection *c)
         wal_collection_free(c);
 }
 
-static struct wal_collection *collection_new(struct wal *wal, const struct sysdb_collection *row)
+static void collection_init(struct wal_collection *c, const struct sysdb_collection *row)
 {
-    struct wal_collection *c = MEM_NEW(struct wal_collection);
-    if (!c)
-        return NULL;
-    bool reuse = wal->free_slots.len > 0;
-    bool room = reuse || (VEC_RESERVE(&wal->slots, wal->slots.len + 1) &&
-                          VEC_RESERVE(&wal->free_slots, wal->slots.len + 1));
     *c = (struct wal_collection){
         .id = row->id,
         .trimmed = row->log_offset,
@@ -92,6 +86,17 @@ static struct wal_collection *collection_new(struct wal *wal, const struct sysdb
         .last_created_at = row->last_created_at,
         .next_created_at = row->last_created_at,
     };
+}
+
+static struct wal_collection *collection_new(struct wal *wal, const struct sysdb_collection *row)
+{
+    struct wal_collection *c = MEM_NEW(struct wal_collection);
+    if (!c)
+        return NULL;
+    bool reuse = wal->free_slots.len > 0;
+    bool room = reuse || (VEC_RESERVE(&wal->slots, wal->slots.len + 1) &&
+                          VEC_RESERVE(&wal->free_slots, wal->slots.len + 1));
+    collection_init(c, row);
     map_init(&c->ids);
     c->ids_last = &c->ids_first;
     bool fresh;
@@ -107,34 +112,50 @@ static struct wal_collection *collection_new(struct wal *wal, const struct sysdb
     return c;
 }
 
-och_code wal_collection_get(struct wal *wal, uuid id, struct wal_collection **ret, och_error *err)
+/* The table's entry, or with `scratch` what the catalogue says, without an entry. */
+static och_code collection_find(struct wal *wal, uuid id, struct wal_collection *scratch,
+                                struct wal_collection **ret, och_error *err)
 {
     for (;;) {
-        struct wal_collection *c = wal_collection_find(wal, id);
+        *ret = wal_collection_find(wal, id);
+        if (*ret)
+            return OCH_OK;
         uint64_t epoch = wal->epoch;
-        if (!c) {
-            const struct sysdb_collection *row = NULL;
-            mutex_unlock(&wal->lock);
-            och_code code =
-                sysdb_collection_get(wal->options.sysdb, SLICE_NONE, SLICE_NONE, id, &row, err);
-            mutex_lock(&wal->lock);
-            if (code != OCH_OK)
-                return code;
-            // whoever was faster knows better; and a removal meanwhile makes the row doubtful
-            c = wal_collection_find(wal, id);
-            bool again = !c && epoch != wal->epoch;
-            if (!c && !again)
-                c = collection_new(wal, row);
-            sysdb_collection_unref(row);
-            if (again)
-                continue;
-            if (!c)
-                return FAIL_NO_MEMORY(err, "a collection's log");
-        }
-        wal_collection_pin(c);
-        *ret = c;
-        return OCH_OK;
+        const struct sysdb_collection *row = NULL;
+        mutex_unlock(&wal->lock);
+        och_code code =
+            sysdb_collection_get(wal->options.sysdb, SLICE_NONE, SLICE_NONE, id, &row, err);
+        mutex_lock(&wal->lock);
+        if (code != OCH_OK)
+            return code;
+        // whoever was faster knows better; and a removal meanwhile makes the row doubtful
+        bool again = epoch != wal->epoch || wal_collection_find(wal, id);
+        if (!again && scratch)
+            collection_init(scratch, row);
+        if (!again)
+            *ret = scratch ? scratch : collection_new(wal, row);
+        sysdb_collection_unref(row);
+        if (!again)
+            return *ret ? OCH_OK : FAIL_NO_MEMORY(err, "a collection's log");
     }
+}
+
+och_code wal_collection_get(struct wal *wal, uuid id, struct wal_collection **ret, och_error *err)
+{
+    struct wal_collection *c;
+    TRY(collection_find(wal, id, NULL, &c, err));
+    wal_collection_pin(c);
+    *ret = c;
+    return OCH_OK;
+}
+
+och_code wal_collection_peek(struct wal *wal, uuid id, struct wal_collection *scratch,
+                             const struct wal_collection **ret, och_error *err)
+{
+    struct wal_collection *c;
+    TRY(collection_find(wal, id, scratch, &c, err));
+    *ret = c;
+    return OCH_OK;
 }
 
 void wal_id_free(struct wal_collection *c, struct wal_id *id)

@@ -172,6 +172,9 @@ struct wal {
 /* wal_collection.c: the table.  `lock` is held by the caller; collection_get gives it up while it asks the catalogue. */
 MUST_USE och_code wal_collection_get(struct wal *wal, uuid id, struct wal_collection **ret,
                                      och_error *err);
+/** To look only: the table's entry, or `scratch` filled from the catalogue.  Good while `lock` is held. */
+MUST_USE och_code wal_collection_peek(struct wal *wal, uuid id, struct wal_collection *scratch,
+                                      const struct wal_collection **ret, och_error *err);
 struct wal_collection *wal_collection_find(struct wal *wal, uuid id);
 void wal_collection_pin(struct wal_collection *c);
 void wal_collection_unpin(struct wal *wal, struct wal_collection *c);

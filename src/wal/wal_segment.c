@@ -122,7 +122,8 @@ bool wal_group_decode(const uint8_t at[WAL_HEADER_SIZE], struct wal_name name, u
     };
     bool first = group.flags & WAL_GROUP_FIRST;
     if (load_u16(at + 8) != WAL_VERSION_MAJOR || load_u16(at + 10) != WAL_VERSION_MINOR ||
-        (group.flags & ~3u) || byte % WAL_ALIGN || first != (byte == 0) || group.sequence == 0)
+        (group.flags & ~3u) || byte % WAL_ALIGN || first != (byte == 0) || group.sequence == 0 ||
+        group.sequence > INT64_MAX)
         return false;
     if (group.size % WAL_ALIGN || group.size < WAL_HEADER_SIZE || group.size > INT64_MAX ||
         group.frame_count > (group.size - WAL_HEADER_SIZE) / WAL_HEADER_SIZE)

@@ -40,9 +40,10 @@ static size_t entry_find(const struct wal_collection *c, uint64_t from)
 static och_code entries_take(struct wal *wal, uuid collection, uint64_t from, uint64_t upto,
                              entry_list *list, och_error *err)
 {
-    struct wal_collection *c;
+    struct wal_collection scratch;
+    const struct wal_collection *c;
     mutex_lock(&wal->lock);
-    och_code code = wal_collection_get(wal, collection, &c, err);
+    och_code code = wal_collection_peek(wal, collection, &scratch, &c, err);
     if (code != OCH_OK) {
         mutex_unlock(&wal->lock);
         return code;
@@ -61,7 +62,6 @@ static och_code entries_take(struct wal *wal, uuid collection, uint64_t from, ui
             c->entries.at[i].segment->refs++;
         }
     }
-    wal_collection_unpin(wal, c);
     mutex_unlock(&wal->lock);
     return code;
 }

@@ -319,7 +319,7 @@ static och_code room_make(struct wal *wal, uint64_t bytes, bool deletes, och_err
     och_error why = {0};
     bool wait = wal->failing && sched_mono_ns() < wal->retry_mono_ns;
     bool blocked = wal->must_mark || !fits(wal, bytes) || (wal->rescue && !deletes);
-    if (wait && blocked)
+    if (wait && blocked && !deletes) // those have their reserve
         return FAIL_OS(err, OCH_BUSY, wal->failure.os_errno, "the log cannot be written now: %s",
                        wal->failure.message);
     bool fresh = wal->must_mark;
