@@ -24,23 +24,50 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "codes lie in memory as
 static const struct kernel_code scalar_table = {
     .name = "scalar", SCANS(scalar), MAKES(scalar), FLOATS(scalar)};
 
-static const struct kernel_code *const list_scalar[] = {&scalar_table};
+#if defined(__x86_64__)
+static const struct kernel_code avx2_table = {
+    .name = "avx2", SCANS(avx2), MAKES(avx2), FLOATS(avx2)};
+/* First generation of AVX-512: no byte permutation, no dot products of bytes. */
+static const struct kernel_code avx512bw_table = {
+    .name = "avx512bw", SCANS(avx512bw), MAKES(avx512), FLOATS(avx512)};
+static const struct kernel_code avx512_table = {
+    .name = "avx512", SCANS(avx512), MAKES(avx512), FLOATS(avx512)};
+
+static const struct kernel_code *const list[] = {&scalar_table, &avx2_table, &avx512bw_table,
+                                                 &avx512_table};
 
 size_t kernel_code_all(const struct kernel_code *const **ret_tables)
 {
-    *ret_tables = list_scalar;
-    return 1;
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("popcnt");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    bool late = avx512 && __builtin_cpu_supports("avx512vbmi") &&
+                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vpopcntdq");
+    *ret_tables = list;
+    return late ? 4 : avx512 ? 3 : avx2 ? 2 : 1;
 }
+#else
+static const struct kernel_code *const list[] = {&scalar_table};
+
+size_t kernel_code_all(const struct kernel_code *const **ret_tables)
+{
+    *ret_tables = list;
+    return COUNT_OF(list);
+}
+#endif
 
 static const struct kernel_code *choose(void)
 {
-    const struct kernel_code *const *list;
-    size_t count = kernel_code_all(&list);
+    const struct kernel_code *const *tables;
+    size_t count = kernel_code_all(&tables);
     const char *wish = getenv("OCHRE_KERNEL");
     for (size_t i = 0; wish && i < count; i++)
-        if (strcmp(list[i]->name, wish) == 0)
-            return list[i];
-    return list[count - 1];
+        if (strcmp(tables[i]->name, wish) == 0)
+            return tables[i];
+    return tables[count - 1];
 }
 
 const struct kernel_code *kernel_code_get(void)
