@@ -18,6 +18,10 @@ static const struct cli_option health_options[] = {
     {"url", "URL", "the server [$OCHRE_URL, else http://localhost:8000]"},
 };
 
+static const struct cli_option check_options[] = {
+    {"deep", NULL, "also look up every id in every part"},
+};
+
 const struct cli_verb cli_verbs[] = {
     {.name = "serve",
      .also = "run",
@@ -42,6 +46,15 @@ const struct cli_verb cli_verbs[] = {
      .takes_settings = true,
      .words_max = 2,
      .run = cli_run_config},
+    {.name = "check",
+     .usage = "--path DIR [--deep]",
+     .summary =
+         "Verify a folder that no server holds, every byte of it: exit 4 when damage is found.",
+     .examples = {"ochre check --path ./ochre", "ochre check --path ./ochre --deep --json"},
+     .options = check_options,
+     .option_count = COUNT_OF(check_options),
+     .takes_settings = true,
+     .run = cli_run_check},
     {.name = "version",
      .usage = "",
      .summary = "Show the version and the instruction set in use.",
