@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `ochre check`.  From the catalogue outwards: its own rows, then the log that it names, then the blobs it names and those it does not, then
  * every page of every part, then what parts and catalogue say of one another. */
-#include "admin/check.h"
+#include "admin/check_internal.h"
 
-#include "part/part.h"
-#include "sysdb/sysdb.h"
 #include "wal/wal.h"
 #include "json/json.h"
 
@@ -13,26 +11,8 @@
 #include <stdlib.h>
 
 #define MEMORY_DEFAULT (INT64_C(512) << 20)
-#define WALK_COUNT     64
-#define ID_SHOWN       40
 
-struct check {
-    struct check_options options;
-    struct check_report *report;
-    struct arena arena; /* paths, lists of files */
-    struct io *io;
-    struct clock *clock;
-    struct budget budget;
-    struct file *lock;
-    struct sysdb *sysdb;
-    struct store *store; /* NULL: there is no folder of blobs */
-    struct cache *cache;
-    uuid *missing; /* files that the catalogue knows and the store does not */
-    size_t missing_count;
-};
-
-static void fault(struct check *c, const char *format, ...) PRINTF_LIKE(2, 3);
-static void fault(struct check *c, const char *format, ...)
+void check_fault(struct check *c, const char *format, ...)
 {
     char text[1200];
     va_list args;
@@ -43,11 +23,10 @@ static void fault(struct check *c, const char *format, ...)
     c->report->faults++;
 }
 
-/* Damage goes into the report; anything else ends the check. */
-static och_code note(struct check *c, och_code code, const och_error *found, och_error *err)
+och_code check_note(struct check *c, och_code code, const och_error *found, och_error *err)
 {
     if (code == OCH_CORRUPT || code == OCH_NOT_FOUND || code == OCH_INVALID) {
-        fault(c, "%s", found->message);
+        check_fault(c, "%s", found->message);
         return OCH_OK;
     }
     if (code != OCH_OK && err)
@@ -126,11 +105,11 @@ static och_code check_catalogue(struct check *c, bool *ret_usable, och_error *er
         options.path ? sysdb_open(&options, &c->sysdb, &found) : FAIL_NO_MEMORY(&found, "a path");
     *ret_usable = code == OCH_OK;
     if (code != OCH_OK)
-        return note(c, code, &found, err);
+        return check_note(c, code, &found, err);
     uint64_t faults = 0;
     code = sysdb_verify(c->sysdb, &c->report->lines, &faults, &found);
     c->report->faults += faults;
-    return note(c, code, &found, err);
+    return check_note(c, code, &found, err);
 }
 
 static och_code check_log(struct check *c, och_error *err)
@@ -155,7 +134,7 @@ static och_code check_log(struct check *c, och_error *err)
     uint64_t faults = 0;
     och_code code = wal_verify(&options, &c->report->lines, &faults, &c->report->frames, &found);
     c->report->faults += faults;
-    return note(c, code, &found, err);
+    return check_note(c, code, &found, err);
 }
 
 /* ---- blobs ---- */
@@ -165,16 +144,25 @@ static int by_uuid(const void *a, const void *b)
     return memcmp(a, b, sizeof(uuid));
 }
 
-static bool holds(const uuid *sorted, size_t count, const void *id)
+bool check_holds(const uuid *sorted, size_t count, const void *id)
 {
     return count > 0 && bsearch(id, sorted, count, sizeof(uuid), by_uuid) != NULL;
 }
 
-static object_id object_of(uuid file)
+object_id check_object(uuid file)
 {
     object_id object;
     memcpy(object.bytes, file.bytes, sizeof(object.bytes));
     return object;
+}
+
+const char *check_blob_name(uuid file, char text[CHECK_BLOB_SIZE])
+{
+    int at = snprintf(text, CHECK_BLOB_SIZE, "blobs/%02x/", file.bytes[0]);
+    for (size_t i = 0; i < sizeof(file.bytes); i++)
+        at += snprintf(text + at, CHECK_BLOB_SIZE - (size_t)at, "%02x", file.bytes[i]);
+    (void)snprintf(text + at, CHECK_BLOB_SIZE - (size_t)at, ".blob");
+    return text;
 }
 
 /* What the catalogue has not finished with: announced or doomed files may be there or not. */
@@ -201,27 +189,27 @@ static och_code compare_files(struct check *c, const uuid *files, size_t file_co
 {
     uuid *left = NULL;
     size_t left_count = 0;
-    char text[UUID_TEXT_SIZE];
+    char text[CHECK_BLOB_SIZE];
     TRY(list_leftovers(c, &left, &left_count, err));
     for (size_t i = 0; i < object_count; i++) {
         uuid id;
         uint64_t size = 0;
         memcpy(id.bytes, objects[i].bytes, sizeof(id.bytes));
         och_error found = {0};
-        TRY(note(c, store_size(c->store, objects[i], &size, &found), &found, err));
+        TRY(check_note(c, store_size(c->store, objects[i], &size, &found), &found, err));
         c->report->blobs++;
         c->report->blob_bytes += size;
-        if (!holds(files, file_count, &id) && !holds(left, left_count, &id))
-            fault(c, "blob %s, %" PRIu64 " bytes: the catalogue does not know it",
-                  uuid_format(id, text), size);
+        if (!check_holds(files, file_count, &id) && !check_holds(left, left_count, &id))
+            check_fault(c, "%s, %" PRIu64 " bytes: the catalogue does not know it",
+                        check_blob_name(id, text), size);
     }
     c->missing = ARENA_ARRAY(&c->arena, uuid, file_count + 1);
     if (!c->missing)
         return FAIL_NO_MEMORY(err, "a list of files");
     for (size_t i = 0; i < file_count; i++) {
-        if (holds((const uuid *)(const void *)objects, object_count, &files[i]))
+        if (check_holds((const uuid *)(const void *)objects, object_count, &files[i]))
             continue;
-        fault(c, "blob %s: missing", uuid_format(files[i], text));
+        check_fault(c, "%s: missing", check_blob_name(files[i], text));
         c->missing[c->missing_count++] = files[i];
     }
     return OCH_OK;
@@ -247,232 +235,6 @@ static och_code check_blobs(struct check *c, och_error *err)
     return compare_files(c, files, file_count, objects, object_count, err);
 }
 
-/* ---- parts ---- */
-
-struct collection_check { /* one collection's version, parts opened as far as possible */
-    const struct sysdb_collection *row;
-    struct sysdb_version version;
-    struct part **parts; /* NULL: could not be opened */
-    struct bitset *dead;
-    struct arena arena;
-    char name[600];
-};
-
-static void compare_part(struct check *c, struct collection_check *k, size_t i)
-{
-    const struct sysdb_part *row = &k->version.parts[i];
-    const struct part_info *info = part_info(k->parts[i]);
-    char text[UUID_TEXT_SIZE];
-    (void)uuid_format(row->file, text);
-    if (info->rows != row->rows)
-        fault(c, "%s, part %zu in blob %s: it has %" PRIu32 " rows, the catalogue says %" PRIu32,
-              k->name, i, text, info->rows, row->rows);
-    if (info->log_from != row->log_from || info->log_to != row->log_to)
-        fault(c,
-              "%s, part %zu in blob %s: it holds the log from %" PRIu64 " to %" PRIu64
-              ", the catalogue says %" PRIu64 " to %" PRIu64,
-              k->name, i, text, info->log_from, info->log_to, row->log_from, row->log_to);
-    if (info->dimension && k->version.dimension && info->dimension != k->version.dimension)
-        fault(c, "%s, part %zu in blob %s: dimension %" PRIu32 ", the catalogue says %" PRIu32,
-              k->name, i, text, info->dimension, k->version.dimension);
-}
-
-/* Rows beyond the bitmap are alive: it is empty when none is dead, or when it could not be read. */
-static bool is_dead(const struct collection_check *k, size_t i, uint32_t row)
-{
-    return row < k->dead[i].bits && bitset_has(&k->dead[i], row);
-}
-
-static och_code check_bitmap(struct check *c, struct collection_check *k, size_t i, och_error *err)
-{
-    const struct sysdb_part *row = &k->version.parts[i];
-    och_error found = {0};
-    if (row->dead.len > 0) {
-        och_code code = part_bitmap_decode(row->dead, row->rows, &k->dead[i], &found);
-        if (code != OCH_OK) {
-            error_context(&found, "%s, part %zu", k->name, i);
-            return note(c, code, &found, err);
-        }
-    }
-    size_t dead = k->dead[i].words ? bitset_count(&k->dead[i]) : 0;
-    if (dead != row->deleted)
-        fault(c, "%s, part %zu: the bitmap has %zu rows deleted, the catalogue says %" PRIu32,
-              k->name, i, dead, row->deleted);
-    return OCH_OK;
-}
-
-static och_code check_part(struct check *c, struct collection_check *k, size_t i, och_error *err)
-{
-    const struct sysdb_part *row = &k->version.parts[i];
-    c->report->parts++;
-    c->report->rows += row->rows - min_size(row->rows, row->deleted);
-    TRY(check_bitmap(c, k, i, err));
-    if (!c->store || holds(c->missing, c->missing_count, &row->file))
-        return OCH_OK; /* said already */
-    struct part_env env = {.store = c->store, .cache = c->cache, .trace = c->options.trace};
-    struct part_ref ref = {.object = object_of(row->file),
-                           .offset = row->offset,
-                           .size = row->size,
-                           .dir_offset = row->dir_offset,
-                           .dir_len = row->dir_len,
-                           .dir_crc = row->dir_crc,
-                           .head_len = row->head_len};
-    och_error found = {0};
-    och_code code = part_open(&env, &ref, k->row->id, &k->parts[i], &found);
-    if (code != OCH_OK) {
-        error_context(&found, "%s", k->name);
-        return note(c, code, &found, err);
-    }
-    compare_part(c, k, i);
-    uint64_t faults = 0;
-    code = part_verify(k->parts[i], &c->report->lines, &faults, &found);
-    c->report->faults += faults;
-    return note(c, code, &found, err);
-}
-
-static void check_ranges(struct check *c, struct collection_check *k)
-{
-    uint64_t end = 0;
-    for (size_t i = 0; i < k->version.part_count; i++) {
-        const struct sysdb_part *row = &k->version.parts[i];
-        if (row->log_from > row->log_to || (i > 0 && row->log_from < end))
-            fault(c,
-                  "%s, part %zu: its log range %" PRIu64 " to %" PRIu64
-                  " does not follow the part before it, which ends at %" PRIu64,
-                  k->name, i, row->log_from, row->log_to, end);
-        end = row->log_to;
-    }
-    if (end > k->version.log_offset)
-        fault(c, "%s: the parts hold the log to %" PRIu64 ", the version only to %" PRIu64, k->name,
-              end, k->version.log_offset);
-}
-
-/* ---- deep: every live id is found where it is, and live nowhere else ---- */
-
-static och_code look_up(struct check *c, struct collection_check *k, size_t home, uint32_t row,
-                        slice id, och_error *err)
-{
-    uint64_t hash = slice_hash(id);
-    for (size_t i = 0; i < k->version.part_count; i++) {
-        uint32_t at;
-        if (!k->parts[i])
-            continue;
-        TRY(part_find(k->parts[i], id, hash, &at, err));
-        if (i == home && at != row)
-            fault(c, "%s, part %zu, row %" PRIu32 ": its id \"%.*s\" is not found there", k->name,
-                  i, row, (int)min_size(id.len, ID_SHOWN), (const char *)id.at);
-        else if (i != home && at != PART_NO_ROW && !is_dead(k, i, at))
-            fault(c,
-                  "%s: id \"%.*s\" lives twice, in part %zu row %" PRIu32
-                  " and part %zu row %" PRIu32,
-                  k->name, (int)min_size(id.len, ID_SHOWN), (const char *)id.at, home, row, i, at);
-    }
-    return OCH_OK;
-}
-
-static och_code check_ids(struct check *c, struct collection_check *k, size_t home,
-                          struct part_reads *reads, och_error *err)
-{
-    for (uint32_t row = 0; row < part_rows(k->parts[home]); row++) {
-        struct record record;
-        if (row % 1024 == 0) {
-            part_reads_done(reads);
-            TRY(work_check(&c->options.limits, err));
-        }
-        if (is_dead(k, home, row))
-            continue;
-        TRY(part_read(k->parts[home], reads, row, RECORD_ID, &record, err));
-        TRY(look_up(c, k, home, row, record.id, err));
-    }
-    return OCH_OK;
-}
-
-static och_code check_all_ids(struct check *c, struct collection_check *k, och_error *err)
-{
-    och_code code = OCH_OK;
-    struct arena arena;
-    struct part_reads reads;
-    arena_init(&arena, NULL, 0);
-    part_reads_init(&reads, c->cache, &arena);
-    for (size_t i = 0; i < k->version.part_count && code == OCH_OK; i++) {
-        och_error found = {0};
-        if (k->parts[i])
-            code = check_ids(c, k, i, &reads, &found);
-        if (code == OCH_CORRUPT)
-            code = OCH_OK; /* a page that part_verify named already */
-        else if (code != OCH_OK && err)
-            *err = found;
-        part_reads_done(&reads);
-        arena_done(&arena);
-    }
-    return code;
-}
-
-/* ---- collections ---- */
-
-static och_code check_version(struct check *c, struct collection_check *k, och_error *err)
-{
-    och_error found = {0};
-    och_code code = sysdb_version_get(c->sysdb, k->row->id, &k->arena, &k->version, &found);
-    if (code != OCH_OK) {
-        error_context(&found, "%s", k->name);
-        k->version.part_count = 0;
-        return note(c, code, &found, err);
-    }
-    k->parts = ARENA_ARRAY(&k->arena, struct part *, k->version.part_count + 1);
-    k->dead = ARENA_ARRAY(&k->arena, struct bitset, k->version.part_count + 1);
-    if (!k->parts || !k->dead) {
-        k->version.part_count = 0;
-        return FAIL_NO_MEMORY(err, "a version");
-    }
-    check_ranges(c, k);
-    for (size_t i = 0; i < k->version.part_count; i++) {
-        TRY(work_check(&c->options.limits, err));
-        TRY(check_part(c, k, i, err));
-    }
-    return c->options.deep ? check_all_ids(c, k, err) : OCH_OK;
-}
-
-static och_code check_collection(struct check *c, uuid id, och_error *err)
-{
-    struct collection_check k = {0};
-    och_error found = {0};
-    och_code code = sysdb_collection_get(c->sysdb, SLICE_NONE, SLICE_NONE, id, &k.row, &found);
-    if (code != OCH_OK)
-        return note(c, code, &found, err);
-    c->report->collections++;
-    char text[UUID_TEXT_SIZE];
-    (void)snprintf(k.name, sizeof(k.name), "collection \"%.*s\" (%s)", SLICE_ARG(k.row->name),
-                   uuid_format(id, text));
-    arena_init(&k.arena, &c->budget, 0);
-    code = check_version(c, &k, err);
-    for (size_t i = 0; i < k.version.part_count; i++) {
-        if (k.parts[i])
-            part_unref(k.parts[i]);
-        bitset_done(&k.dead[i]);
-    }
-    arena_done(&k.arena);
-    sysdb_collection_unref(k.row);
-    return code;
-}
-
-static och_code check_collections(struct check *c, och_error *err)
-{
-    int64_t cursor = 0;
-    uuid ids[WALK_COUNT];
-    size_t count;
-    do {
-        och_error found = {0};
-        count = 0;
-        och_code code = sysdb_collection_walk(c->sysdb, &cursor, WALK_COUNT, ids, &count, &found);
-        if (code != OCH_OK)
-            return note(c, code, &found, err);
-        for (size_t i = 0; i < count; i++)
-            TRY(check_collection(c, ids[i], err));
-    } while (count > 0);
-    return OCH_OK;
-}
-
 /* ---- all ---- */
 
 static och_code run(struct check *c, och_error *err)
@@ -480,16 +242,20 @@ static och_code run(struct check *c, och_error *err)
     bool catalogue, usable;
     TRY(open_folder(c, &catalogue, err));
     if (!catalogue) {
-        fault(c, "folder %s holds a log or data but no catalogue.sqlite", c->options.path);
+        check_fault(c, "folder %s holds a log or data but no catalogue.sqlite", c->options.path);
         return OCH_OK;
     }
     TRY(check_catalogue(c, &usable, err));
     if (!usable)
         return OCH_OK; /* what log and blobs should hold stands in it */
-    TRY(check_log(c, err));
     TRY(cache_new((size_t)c->budget.limit_bytes / 2, &c->budget, &c->cache, err));
-    TRY(check_blobs(c, err));
-    return check_collections(c, err);
+    static och_code (*const steps[])(struct check *, och_error *) = {check_log, check_blobs,
+                                                                     check_collections};
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
+        och_error found = {0}; /* a damaged catalogue may end any step */
+        TRY(check_note(c, steps[i](c, &found), &found, err));
+    }
+    return OCH_OK;
 }
 
 och_code check_folder(const struct check_options *options, struct check_report *ret_report,
