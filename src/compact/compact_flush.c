@@ -307,7 +307,7 @@ static och_code flush_all(struct compactor *c, struct flush *flushes, size_t cou
         store_abandon(writer);
     bool unused = code != OCH_OK || !any;
     if (code == OCH_OK) {
-        bool asked, committed = false;
+        bool asked = false, committed = false;
         mutex_lock(&c->commit_lock);
         code = commit(c, flushes, count, file, &asked, &committed, err);
         mutex_unlock(&c->commit_lock);
