@@ -245,9 +245,13 @@ static och_code commit(struct compactor *c, struct flush *flushes, size_t count,
         if (unknown) {
             IGNORE(views_install(c->options.views, flushes[i].id, NULL)); /* whichever it is now */
         } else if (items[item].ret_committed) {
-            och_code after =
-                after_commit(c, &flushes[i], &items[item].next, code == OCH_OK ? err : NULL);
-            code = code == OCH_OK ? after : code;
+            och_error why = {0};
+            och_code after = after_commit(c, &flushes[i], &items[item].next, &why);
+            if (after != OCH_OK && after != OCH_NOT_FOUND && code == OCH_OK) { /* not dropped */
+                code = after;
+                if (err)
+                    *err = why;
+            }
         }
         item++;
     }
