@@ -499,7 +499,7 @@ static void a_trim_in_the_middle_of_a_flush_leaves_the_room_that_it_reserved(voi
     fake_add(log.db, A);
     log_open(&log);
     log_add(&log, A, 1, 1, 5, 0);
-    sched_sleep_ns(5000000); // the note of what is durable asks for the generation too
+    log_settle(&log, 2); // the note of what is durable asks for the generation too
     fake_commit(log.db, A, 1, 4, 1);
     log.db->context = &log;
     log.db->on_generation = trim_all;
