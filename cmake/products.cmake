@@ -84,3 +84,8 @@ set(OCHRE_PC_LIBDIR "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
 set(OCHRE_PC_INCLUDEDIR "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
 configure_file(${CMAKE_SOURCE_DIR}/ochre.pc.in ${CMAKE_BINARY_DIR}/install/ochre.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/install/ochre.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+if(NOT OCHRE_SANITIZE)
+  add_test(NAME library_products COMMAND ${CMAKE_SOURCE_DIR}/tests/unit/mode/test_library_products.sh
+           ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER} ${CMAKE_CXX_COMPILER})
+endif()

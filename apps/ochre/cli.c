@@ -108,9 +108,9 @@ int cli_unknown_verb(const char *name)
 /* ---- options ---- */
 
 static const struct cli_option common[] = {
-    {"json", NULL, "answer in JSON"},
-    {"quiet", NULL, "say only what is asked for"},
-    {"help", NULL, "show this"},
+    {"json", NULL, "answer in JSON", false},
+    {"quiet", NULL, "say only what is asked for", false},
+    {"help", NULL, "show this", false},
 };
 
 static const struct cli_option *find_option(const struct cli_option *options, size_t count,
@@ -186,8 +186,8 @@ static bool parse_option(struct cli *cli, int argc, char **argv, int *at)
         }
         value = argv[++*at];
     }
-    if (setting)
-        return put(cli->settings, &cli->setting_count, info.name, value);
+    if (setting || (own && option->is_setting))
+        return put(cli->settings, &cli->setting_count, setting ? info.name : option->name, value);
     if (is_switch && value) {
         (void)fprintf(stderr, "ochre: \"--%.*s\" takes no value\n", (int)len, name);
         return false;
@@ -304,6 +304,11 @@ void cli_write_usage(const struct cli_verb *verb, struct buf *out)
     for (size_t i = 0; i < COUNT_OF(verb->examples); i++)
         if (verb->examples[i])
             buf_printf(out, "  $ %s\n", verb->examples[i]);
+}
+
+void cli_write_help(const struct cli_verb *verb, struct buf *out)
+{
+    cli_write_usage(verb, out);
     buf_byte(out, '\n');
     for (size_t i = 0; i < verb->option_count; i++)
         write_option(out, verb->options[i].name, verb->options[i].value, verb->options[i].help);

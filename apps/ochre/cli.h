@@ -25,6 +25,7 @@ struct cli_option {
     const char *name;  /* without dashes */
     const char *value; /* what stands for the value in the help; NULL: a switch */
     const char *help;
+    bool is_setting; /* the setting of that name, for verbs that take only some */
 };
 struct cli;
 struct cli_verb {
@@ -76,7 +77,10 @@ MUST_USE och_code cli_settings(const struct cli *cli, const char *config,
 int cli_exit_of(och_code code);
 /** Say it on stderr, as a line or, with --json, as the error body of the HTTP API; returns the exit code. */
 int cli_fail(const struct cli *cli, const och_error *err);
+/** Usage, what it does, two examples. */
 void cli_write_usage(const struct cli_verb *verb, struct buf *out);
+/** Usage and every option. */
+void cli_write_help(const struct cli_verb *verb, struct buf *out);
 void cli_write_overview(struct buf *out);
 /** Text as a JSON string. */
 void cli_write_json(struct buf *out, slice text);

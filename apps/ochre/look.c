@@ -31,7 +31,7 @@ int cli_run_help(const struct cli *cli)
     const struct cli_verb *verb = cli_find_verb(cli->words[0]);
     if (!verb)
         return cli_unknown_verb(cli->words[0]);
-    cli_write_usage(verb, &out);
+    cli_write_help(verb, &out);
     return cli_print(&out);
 }
 

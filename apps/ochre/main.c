@@ -13,9 +13,15 @@ __attribute__((visibility("default"))) const char *malloc_conf =
 #endif
 
 static const struct cli_option health_options[] = {
-    {"live", NULL, "does it answer at all?"},
-    {"ready", NULL, "can it also write? (the default)"},
-    {"url", "URL", "the server [$OCHRE_URL, else http://localhost:8000]"},
+    {"live", NULL, "does it answer at all?", false},
+    {"ready", NULL, "can it also write? (the default)", false},
+    {"url", "URL", "the server [$OCHRE_URL, else where the settings say it listens]", false},
+    {"host", "TEXT", "its address [localhost]", true},
+    {"port", "NUMBER", "its port [8000]", true},
+};
+static const struct cli_option check_options[] = {
+    {"path", "DIR", "the folder [./ochre]", true},
+    {"deep", NULL, "also look up every id in every part", false},
 };
 
 const struct cli_verb cli_verbs[] = {
@@ -33,7 +39,6 @@ const struct cli_verb cli_verbs[] = {
      .examples = {"ochre health", "ochre health --live --url http://localhost:8001"},
      .options = health_options,
      .option_count = COUNT_OF(health_options),
-     .takes_settings = true,
      .run = cli_run_health},
     {.name = "config",
      .usage = "print|check [CONFIG]",
@@ -42,6 +47,14 @@ const struct cli_verb cli_verbs[] = {
      .takes_settings = true,
      .words_max = 2,
      .run = cli_run_config},
+    {.name = "check",
+     .usage = "--path DIR [--deep]",
+     .summary =
+         "Verify a folder that no server holds, every byte of it: exit 4 when damage is found.",
+     .examples = {"ochre check --path ./ochre", "ochre check --path ./ochre --deep --json"},
+     .options = check_options,
+     .option_count = COUNT_OF(check_options),
+     .run = cli_run_check},
     {.name = "version",
      .usage = "",
      .summary = "Show the version and the instruction set in use.",
@@ -79,6 +92,6 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     if (!cli.help)
         return verb->run(&cli);
-    cli_write_usage(verb, &text);
+    cli_write_help(verb, &text);
     return cli_print(&text);
 }

@@ -13,7 +13,7 @@
 
 static void exit_now(int number)
 {
-    static const char text[] = "ochre: stopped at once; what was acknowledged is on disk\n";
+    static const char text[] = "ochre: stopped at once\n";
     (void)number;
     if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
         _exit(EXIT_INTERRUPTED);
@@ -49,7 +49,8 @@ static const char *wait_for_end(struct server *server, int signals, struct trace
             trace_line(trace, TRACE_ERROR, "mode", "the certificate was not renewed", "error",
                        err.message, NULL);
         else
-            trace_line(trace, TRACE_INFO, "mode", "SIGHUP: certificates were read again", NULL);
+            trace_line(trace, TRACE_INFO, "mode",
+                       "SIGHUP: read certificates again, where there are any", NULL);
     }
 }
 

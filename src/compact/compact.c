@@ -124,8 +124,8 @@ static void note_outcome(struct compactor *c, uuid id, och_code code)
     mutex_lock(&c->lock);
     struct note *note = code == OCH_OK ? note_find(c, id) : note_take(c, id);
     if (note && code == OCH_OK) {
-        unqueue_flush(c, note);
         note->failures = 0;
+        note->not_before = 0;
         note->rows_seen = 0;
         note_forget_idle(c, note);
     } else if (note) {
@@ -196,6 +196,7 @@ static bool pick_large(struct compactor *c, uuid *ret_id, uint64_t *ret_wait_unt
     {
         if (note->not_before <= now) {
             *ret_id = note->id;
+            unqueue_flush(c, note); /* a kick from here on is a new wish */
             return true;
         }
         if (note->not_before < *ret_wait_until)
@@ -288,18 +289,22 @@ static bool pick_merge(struct compactor *c, uuid *ret_id, bool *ret_idle, uint64
         *ret_id = note->id;
         return true;
     }
-    note = TAILQ_FIRST(&c->idle_queue);
-    if (!note)
-        return false;
-    uint64_t due = note->idle_since + c->options.idle_ms * MS * 2;
-    if (due > now_ns(c) || note->in_flush) {
-        *ret_wait_until = due > now_ns(c) && due < *ret_wait_until ? due : *ret_wait_until;
-        return false;
+    uint64_t now = now_ns(c);
+    TAILQ_FOREACH(note, &c->idle_queue, idle_link)
+    {
+        uint64_t due = note->idle_since + c->options.idle_ms * MS * 2;
+        if (due > now) {
+            *ret_wait_until = due < *ret_wait_until ? due : *ret_wait_until;
+            return false;
+        }
+        if (note->in_flush) /* not at rest, or failing: it does not keep the others */
+            continue;
+        TAILQ_REMOVE(&c->idle_queue, note, idle_link);
+        note->in_idle = false;
+        *ret_id = note->id;
+        return true;
     }
-    TAILQ_REMOVE(&c->idle_queue, note, idle_link);
-    note->in_idle = false;
-    *ret_id = note->id;
-    return true;
+    return false;
 }
 
 static void merge_one(struct compactor *c, uuid id, bool idle)

@@ -9,7 +9,11 @@ och_code compact_object_new(struct compactor *c, uuid *ret_file, struct store_wr
     TRY(sysdb_file_announce(c->options.sysdb, file, err));
     object_id object;
     memcpy(object.bytes, file.bytes, sizeof(object.bytes));
-    TRY(store_create(c->options.store, object, ret_writer, err));
+    och_code code = store_create(c->options.store, object, ret_writer, err);
+    if (code != OCH_OK) {
+        compact_object_drop(c, file);
+        return code;
+    }
     *ret_file = file;
     return OCH_OK;
 }

@@ -25,7 +25,7 @@ static int slot_compare(const void *a, const void *b)
     return (x->record.seq > y->record.seq) - (x->record.seq < y->record.seq);
 }
 
-/* Rows that stand at H.  Expired ones are left behind: they are gone for every reader. */
+/* Rows that stand at H.  Those that expired by the last batch's time are left behind: no reader and no later operation can find them. */
 static och_code collect_slots(struct flush *f, och_error *err)
 {
     uint32_t count = view_slot_count(f->view);
@@ -35,7 +35,7 @@ static och_code collect_slots(struct flush *f, och_error *err)
     bool ordered = true;
     for (uint32_t i = 0; i < count; i++) {
         const struct tail_slot *slot = view_slot(f->view, i);
-        if (!view_slot_live(f->view, slot))
+        if (!view_slot_stands(f->view, slot))
             continue;
         ordered = ordered && (f->slot_count == 0 ||
                               f->slots[f->slot_count - 1]->record.seq < slot->record.seq);
@@ -186,8 +186,12 @@ static och_code after_commit(struct compactor *c, struct flush *f, const struct 
         dead += next->parts[i].deleted;
     if (next->part_count > 1 || dead > 0)
         compact_want_merge(c, f->id);
-    TRY(views_install(c->options.views, f->id, err));
-    TRY(wal_trim(c->options.wal, f->id, view_info(f->view)->to, err));
+    och_code code = views_install(c->options.views, f->id, err);
+    /* The batches are in a part, whether that is shown already or with the next load. */
+    och_code trimmed =
+        wal_trim(c->options.wal, f->id, view_info(f->view)->to, code == OCH_OK ? err : NULL);
+    TRY(code);
+    TRY(trimmed);
     mutex_lock(&c->lock);
     c->stats.flushes++;
     c->stats.rows_written += f->slot_count;
@@ -195,9 +199,25 @@ static och_code after_commit(struct compactor *c, struct flush *f, const struct 
     return OCH_OK;
 }
 
+/* Parts of collections that were dropped meanwhile take no room in the object of the others (D15). */
+static void punch_unused(struct compactor *c, const struct flush *flushes, size_t count, uuid file,
+                         const struct sysdb_commit *items, size_t ready)
+{
+    object_id object;
+    memcpy(object.bytes, file.bytes, sizeof(object.bytes));
+    for (size_t i = 0, item = 0; i < count; i++) {
+        bool used = false;
+        if (item < ready && uuid_equal(flushes[i].id, items[item].collection))
+            used = items[item++].ret_committed;
+        const struct part_ref *ref = &flushes[i].info.ref;
+        if (!used && flushes[i].has_part)
+            IGNORE(store_punch(c->options.store, object, ref->offset, ref->size, NULL));
+    }
+}
+
 /* Under commit_lock. */
 static och_code commit(struct compactor *c, struct flush *flushes, size_t count, uuid file,
-                       bool *ret_any, och_error *err)
+                       bool *ret_asked, bool *ret_any, och_error *err)
 {
     struct sysdb_commit *items = mem_zalloc((count + 1) * sizeof(*items));
     if (!items)
@@ -213,7 +233,7 @@ static och_code commit(struct compactor *c, struct flush *flushes, size_t count,
             code = OCH_OK;
         }
     }
-    bool asked = code == OCH_OK && ready > 0;
+    bool asked = *ret_asked = code == OCH_OK && ready > 0;
     if (asked)
         code = sysdb_commit_versions(c->options.sysdb, items, ready, err);
     bool unknown = asked && code != OCH_OK;
@@ -225,12 +245,18 @@ static och_code commit(struct compactor *c, struct flush *flushes, size_t count,
         if (unknown) {
             IGNORE(views_install(c->options.views, flushes[i].id, NULL)); /* whichever it is now */
         } else if (items[item].ret_committed) {
-            och_code after =
-                after_commit(c, &flushes[i], &items[item].next, code == OCH_OK ? err : NULL);
-            code = code == OCH_OK ? after : code;
+            och_error why = {0};
+            och_code after = after_commit(c, &flushes[i], &items[item].next, &why);
+            if (after != OCH_OK && after != OCH_NOT_FOUND && code == OCH_OK) { /* not dropped */
+                code = after;
+                if (err)
+                    *err = why;
+            }
         }
         item++;
     }
+    if (*ret_any && !unknown)
+        punch_unused(c, flushes, count, file, items, ready);
     mem_free(items);
     return code;
 }
@@ -257,7 +283,10 @@ static och_code open_flush(struct compactor *c, uuid id, struct flush *f, bool *
         error_clear(err);
         code = OCH_OK;
     } else if (code == OCH_OK) {
-        *ret_wanted = view_info(f->view)->from < view_info(f->view)->to;
+        const struct view_info *info = view_info(f->view);
+        *ret_wanted = info->from < info->to;
+        if (!*ret_wanted) /* a flush that failed behind its commit may have left this undone */
+            IGNORE(wal_trim(c->options.wal, id, info->from, NULL));
     }
     if (code != OCH_OK || !*ret_wanted)
         flush_done(f);
@@ -282,11 +311,12 @@ static och_code flush_all(struct compactor *c, struct flush *flushes, size_t cou
         store_abandon(writer);
     bool unused = code != OCH_OK || !any;
     if (code == OCH_OK) {
-        bool committed = false;
+        bool asked = false, committed = false;
         mutex_lock(&c->commit_lock);
-        code = commit(c, flushes, count, file, &committed, err);
+        code = commit(c, flushes, count, file, &asked, &committed, err);
         mutex_unlock(&c->commit_lock);
-        unused |= code == OCH_OK && !committed; /* after an error the outcome is not known */
+        /* Once the catalogue was asked and did not answer, the outcome is not known. */
+        unused |= !committed && (code == OCH_OK || !asked);
     }
     if (unused)
         compact_object_drop(c, file);

@@ -9,6 +9,30 @@ static object_id object_of(uuid file)
     return object;
 }
 
+/* One row of garbage.  *ret_gone: a whole object left, to be forgotten; *ret_held: a view still reads it. */
+static och_code remove_one(struct compactor *c, const struct sysdb_garbage *row, bool *ret_gone,
+                           bool *ret_held, uint64_t *reclaimed, och_error *err)
+{
+    struct store *store = c->options.store;
+    *ret_gone = false;
+    *ret_held = row->whole ? views_uses_file(c->options.views, row->file)
+                           : views_uses_part(c->options.views, row->file, row->offset);
+    if (*ret_held)
+        return OCH_OK;
+    if (row->whole) {
+        uint64_t size = 0;
+        if (store_size(store, object_of(row->file), &size, NULL) != OCH_OK)
+            size = 0;
+        TRY(store_remove(store, object_of(row->file), err));
+        *reclaimed += size;
+        *ret_gone = true;
+        return OCH_OK;
+    }
+    TRY(store_punch(store, object_of(row->file), row->offset, row->size, err));
+    *reclaimed += row->size;
+    return sysdb_hole_forget(c->options.sysdb, row->file, row->offset, err);
+}
+
 och_code compact_garbage(struct compactor *c, bool at_open, bool *ret_more, och_error *err)
 {
     *ret_more = false;
@@ -21,28 +45,16 @@ och_code compact_garbage(struct compactor *c, bool at_open, bool *ret_more, och_
     uuid *files = code == OCH_OK ? ARENA_ARRAY(&arena, uuid, count + 1) : NULL;
     if (code == OCH_OK && !files)
         code = FAIL_NO_MEMORY(err, "a list of old files");
-    for (size_t i = 0; i < count && code == OCH_OK; i++) {
-        const struct sysdb_garbage *row = &rows[i];
-        if (row->whole ? views_uses_file(c->options.views, row->file)
-                       : views_uses_part(c->options.views, row->file, row->offset)) {
-            *ret_more = true;
-            continue;
-        }
-        if (row->whole) {
-            uint64_t size = 0;
-            if (store_size(c->options.store, object_of(row->file), &size, NULL) == OCH_OK)
-                reclaimed += size;
-            code = store_remove(c->options.store, object_of(row->file), err);
-            if (code == OCH_OK)
-                files[gone++] = row->file;
-        } else {
-            reclaimed += row->size;
-            code = store_punch(c->options.store, object_of(row->file), row->offset, row->size, err);
-            if (code == OCH_OK)
-                code = sysdb_hole_forget(c->options.sysdb, row->file, row->offset, err);
-        }
+    /* One that will not go does not keep the others; the first reason is told. */
+    for (size_t i = 0; files && i < count; i++) {
+        bool is_gone, held;
+        och_code removed =
+            remove_one(c, &rows[i], &is_gone, &held, &reclaimed, code == OCH_OK ? err : NULL);
+        if (is_gone)
+            files[gone++] = rows[i].file;
+        *ret_more |= held;
+        code = code == OCH_OK ? removed : code;
     }
-    /* What did go is noted even if a later one would not. */
     if (gone > 0) {
         och_code forgot =
             sysdb_file_forget(c->options.sysdb, files, gone, code == OCH_OK ? err : NULL);

@@ -216,8 +216,8 @@ static size_t find_inputs(const struct merge *m, const struct sysdb_version *cur
 }
 
 /* Under commit_lock. */
-static och_code commit(struct merge *m, uuid file, bool has_part, bool *ret_committed,
-                       och_error *err)
+static och_code commit(struct merge *m, uuid file, bool has_part, bool *ret_asked,
+                       bool *ret_committed, och_error *err)
 {
     struct compactor *c = m->c;
     struct view *fresh CLEANUP(view_cleanup) = NULL;
@@ -250,6 +250,7 @@ static och_code commit(struct merge *m, uuid file, bool has_part, bool *ret_comm
         .collection = m->id, .expected_version = current.version, .next = current};
     item.next.parts = parts;
     item.next.part_count = kept;
+    *ret_asked = true;
     och_code code = sysdb_commit_versions(c->options.sysdb, &item, 1, err);
     if (code != OCH_OK) {
         IGNORE(views_install(c->options.views, m->id, NULL)); /* whichever it is now */
@@ -280,9 +281,11 @@ static och_code run(struct merge *m, bool *ret_committed, och_error *err)
         }
     }
     mutex_lock(&c->commit_lock);
-    och_code code = commit(m, file, has_part, ret_committed, err);
+    bool asked = false;
+    och_code code = commit(m, file, has_part, &asked, ret_committed, err);
     mutex_unlock(&c->commit_lock);
-    if (code == OCH_OK && has_part && !*ret_committed)
+    /* Once the catalogue was asked and did not answer, the outcome is not known. */
+    if (has_part && !*ret_committed && (code == OCH_OK || !asked))
         compact_object_drop(c, file);
     return code;
 }

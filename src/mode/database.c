@@ -149,6 +149,7 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
                                       .path = path_of(d, "catalogue.sqlite"),
                                       .clock = d->clock,
                                       .trace = d->trace,
+                                      .budget = &d->budget,
                                       .read_only = d->options.read_only,
                                       .create = create};
     TRY(sysdb_open(&catalogue, &d->sysdb, err));

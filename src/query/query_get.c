@@ -181,8 +181,24 @@ struct get_rows {
     struct run *run;
     struct query_result *result;
     uint64_t skip, left;
-    VEC(struct query_row) rows;
+    struct query_row *rows; /* in the arena, so that the budget sees them */
+    size_t count, room;
 };
+
+static och_code get_reserve(struct get_rows *get, och_error *err)
+{
+    if (get->count < get->room)
+        return OCH_OK;
+    size_t room = get->room ? get->room * 2 : 64;
+    struct query_row *rows = ARENA_ARRAY(get->run->arena, struct query_row, room);
+    if (!rows)
+        return FAIL_NO_MEMORY(err, "the rows of an answer");
+    if (get->count)
+        memcpy(rows, get->rows, get->count * sizeof(*rows));
+    get->rows = rows;
+    get->room = room;
+    return OCH_OK;
+}
 
 static och_code get_row(void *context, struct view_place place, bool *ret_more, och_error *err)
 {
@@ -192,10 +208,11 @@ static och_code get_row(void *context, struct view_place place, bool *ret_more, 
         get->skip--;
         return OCH_OK;
     }
-    struct query_row row = {0};
-    TRY(query_fetch(get->run, get->result, place, &row, err));
-    if (!VEC_PUSH(&get->rows, row))
-        return FAIL_NO_MEMORY(err, "the rows of an answer");
+    TRY(get_reserve(get, err));
+    TRY(query_fetch(get->run, get->result, place, &get->rows[get->count], err));
+    get->count++;
+    if (get->count % 1024 == 0)
+        TRY(work_check(get->run->limits, err));
     *ret_more = --get->left > 0;
     return OCH_OK;
 }
@@ -217,24 +234,15 @@ och_code query_run_get(struct run *run, struct query_result *result, och_error *
 {
     struct get_rows get = {
         .run = run, .result = result, .skip = run->plan->offset, .left = run->plan->limit};
-    och_code code = OCH_OK;
     if (get.left > 0)
-        code = run->plan->has_ids ? get_candidates(run, &get, err)
-                                  : walk(run, result, get_row, &get, err);
-    if (code == OCH_OK) {
-        result->hits = ARENA_NEW(run->arena, struct query_hits);
-        struct query_row *rows = ARENA_ARRAY(run->arena, struct query_row, get.rows.len + 1);
-        if (!result->hits || !rows) {
-            code = FAIL_NO_MEMORY(err, "the rows of an answer");
-        } else {
-            if (get.rows.len)
-                memcpy(rows, get.rows.at, get.rows.len * sizeof(*rows));
-            *result->hits = (struct query_hits){rows, get.rows.len};
-            result->hit_count = 1;
-        }
-    }
-    VEC_DONE(&get.rows);
-    return code;
+        TRY(run->plan->has_ids ? get_candidates(run, &get, err)
+                               : walk(run, result, get_row, &get, err));
+    result->hits = ARENA_NEW(run->arena, struct query_hits);
+    if (!result->hits)
+        return FAIL_NO_MEMORY(err, "the rows of an answer");
+    *result->hits = (struct query_hits){get.rows, get.count};
+    result->hit_count = 1;
+    return OCH_OK;
 }
 
 /* ---- count ---- */

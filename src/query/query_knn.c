@@ -4,6 +4,7 @@
  * row lies or who computed it. */
 #include "query/query_internal.h"
 
+#include <float.h>
 #include <math.h>
 
 #define WORKERS_MAX 8
@@ -44,12 +45,25 @@ static float cosine_f64(const float *a, const float *b, size_t dim)
     return distance < 0 ? 0.0f : (float)distance;
 }
 
+/* A sum that left f32's range on the way: judged in f64; what is infinite even so sorts last (D7). */
+static float ip_f64(const float *a, const float *b, size_t dim)
+{
+    double dot = 0;
+    for (size_t i = 0; i < dim; i++)
+        dot += (double)a[i] * (double)b[i];
+    double distance = 1.0 - dot;
+    return fabs(distance) <= (double)FLT_MAX ? (float)distance : INFINITY;
+}
+
 static float finish(const struct run *run, uint32_t v, float sum, float norm2, const float *row)
 {
     switch (view_info(run->view)->metric) {
     case METRIC_L2:
         return sum;
     case METRIC_IP:
+        if (!isfinite(sum))
+            return ip_f64(run->plan->vectors + (size_t)v * run->plan->dimension, row,
+                          run->plan->dimension);
         return kernel_ip_distance(sum);
     case METRIC_COSINE:
         break;
@@ -347,7 +361,10 @@ static och_code score_candidates(struct knn *knn, och_error *err)
     for (size_t i = 0; i < count && code == OCH_OK; i++) {
         struct record record;
         struct view_place place = rows[i].place;
-        code = view_read(run->view, place, &w.lookup.reads, RECORD_VECTOR, &record, err);
+        if (i % 1024 == 0)
+            code = work_check(run->limits, err);
+        if (code == OCH_OK)
+            code = view_read(run->view, place, &w.lookup.reads, RECORD_VECTOR, &record, err);
         uint32_t source =
             place.part == VIEW_NO_PART ? (uint32_t)view_part_count(run->view) : place.part;
         if (code == OCH_OK)

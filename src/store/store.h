@@ -54,7 +54,7 @@ void store_abandon(struct store_writer *writer);
 MUST_USE och_code store_read(struct store *store, object_id id, uint64_t offset, void *at,
                              size_t len, och_error *err);
 MUST_USE och_code store_size(struct store *store, object_id id, uint64_t *ret_size, och_error *err);
-/** Gone already is fine. */
+/** Gone for good when OK, whatever the power does.  Gone already is fine. */
 MUST_USE och_code store_remove(struct store *store, object_id id, och_error *err);
 /** Give back a range's space (a pack's dead part); not an error where impossible. */
 MUST_USE och_code store_punch(struct store *store, object_id id, uint64_t offset, uint64_t len,

@@ -403,7 +403,15 @@ static och_code folder_remove(struct store *store, object_id id, och_error *err)
             return code;
         }
     }
-    return OCH_OK;
+    /* Also when the name was gone already: the one who removed it may have failed here.  Until then a power cut brings the
+     * blob back, and the catalogue must not forget it. */
+    CLEANUP(mem_cleanup) char *fan = NULL;
+    och_error mine = {0};
+    TRY(path_of(folder, id, NULL, &fan, err));
+    och_code code = io_sync_folder(folder->io, fan, &mine);
+    if (code != OCH_OK && code != OCH_NOT_FOUND && err)
+        *err = mine;
+    return code == OCH_NOT_FOUND ? OCH_OK : code;
 }
 
 static och_code folder_finish(struct store_writer *base, och_error *err)

@@ -371,7 +371,7 @@ struct sysdb {
     struct session writer; /* on the writer's thread only, as all below */
     struct sums sums, committed;
     bool changed;         /* by the request under way */
-    bool restart_journal; /* a commit failed: the log's end may hold it; start the log anew first */
+    bool restart_journal; /* the log's end may hold a torn commit: start the log anew first */
     int journal_frames;
     VEC(uuid) touched;
     bool touched_all;

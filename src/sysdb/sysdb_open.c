@@ -69,6 +69,9 @@ static och_code open_there(struct sysdb *sysdb, och_error *err)
     struct session *first = sysdb->read_only ? &sysdb->reader : &sysdb->writer;
     TRY(check_header(sysdb, err));
     TRY(check_journal(sysdb, err));
+    /* A torn transaction at the log's end must not stand behind the next one: its frames, half overwritten when the power
+     * goes again, would look like a later transaction behind a damaged one. */
+    sysdb->restart_journal = true;
     TRY(sqlite_shared_new(&sysdb->shared, err));
     TRY(session_open(sysdb, &sysdb->writer, err));
     TRY(session_open(sysdb, &sysdb->reader, err));

@@ -93,6 +93,8 @@ uint32_t view_slot_count(const struct view *view);
 const struct tail_slot *view_slot(const struct view *view, uint32_t i);
 /** Is the slot a row of this view (offset, superseded, tombstone, expiry)? */
 bool view_slot_live(const struct view *view, const struct tail_slot *slot);
+/** The same with expiry judged at the last batch of the view instead of by its clock: false only for what no later operation can find either. */
+bool view_slot_stands(const struct view *view, const struct tail_slot *slot);
 /** Fields of a tail row, merged with the part row it continues. */
 MUST_USE och_code view_slot_read(struct view *view, const struct tail_slot *slot,
                                  struct part_reads *reads, unsigned fields,
@@ -124,7 +126,7 @@ MUST_USE och_code view_pairs(struct view *view, struct arena *arena, struct batc
 /** The tail's batches in order (for batch ids, created_at), borrowed. */
 size_t view_batch_count(const struct view *view);
 const struct wal_batch *view_batch(const struct view *view, size_t i);
-/** Ids deleted or replaced in the tail that older parts may hold: KILL of a flush. Arena. */
+/** Ids that older parts may hold and that do not stand in the tail: KILL of a flush. Arena. */
 MUST_USE och_code view_kills(struct view *view, struct arena *arena, slice **ret_ids,
                              size_t *ret_count, och_error *err);
 

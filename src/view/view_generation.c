@@ -22,7 +22,7 @@ static void generation_free(struct generation *g)
     for (uint32_t i = 0; i < g->part_count; i++) {
         struct generation_part *gp = &g->parts[i];
         if (gp->part) {
-            views_file_use(g->views, gp->file, gp->offset, -1);
+            views_file_give(g->views, gp->file, gp->offset);
             part_unref(gp->part);
         }
         bitset_done(&gp->dead);
@@ -80,13 +80,16 @@ static och_code add_part(struct collection *collection, struct generation *g,
         memcpy(ref.object.bytes, row->file.bytes, sizeof(ref.object.bytes));
         TRY(part_open(&g->views->options.parts, &ref, collection->id, &part, err));
     }
+    if (!views_file_take(g->views, gp->file, gp->offset)) {
+        part_unref(part);
+        return FAIL_NO_MEMORY(err, "a view's parts");
+    }
     gp->part = part;
     g->part_count++;
-    views_file_use(g->views, gp->file, gp->offset, +1);
     if (part_rows(part) != row->rows)
         return FAIL(err, OCH_CORRUPT, "part has %" PRIu32 " rows, the catalogue says %" PRIu32,
                     part_rows(part), row->rows);
-    g->live_rows += row->rows;
+    g->live_made += row->rows;
     if (row->dead.len == 0)
         return OCH_OK;
     TRY(part_bitmap_decode(row->dead, row->rows, &gp->dead, err));
@@ -94,8 +97,19 @@ static och_code add_part(struct collection *collection, struct generation *g,
     if (dead != row->deleted)
         return FAIL(err, OCH_CORRUPT, "deletion bitmap holds %zu rows, the catalogue says %" PRIu32,
                     dead, row->deleted);
-    g->live_rows -= dead;
+    g->live_made -= dead;
     return OCH_OK;
+}
+
+/* A part of a version that was replaced meanwhile may be gone already: that is no damage. */
+static bool version_moved(const struct collection *collection, int64_t version)
+{
+    const struct sysdb_collection *row = NULL;
+    bool moved = sysdb_collection_get(collection->views->options.sysdb, SLICE_NONE, SLICE_NONE,
+                                      collection->id, &row, NULL) == OCH_OK &&
+                 row->version != version;
+    sysdb_collection_unref(row);
+    return moved;
 }
 
 och_code generation_new(struct collection *collection, const struct generation *old,
@@ -127,12 +141,16 @@ och_code generation_new(struct collection *collection, const struct generation *
         if (!g->parts)
             code = FAIL_NO_MEMORY(err, "a view's parts");
     }
-    for (size_t i = 0; code == OCH_OK && i < version.part_count; i++)
+    for (size_t i = 0; code == OCH_OK && i < version.part_count; i++) {
         code = add_part(collection, g, old, &version.parts[i], err);
+        if (code != OCH_OK && version_moved(collection, version.version))
+            code = FAIL(err, OCH_STALE, "version %" PRId64 " was replaced", version.version);
+    }
     if (code != OCH_OK) {
         generation_unref(g);
         return code;
     }
+    g->live_rows = g->live_made;
     *ret_generation = g;
     return OCH_OK;
 }

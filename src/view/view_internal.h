@@ -62,19 +62,24 @@ struct generation {
     VEC(struct tail_batch) batches;
     struct tail_slot *chunks[TAIL_CHUNK_MAX];
     _Atomic(struct id_table *) table;
-    uint32_t slots_made; /* resolver's; published by next */
     uint32_t table_used;
-    size_t charged_bytes, payload_bytes;
-    bool has_expiry;
+    size_t charged_bytes;
     enum metric metric;
     float recall; /* target of default effort */
+
+    /* The resolver's own, under the resolve lock: readers learn of them by publish. */
+    uint32_t slots_made;
+    uint64_t live_made;
+    bool expiry_made;
 
     /* Published together under collection.lock. */
     uint64_t next; /* everything before is resolved */
     uint32_t slot_count;
-    size_t batch_count;
+    size_t batch_count, payload_bytes;
     uint32_t dimension;
     uint64_t live_rows;
+    bool has_expiry;
+    int64_t created_at; /* of the last batch in the tail */
 };
 
 struct collection {
@@ -90,7 +95,8 @@ struct collection {
     struct generation *current; /* NULL: not loaded */
     VEC(struct wal_batch *) pending;
     uint64_t pending_rows;
-    bool lost; /* a delivery was dropped for want of memory: read it from the log */
+    bool lost;      /* a delivery was dropped for want of memory: read it from the log */
+    bool resolving; /* deliveries were taken from `pending` and are not published yet */
     _Atomic bool wanted, rebuild_wanted; /* compaction asked for since the last install */
 };
 
@@ -112,6 +118,7 @@ struct view {
     struct view_info info;
     uint32_t slot_count;
     size_t batch_count;
+    int64_t created_at;     /* of the last batch */
     struct dead_set **dead; /* per part, taken when asked for */
 };
 
@@ -131,10 +138,12 @@ void dead_set_unref(struct dead_set *set);
 MUST_USE och_code generation_resolve(struct generation *generation, struct wal_batch *batch,
                                      och_error *err);
 struct tail_slot *generation_slot(const struct generation *generation, uint32_t i);
-/** Newest slot of an id made by an operation before `to`; NULL: the tail does not know it. */
-const struct tail_slot *generation_find(const struct generation *generation, slice id,
-                                        uint64_t hash, uint32_t slot_count, uint64_t to);
+/** Number + 1 of the newest slot of an id made by an operation before `to`; 0: the tail does not know it. */
+uint32_t generation_find(const struct generation *generation, slice id, uint64_t hash,
+                         uint32_t slot_count, uint64_t to);
 
 /* view_table.c */
-void views_file_use(struct views *views, uuid file, uint64_t offset, int change);
+/** Count a generation that refers to a part.  False: no memory, nothing is counted. */
+MUST_USE bool views_file_take(struct views *views, uuid file, uint64_t offset);
+void views_file_give(struct views *views, uuid file, uint64_t offset);
 #endif

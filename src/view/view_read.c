@@ -23,8 +23,12 @@ struct part *view_part(const struct view *view, size_t i)
 och_code view_dead(struct view *view, size_t i, const struct bitset **ret_dead, och_error *err)
 {
     assert(i < view->generation->part_count);
-    if (!view->dead[i])
-        TRY(generation_dead(view->generation, i, view->info.to, &view->dead[i], err));
+    if (!view->dead[i]) {
+        struct dead_set *set;
+        TRY(generation_dead(view->generation, i, view->info.to, &set, err));
+        if (set) /* else nothing is written: tasks of a query ask side by side */
+            view->dead[i] = set;
+    }
     *ret_dead = view->dead[i] ? &view->dead[i]->bits : NULL;
     return OCH_OK;
 }
@@ -51,18 +55,32 @@ const struct tail_slot *view_slot(const struct view *view, uint32_t i)
     return generation_slot(view->generation, i);
 }
 
+static bool expired(int64_t expires_ms, int64_t now_ms)
+{
+    return expires_ms != 0 && expires_ms <= now_ms;
+}
+
 static bool row_expired(const struct view *view, int64_t expires_ms)
 {
-    return expires_ms != 0 && expires_ms <= view->info.now_ms;
+    return expired(expires_ms, view->info.now_ms);
+}
+
+/* The last word on its id, for a reader at `to`. */
+static bool is_newest(const struct view *view, const struct tail_slot *slot)
+{
+    return slot->offset < view->info.to &&
+           atomic_load_explicit(&slot->superseded_at, memory_order_acquire) >= view->info.to;
 }
 
 bool view_slot_live(const struct view *view, const struct tail_slot *slot)
 {
-    if (slot->tombstone || slot->offset >= view->info.to)
-        return false;
-    if (atomic_load_explicit(&slot->superseded_at, memory_order_acquire) < view->info.to)
-        return false;
-    return !row_expired(view, slot->record.expires_ms);
+    return !slot->tombstone && is_newest(view, slot) && !row_expired(view, slot->record.expires_ms);
+}
+
+bool view_slot_stands(const struct view *view, const struct tail_slot *slot)
+{
+    return !slot->tombstone && is_newest(view, slot) &&
+           !expired(slot->record.expires_ms, view->created_at);
 }
 
 och_code view_slot_read(struct view *view, const struct tail_slot *slot, struct part_reads *reads,
@@ -110,11 +128,10 @@ och_code view_find(struct view *view, slice id, struct view_place *ret_place, bo
 {
     *ret_found = false;
     uint64_t hash = slice_hash(id);
-    const struct tail_slot *slot =
-        view->slot_count
-            ? generation_find(view->generation, id, hash, view->slot_count, view->info.to)
-            : NULL;
-    if (!slot) {
+    uint32_t number = view->slot_count ? generation_find(view->generation, id, hash,
+                                                         view->slot_count, view->info.to)
+                                       : 0;
+    if (number == 0) {
         TRY(find_in_parts(view, id, hash, ret_place, ret_found, err));
         if (*ret_found && part_has_expiry(view_part(view, ret_place->part))) {
             struct arena scratch;
@@ -131,20 +148,11 @@ och_code view_find(struct view *view, slice id, struct view_place *ret_place, bo
         }
         return OCH_OK;
     }
-    if (!view_slot_live(view, slot))
-        return OCH_OK;
-    /* Slots know no number of their own; walk the chunks for it only here, where one row is wanted. */
-    for (unsigned chunk = 0; chunk < TAIL_CHUNK_MAX; chunk++) {
-        const struct tail_slot *first = view->generation->chunks[chunk];
-        uint32_t size = (uint32_t)TAIL_CHUNK_FIRST << chunk;
-        if (first && slot >= first && slot < first + size) {
-            *ret_place = (struct view_place){VIEW_NO_PART, TAIL_CHUNK_FIRST * ((1u << chunk) - 1) +
-                                                               (uint32_t)(slot - first)};
-            *ret_found = true;
-            return OCH_OK;
-        }
+    if (view_slot_live(view, view_slot(view, number - 1))) {
+        *ret_place = (struct view_place){VIEW_NO_PART, number - 1};
+        *ret_found = true;
     }
-    return FAIL(err, OCH_INTERNAL, "a tail slot lies in no chunk");
+    return OCH_OK;
 }
 
 och_code view_read(struct view *view, struct view_place place, struct part_reads *reads,
@@ -161,9 +169,9 @@ bool view_touched(struct view *view, slice id, uint64_t offset)
         return true;
     if (view->slot_count == 0)
         return false;
-    const struct tail_slot *slot =
+    uint32_t number =
         generation_find(view->generation, id, slice_hash(id), view->slot_count, view->info.to);
-    return slot && slot->offset >= offset;
+    return number != 0 && view_slot(view, number - 1)->offset >= offset;
 }
 
 och_code view_batch_counts(struct view *view, uint64_t first, uint32_t count,
@@ -245,10 +253,8 @@ och_code view_kills(struct view *view, struct arena *arena, slice **ret_ids, siz
     bool ok = true;
     for (uint32_t i = 0; i < view->slot_count && ok; i++) {
         const struct tail_slot *slot = view_slot(view, i);
-        bool newest =
-            atomic_load_explicit(&slot->superseded_at, memory_order_acquire) >= view->info.to;
-        if (slot->offset < view->info.to && newest && slot->tombstone &&
-            slot->base_part != VIEW_NO_PART)
+        if (slot->base_part != VIEW_NO_PART && is_newest(view, slot) &&
+            !view_slot_stands(view, slot))
             ok = VEC_PUSH(&kills, slot->record.id);
     }
     slice *copy = ok ? ARENA_ARRAY(arena, slice, kills.len + 1) : NULL;

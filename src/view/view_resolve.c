@@ -87,22 +87,22 @@ static och_code table_reserve(struct generation *g, uint32_t more, och_error *er
     return OCH_OK;
 }
 
-const struct tail_slot *generation_find(const struct generation *g, slice id, uint64_t hash,
-                                        uint32_t slot_count, uint64_t to)
+uint32_t generation_find(const struct generation *g, slice id, uint64_t hash, uint32_t slot_count,
+                         uint64_t to)
 {
     struct id_table *table = atomic_load_explicit(&g->table, memory_order_acquire);
     if (!table)
-        return NULL;
+        return 0;
     uint64_t entry = atomic_load_explicit(&table->entries[table_place(g, table, id, hash)],
                                           memory_order_acquire);
     /* Slots beyond the reader's are newer than its view: follow the chain back. */
     for (uint32_t slot = ENTRY_SLOT(entry); slot != 0;) {
         const struct tail_slot *found = generation_slot(g, slot - 1);
         if (slot <= slot_count && found->offset < to)
-            return found;
+            return slot;
         slot = found->previous;
     }
-    return NULL;
+    return 0;
 }
 
 /* ---- slots ---- */
@@ -134,6 +134,7 @@ struct present {
     uint32_t place;     /* in the id table */
     uint32_t slot;      /* newest slot + 1, 0: none */
     bool live;          /* there is a record */
+    bool stands;        /* there is one, or one that expired */
     uint32_t part, row; /* it lives in a part: else VIEW_NO_PART */
     int64_t seq;
 };
@@ -163,7 +164,7 @@ static och_code find_in_parts(struct resolver *r, slice id, struct present *p, o
         p->part = i;
         p->row = row;
         TRY(part_seq(gp->part, row, &p->seq, err));
-        p->live = true;
+        p->live = p->stands = true;
         if (part_has_expiry(gp->part)) {
             struct record record;
             TRY(part_read(gp->part, &r->reads, row, RECORD_EXPIRY, &record, err));
@@ -183,7 +184,8 @@ static och_code find_present(struct resolver *r, slice id, struct present *p, oc
     if (p->slot == 0)
         return find_in_parts(r, id, p, err);
     const struct tail_slot *slot = generation_slot(r->g, p->slot - 1);
-    p->live = !slot->tombstone && !is_expired(slot->record.expires_ms, r->batch->created_at);
+    p->stands = !slot->tombstone;
+    p->live = p->stands && !is_expired(slot->record.expires_ms, r->batch->created_at);
     p->seq = slot->record.seq;
     return OCH_OK;
 }
@@ -314,9 +316,9 @@ static och_code apply_insert(struct resolver *r, struct present *p,
         slot->record.uri = row->uri;
     if (row->metadata_state == FIELD_VALUE)
         TRY(fresh_metadata(r, row->metadata, slot, err));
-    r->g->has_expiry |= row->expires_ms != 0;
+    r->g->expiry_made |= row->expires_ms != 0;
     r->counts.inserted++;
-    r->live_change++;
+    r->live_change += !p->stands; /* an expired one was counted until now */
     return slot_publish(r, p, slot, err);
 }
 
@@ -361,7 +363,7 @@ static och_code apply_change(struct resolver *r, struct present *p,
                    RECORD_METADATA);
     if (row->expires_ms)
         slot->record.expires_ms = row->expires_ms;
-    r->g->has_expiry |= slot->record.expires_ms != 0;
+    r->g->expiry_made |= slot->record.expires_ms != 0;
     r->counts.updated++;
     return slot_publish(r, p, slot, err);
 }
@@ -428,7 +430,6 @@ och_code generation_resolve(struct generation *g, struct wal_batch *batch, och_e
     if (!pushed)
         return FAIL_NO_MEMORY(err, "the tail's batches");
     wal_batch_ref(batch);
-    g->payload_bytes += batch->payload->len;
-    g->live_rows += (uint64_t)r.live_change;
+    g->live_made += (uint64_t)r.live_change;
     return OCH_OK;
 }

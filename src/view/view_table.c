@@ -24,38 +24,59 @@ static slice use_key(uuid file, uint64_t offset, uint8_t key[24])
     return slice_make(key, 24);
 }
 
-static void use_change(struct views *views, uuid file, uint64_t offset, int change)
+/* Under files_lock. */
+static bool use_add(struct views *views, uuid file, uint64_t offset)
 {
     uint8_t key[24];
     uint64_t *value = map_find(&views->files, use_key(file, offset, key));
-    struct file_use *use = value ? (struct file_use *)(uintptr_t)*value : NULL;
-    if (!use && change > 0) {
-        use = MEM_NEW(struct file_use);
-        if (!use)
-            return; /* then the file may go early: a held view gets an error, not wrong rows */
-        memcpy(use->key, key, sizeof(key));
-        bool is_new;
-        value = map_at(&views->files, slice_make(use->key, sizeof(use->key)), &is_new);
-        if (!value) {
-            mem_free(use);
-            return;
-        }
-        *value = (uint64_t)(uintptr_t)use;
+    if (value) {
+        ((struct file_use *)(uintptr_t)*value)->count++;
+        return true;
     }
+    struct file_use *use = MEM_NEW(struct file_use);
     if (!use)
-        return;
-    use->count += (uint64_t)(int64_t)change;
-    if (use->count == 0) {
-        (void)map_remove(&views->files, slice_make(use->key, sizeof(use->key)));
+        return false;
+    memcpy(use->key, key, sizeof(key));
+    use->count = 1;
+    bool is_new;
+    value = map_at(&views->files, slice_make(use->key, sizeof(use->key)), &is_new);
+    if (!value) {
         mem_free(use);
+        return false;
     }
+    *value = (uint64_t)(uintptr_t)use;
+    return true;
 }
 
-void views_file_use(struct views *views, uuid file, uint64_t offset, int change)
+static void use_drop(struct views *views, uuid file, uint64_t offset)
+{
+    uint8_t key[24];
+    uint64_t *value = map_find(&views->files, use_key(file, offset, key));
+    assert(value);
+    struct file_use *use = (struct file_use *)(uintptr_t)*value;
+    if (--use->count > 0)
+        return;
+    (void)map_remove(&views->files, slice_make(use->key, sizeof(use->key)));
+    mem_free(use);
+}
+
+bool views_file_take(struct views *views, uuid file, uint64_t offset)
 {
     mutex_lock(&views->files_lock);
-    use_change(views, file, offset, change);
-    use_change(views, file, UINT64_MAX, change);
+    bool taken = use_add(views, file, offset);
+    if (taken && !use_add(views, file, UINT64_MAX)) {
+        use_drop(views, file, offset);
+        taken = false;
+    }
+    mutex_unlock(&views->files_lock);
+    return taken;
+}
+
+void views_file_give(struct views *views, uuid file, uint64_t offset)
+{
+    mutex_lock(&views->files_lock);
+    use_drop(views, file, offset);
+    use_drop(views, file, UINT64_MAX);
     mutex_unlock(&views->files_lock);
 }
 
@@ -206,8 +227,12 @@ static void publish(struct collection *c, struct generation *g, const struct wal
     mutex_lock(&c->lock);
     atomic_fetch_add(&views->tail_rows, g->slots_made - g->slot_count);
     atomic_fetch_add(&views->tail_bytes, batch->payload->len);
+    g->payload_bytes += batch->payload->len;
     g->slot_count = g->slots_made;
+    g->live_rows = g->live_made;
+    g->has_expiry = g->expiry_made;
     g->next = batch->first + batch->count;
+    g->created_at = batch->created_at;
     g->batch_count = g->batches.len;
     g->dimension = batch->dimension ? batch->dimension : g->dimension;
     mutex_unlock(&c->lock);
@@ -242,19 +267,27 @@ static och_code resolve_log(struct collection *c, struct generation *g, och_erro
     return code;
 }
 
-/* Everything delivered so far; afterwards readers may take `g`. */
-static och_code resolve_pending(struct collection *c, struct generation *g, och_error *err)
+/* Resolve everything delivered so far and make `g` current, which takes the caller's reference unless it is current already.  What was
+ * taken from `pending` is acknowledged, maybe: until `g` shows it no reader may start on a generation that does not. */
+static och_code catch_up(struct collection *c, struct generation *g, och_error *err)
 {
     for (;;) {
         mutex_lock(&c->lock);
         __typeof__(c->pending) taken = c->pending;
         bool lost = c->lost;
+        if (taken.len == 0 && !lost) {
+            struct generation *old = c->current == g ? NULL : c->current;
+            c->current = g;
+            c->resolving = false;
+            mutex_unlock(&c->lock);
+            generation_unref(old);
+            return OCH_OK;
+        }
         memset(&c->pending, 0, sizeof(c->pending));
         c->pending_rows = 0;
         c->lost = false;
+        c->resolving = true;
         mutex_unlock(&c->lock);
-        if (taken.len == 0 && !lost)
-            return OCH_OK;
         och_code code = lost ? resolve_log(c, g, err) : OCH_OK;
         for (size_t i = 0; i < taken.len; i++) {
             if (code == OCH_OK)
@@ -263,15 +296,16 @@ static och_code resolve_pending(struct collection *c, struct generation *g, och_
         }
         VEC_DONE(&taken);
         if (code != OCH_OK)
-            return code;
+            return code; /* `resolving` stays: the caller lets the generation go */
     }
 }
 
-static void swap_current(struct collection *c, struct generation *g)
+/* The next reader loads it anew, and is told if something is wrong. */
+static void drop_current(struct collection *c)
 {
     mutex_lock(&c->lock);
     struct generation *old = c->current;
-    c->current = g;
+    c->current = NULL;
     mutex_unlock(&c->lock);
     generation_unref(old);
 }
@@ -280,22 +314,22 @@ static och_code load(struct collection *c, och_error *err)
 {
     for (int attempt = 1;; attempt++) {
         struct generation *g = NULL;
-        TRY(generation_new(c, NULL, &g, err));
-        och_code code = resolve_log(c, g, err);
+        och_code code = generation_new(c, NULL, &g, err);
         if (code == OCH_OK)
-            code = resolve_pending(c, g, err);
+            code = resolve_log(c, g, err);
+        if (code == OCH_OK)
+            code = catch_up(c, g, err);
         if (code == OCH_OK) {
-            swap_current(c, g);
             want_compaction(c, g);
             return OCH_OK;
         }
         generation_unref(g);
         /* A flush committed and trimmed between reading version and log: look again. */
-        if (code != OCH_STALE || attempt == LOAD_TRIES)
-            return code == OCH_STALE
-                       ? FAIL(err, OCH_INTERNAL,
-                              "the log and the catalogue disagree on a collection's offsets")
-                       : code;
+        if (code != OCH_STALE)
+            return code;
+        if (attempt == LOAD_TRIES)
+            return FAIL(err, OCH_INTERNAL,
+                        "the log and the catalogue disagree on a collection's offsets");
         error_clear(err);
     }
 }
@@ -308,11 +342,11 @@ static och_code settle(struct collection *c, och_error *err)
     if (!c->current) {
         code = load(c, err);
     } else {
-        code = resolve_pending(c, c->current, err);
+        code = catch_up(c, c->current, err);
         if (code == OCH_OK) {
             want_compaction(c, c->current);
         } else {
-            swap_current(c, NULL);
+            drop_current(c);
             if (code == OCH_STALE) {
                 error_clear(err);
                 code = load(c, err);
@@ -369,15 +403,14 @@ och_code views_install(struct views *views, uuid id, och_error *err)
     if (!locked)
         mutex_lock(&c->resolve_lock);
     if (old && code == OCH_OK && c->current == old) {
-        code = resolve_pending(c, g, err);
+        code = catch_up(c, g, err);
         if (code == OCH_OK)
-            swap_current(c, take(&g));
+            want_compaction(c, take(&g));
+        else
+            drop_current(c);
+    } else {
+        drop_current(c); /* loaded meanwhile, maybe from the version before */
     }
-    if (code != OCH_OK || (!old && c->current))
-        swap_current(c,
-                     NULL); /* the next reader loads it anew, and is told if something is wrong */
-    if (c->current)
-        want_compaction(c, c->current);
     mutex_unlock(&c->resolve_lock);
     generation_unref(g);
     generation_unref(old);
@@ -412,6 +445,7 @@ static och_code view_new(struct collection *c, uint8_t level, struct view **ret_
                                     .recall = g->recall};
     view->slot_count = g->slot_count;
     view->batch_count = g->batch_count;
+    view->created_at = g->created_at;
     mutex_unlock(&c->lock);
     view->collection = c;
     view->generation = g;
@@ -446,7 +480,7 @@ och_code view_acquire(struct views *views, uuid id, uint8_t level, struct view *
         return FAIL_NO_MEMORY(err, "a view");
     for (int attempt = 0;; attempt++) {
         mutex_lock(&c->lock);
-        bool ready = c->current && c->pending.len == 0 && !c->lost;
+        bool ready = c->current && c->pending.len == 0 && !c->lost && !c->resolving;
         mutex_unlock(&c->lock);
         och_code code = ready ? OCH_OK : settle(c, err);
         if (code == OCH_OK)

@@ -20,6 +20,7 @@
 #define WAL_RETRY_NS          100000000ull /* between tries to find room on a full disk */
 #define WAL_EVICT_COUNT       8192         /* collections kept without any frame */
 #define WAL_PAGE              4096ull
+#define FIRST_BYTES           (WAL_HEADER_SIZE * 2) /* a group's header, and room for the LAST one */
 
 /** For a failure that changes nothing; says so at the call. */
 static inline void wal_ignore(och_code code)
@@ -198,14 +199,34 @@ uint32_t wal_kinds_of(const struct batch *rows);
 
 /* wal_writer.c */
 void wal_writer_run(void *arg);
-/** Begin a segment with an empty group that says where the log ends now, synced. Writer, or nobody else runs. */
-MUST_USE och_code wal_writer_mark(struct wal *wal, och_error *err);
-/** An empty group with what is durable; `sync` it. */
-MUST_USE och_code wal_writer_note(struct wal *wal, bool sync, och_error *err);
 void wal_request_init(struct wal_request *request);
 void wal_request_done(struct wal_request *request);
 void wal_request_push(struct wal *wal, struct wal_request *request); /* under lock */
 och_code wal_request_wait(struct wal_request *request);
+
+/* wal_group.c: the writer's, or where nobody else runs. */
+/**
+ * Write one group whose header is parts[0] (filled in here).  On success the log ends behind it, on failure nothing is
+ * known of the segment any more (D11): `must_mark`.
+ */
+MUST_USE och_code wal_group_put(struct wal *wal, struct iovec *parts, size_t part_count,
+                                struct wal_group *group, bool sync, och_error *err);
+/** The catalogue's note of the log's end does not hold once something is written. */
+MUST_USE och_code wal_end_forget(struct wal *wal, och_error *err);
+MUST_USE och_code wal_data_sync(struct wal *wal, och_error *err);
+void wal_current_set(struct wal *wal, struct wal_segment *segment);
+/** Leave `current`: everything in it durable, then a group that says it was the last. */
+void wal_current_close(struct wal *wal);
+/** Begin a segment with an empty group that says where the log ends now, synced. */
+MUST_USE och_code wal_writer_mark(struct wal *wal, och_error *err);
+/** An empty group with what is durable; `sync` it. */
+MUST_USE och_code wal_writer_note(struct wal *wal, bool sync, och_error *err);
+void wal_set_failing(struct wal *wal, const och_error *why, bool for_good);
+void wal_set_working(struct wal *wal, bool fresh_segment);
+/** Nothing of ours is at fault and it may pass: no room, no memory, no descriptors. */
+bool wal_may_pass(const och_error *why);
+/** After a failed flush: go on in a new segment that says where the last one ends (D11). */
+void wal_resume(struct wal *wal);
 
 /* wal_keep.c: segments come and go; the helper thread. */
 void wal_helper_run(void *arg);

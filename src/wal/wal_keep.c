@@ -180,6 +180,8 @@ och_code wal_segment_next(struct wal *wal, uint64_t needed, bool may_rescue,
     mutex_lock(&wal->lock);
     segment->state = SEGMENT_USED;
     bool kept = segment_keep(wal, segment, !rescue);
+    wal->reserve_wanted |= !rescue && !wal->reserve_there;
+    cond_signal(&wal->chore);
     mutex_unlock(&wal->lock);
     if (!kept)
         return FAIL_NO_MEMORY(err, "a log segment");

@@ -11,9 +11,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define HEAD_SLOT   192u /* padding of the payload before, then a header */
-#define HEAD_START  64u
-#define FIRST_BYTES (WAL_HEADER_SIZE * 2) /* a group's header, and room for the LAST one */
+#define HEAD_SLOT  192u /* padding of the payload before, then a header */
+#define HEAD_START 64u
 
 static const uint8_t zeros[WAL_ALIGN];
 
@@ -94,215 +93,6 @@ static void queue_fail(struct wal *wal, och_code code, const och_error *why)
     }
 }
 
-/* ---- groups ---- */
-
-/* Under lock: what the next write in `current` would break is undone by starting anew. */
-static void current_drop(struct wal *wal)
-{
-    if (wal->current && !wal->started)
-        wal->current->state = SEGMENT_VOID;
-    wal->current = NULL;
-    wal->started = wal->started_seen = false;
-    wal->used = 0;
-}
-
-static void current_set(struct wal *wal, struct wal_segment *segment)
-{
-    mutex_lock(&wal->lock);
-    current_drop(wal);
-    wal->current = segment;
-    mutex_unlock(&wal->lock);
-    wal->byte = 0;
-}
-
-/*
- * Write one group whose header is parts[0] (filled in here).  On success the log ends behind it, on failure
- * nothing is known of the segment any more (D11).
- */
-static och_code group_put(struct wal *wal, struct iovec *parts, size_t part_count,
-                          struct wal_group *group, bool sync, och_error *err)
-{
-    struct wal_segment *segment = wal->current;
-    assert(segment && wal->byte + group->size <= segment->size);
-    assert(parts[0].iov_len >= WAL_HEADER_SIZE);
-    bool first = wal->byte == 0;
-    group->sequence = wal->sequence;
-    group->synced = wal->synced;
-    group->generation = sysdb_generation(wal->options.sysdb);
-    if (first) {
-        group->flags |= WAL_GROUP_FIRST;
-        group->ended = wal->end;
-    }
-    wal_group_encode(group, segment->name, wal->byte, parts[0].iov_base);
-    och_code code = file_write_v(segment->file, wal->byte, parts, part_count, err);
-    sync = sync || first;
-    if (code == OCH_OK && sync)
-        code = file_sync(segment->file, err);
-    if (code != OCH_OK) {
-        mutex_lock(&wal->lock);
-        current_drop(wal);
-        wal->must_mark = true;
-        mutex_unlock(&wal->lock);
-        return code;
-    }
-    wal->byte += group->size;
-    wal->end = (struct wal_place){segment->name.id, wal->byte};
-    wal->noted = group->synced;
-    wal->sequence++;
-    if (group->frame_count)
-        wal->data_end = wal->end;
-    if (sync) {
-        wal->synced = wal->end;
-        wal->sync_mono_ns = sched_mono_ns();
-    }
-    mutex_lock(&wal->lock);
-    wal->started = wal->started_seen = true;
-    wal->used = wal->byte;
-    wal->stats.flushes += group->frame_count > 0;
-    mutex_unlock(&wal->lock);
-    return OCH_OK;
-}
-
-static och_code group_put_empty(struct wal *wal, uint32_t flags, bool sync, och_error *err)
-{
-    uint8_t head[WAL_HEADER_SIZE];
-    struct iovec part = {head, sizeof(head)};
-    struct wal_group group = {.size = WAL_HEADER_SIZE, .flags = flags};
-    return group_put(wal, &part, 1, &group, sync, err);
-}
-
-/* The catalogue's note of the log's end does not hold once something is written. */
-static och_code end_forget(struct wal *wal, och_error *err)
-{
-    if (!wal->end_noted)
-        return OCH_OK;
-    TRY(sysdb_log_end_set(wal->options.sysdb, &(struct sysdb_log_end){0}, err));
-    wal->end_noted = false;
-    return OCH_OK;
-}
-
-static och_code data_sync(struct wal *wal, och_error *err)
-{
-    if (!wal->current || wal_place_compare(wal->synced, wal->end) >= 0)
-        return OCH_OK;
-    och_code code = file_sync(wal->current->file, err);
-    if (code == OCH_OK) {
-        wal->synced = wal->end;
-        wal->sync_mono_ns = sched_mono_ns();
-        return OCH_OK;
-    }
-    mutex_lock(&wal->lock);
-    current_drop(wal);
-    wal->must_mark = true;
-    mutex_unlock(&wal->lock);
-    return code;
-}
-
-och_code wal_writer_note(struct wal *wal, bool sync, och_error *err)
-{
-    if (!wal->current || !wal->started)
-        return OCH_OK;
-    bool last = wal->byte + FIRST_BYTES > wal->current->size;
-    if (last && !sync)
-        return OCH_OK; // its last place is kept for the end
-    if (wal->byte + WAL_HEADER_SIZE > wal->current->size)
-        return OCH_OK;
-    TRY(end_forget(wal, err));
-    if (sync)
-        TRY(data_sync(wal, err));
-    struct wal_segment *segment = wal->current;
-    TRY(group_put_empty(wal, last ? WAL_GROUP_LAST : 0, sync, err));
-    if (last) {
-        mutex_lock(&wal->lock);
-        segment->closed = true;
-        current_drop(wal);
-        mutex_unlock(&wal->lock);
-    }
-    return OCH_OK;
-}
-
-/* Leave `current`: everything in it durable, then a group that says it was the last. */
-static void current_close(struct wal *wal)
-{
-    struct wal_segment *segment = wal->current;
-    if (!segment)
-        return;
-    och_error why = {0};
-    och_code code = OCH_OK;
-    if (wal->started) {
-        code = data_sync(wal, &why);
-        if (code == OCH_OK && wal->byte + WAL_HEADER_SIZE <= segment->size)
-            code = group_put_empty(wal, WAL_GROUP_LAST, true, &why);
-    }
-    mutex_lock(&wal->lock);
-    segment->closed = code == OCH_OK && wal->started;
-    current_drop(wal);
-    wal->must_mark = false; // the next segment's first group tells the end in any case
-    mutex_unlock(&wal->lock);
-    if (code != OCH_OK)
-        trace_line(wal->options.trace, TRACE_WARN, "wal", "a segment could not be closed", "error",
-                   why.message, NULL);
-}
-
-och_code wal_writer_mark(struct wal *wal, och_error *err)
-{
-    struct wal_segment *segment;
-    TRY(end_forget(wal, err));
-    TRY(wal_segment_next(wal, FIRST_BYTES, true, &segment, err));
-    current_set(wal, segment);
-    TRY(group_put_empty(wal, 0, true, err));
-    wal->must_mark = false;
-    return OCH_OK;
-}
-
-/* ---- failures ---- */
-
-/* Nothing of ours is at fault and it may pass: no room, no memory, no descriptors. */
-static bool may_pass(const och_error *why)
-{
-    return wal_is_full(why) || why->code == OCH_NO_MEMORY || why->os_errno == EMFILE ||
-           why->os_errno == ENFILE;
-}
-
-static void set_failing(struct wal *wal, const och_error *why, bool for_good)
-{
-    mutex_lock(&wal->lock);
-    if (!wal->failing && !wal->read_only)
-        trace_line(wal->options.trace, TRACE_ERROR, "wal",
-                   for_good ? "no writes until reopened" : "no writes for now", "error",
-                   why->message, NULL);
-    wal->failing = !for_good;
-    wal->read_only |= for_good;
-    wal->retry_mono_ns = wal_is_full(why) ? sched_mono_ns() + WAL_RETRY_NS : 0;
-    wal->failure = *why;
-    mutex_unlock(&wal->lock);
-}
-
-/* A full disk has room again when a whole segment could be had, not when a small batch fits somewhere. */
-static void set_working(struct wal *wal, bool fresh_segment)
-{
-    if (!wal->failing || wal->rescue || (wal_is_full(&wal->failure) && !fresh_segment))
-        return;
-    mutex_lock(&wal->lock);
-    wal->failing = false;
-    wal->reserve_wanted = true;
-    cond_signal(&wal->chore);
-    mutex_unlock(&wal->lock);
-    trace_line(wal->options.trace, TRACE_WARN, "wal", "writes go on", NULL);
-}
-
-/* After a failed flush: go on in a new segment that says where the last one ends (D11). */
-static void resume(struct wal *wal)
-{
-    och_error why = {0};
-    if (!wal->must_mark)
-        return;
-    if (wal_writer_mark(wal, &why) == OCH_OK)
-        set_working(wal, true);
-    else
-        set_failing(wal, &why, !may_pass(&why));
-}
-
 /* ---- a flush ---- */
 
 static bool fits(const struct wal *wal, uint64_t bytes)
@@ -323,22 +113,22 @@ static och_code room_make(struct wal *wal, uint64_t bytes, bool deletes, och_err
         return FAIL_OS(err, OCH_BUSY, wal->failure.os_errno, "the log cannot be written now: %s",
                        wal->failure.message);
     bool fresh = wal->must_mark;
-    och_code code = fresh ? wal_writer_mark(wal, &why) : end_forget(wal, &why);
+    och_code code = fresh ? wal_writer_mark(wal, &why) : wal_end_forget(wal, &why);
     blocked = !fits(wal, bytes) || (wal->rescue && !deletes);
     if (code == OCH_OK && blocked) {
         struct wal_segment *segment;
         code = wal_segment_next(wal, FIRST_BYTES + bytes, deletes, &segment, &why);
         if (code == OCH_OK) {
-            current_close(wal);
-            current_set(wal, segment);
+            wal_current_close(wal);
+            wal_current_set(wal, segment);
             fresh = true;
         }
     }
     if (code == OCH_OK) {
-        set_working(wal, fresh);
+        wal_set_working(wal, fresh);
         return OCH_OK;
     }
-    set_failing(wal, &why, wal->must_mark && !may_pass(&why));
+    wal_set_failing(wal, &why, wal->must_mark && !wal_may_pass(&why));
     if (wal_is_full(&why))
         return FAIL_OS(err, OCH_BUSY, why.os_errno, "no space left on the device for the log: %s",
                        why.message);
@@ -454,8 +244,8 @@ static och_code flight_put(struct wal *wal, uint32_t frame_count, uint64_t bytes
     }
     assert(index == frame_count && byte == wal->byte + group.size);
     wal->parts.at[wal->parts.len++] = (struct iovec){(void *)(uintptr_t)zeros, padding};
-    return group_put(wal, wal->parts.at, wal->parts.len, &group,
-                     wal->options.durability == WAL_ALWAYS, err);
+    return wal_group_put(wal, wal->parts.at, wal->parts.len, &group,
+                         wal->options.durability == WAL_ALWAYS, err);
 }
 
 /* Under lock: the group is durable; put it into the index.  Everything it needs was reserved. */
@@ -579,7 +369,7 @@ static void queue_flush(struct wal *wal)
             mutex_unlock(&wal->lock);
             flight_deliver(wal);
         } else {
-            resume(wal);
+            wal_resume(wal);
             flight_fail(wal, &why);
         }
         for (size_t i = 0; i < wal->flight.len; i++)
@@ -599,9 +389,9 @@ static void roll(struct wal *wal)
     if (!wal->current || wal->read_only || wal->failing)
         return;
     mutex_unlock(&wal->lock);
-    current_close(wal);
+    wal_current_close(wal);
     wal->must_mark = true;
-    resume(wal);
+    wal_resume(wal);
     mutex_lock(&wal->lock);
     wal->reap_wanted = true;
     cond_signal(&wal->chore);
@@ -626,11 +416,11 @@ static void idle(struct wal *wal)
         return;
     mutex_unlock(&wal->lock);
     och_error why = {0};
-    och_code code = note_due ? wal_writer_note(wal, false, &why) : data_sync(wal, &why);
+    och_code code = note_due ? wal_writer_note(wal, false, &why) : wal_data_sync(wal, &why);
     if (code != OCH_OK) {
         trace_line(wal->options.trace, TRACE_ERROR, "wal", "a segment failed", "error", why.message,
                    NULL);
-        resume(wal);
+        wal_resume(wal);
     }
     mutex_lock(&wal->lock);
 }
@@ -643,10 +433,10 @@ static void interval_sync(struct wal *wal)
         return;
     mutex_unlock(&wal->lock);
     och_error why = {0};
-    if (data_sync(wal, &why) != OCH_OK) {
+    if (wal_data_sync(wal, &why) != OCH_OK) {
         trace_line(wal->options.trace, TRACE_ERROR, "wal", "a segment failed", "error", why.message,
                    NULL);
-        resume(wal);
+        wal_resume(wal);
     }
     mutex_lock(&wal->lock);
 }

@@ -2,10 +2,12 @@
 /* Damaged files (D1, D4, D8, D10, D19; invariant 10).  Every file of a database, closed well or not, is cut, flipped, zeroed, overwritten, shuffled,
  * exchanged or removed, one at a time at random places.  Whatever is then asked is answered exactly, or with an error that says what is wrong; it
  * never crashes, hangs or answers something else, not after further writes and compactions either.  Damage to derived sections costs no answer.
+ * What costs an answer is found by the offline check.
  * OCHRE_CRASH_SEEDS: how many images; OCHRE_CRASH_FIRST: from which; OCHRE_CRASH_TRACE: name each. */
 #define MODEL_IDS 240
 #include "support/damage.h"
 
+#include "admin/check.h"
 #include "part/part_format.h"
 
 #include <unistd.h>
@@ -20,7 +22,7 @@ static struct scene {
         history[HISTORY]; /* after each write that is only in the log, the last first */
     size_t history_count;
     char now[512]; /* what is being tried */
-    uint64_t tried, refused_open, refused_reads, harmless, older;
+    uint64_t tried, refused_open, refused_reads, harmless, older, found;
 } scene;
 
 static void must(och_code code, const och_error *err)
@@ -46,6 +48,22 @@ static void compact(struct world *w, const uuid *collection, bool to_one)
 {
     och_error err = {0};
     must(compactor_run(database_compactor(w->bench.database), collection, to_one, &err), &err);
+}
+
+/* What the offline check finds; an error of it counts as one. */
+static uint64_t faults_of(struct io *io)
+{
+    struct check_options options = {.path = "data", .deep = true, .io = io};
+    struct check_report report = {0};
+    och_error err = {0};
+    if (check_folder(&options, &report, &err) != OCH_OK) {
+        if (!err.message[0])
+            fail_msg("check fails without a word");
+        return 1;
+    }
+    uint64_t faults = report.faults;
+    check_report_done(&report);
+    return faults;
 }
 
 /* Three collections: a large one of several parts with deleted rows, two small ones that share a file; and a tail on each. */
@@ -91,8 +109,10 @@ static int scene_begin(void **state)
     database_free(w->bench.database);
     w->bench.database = NULL;
     scene.images[0] = io_sim_copy(w->bench.io);
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < 2; i++) {
         damage_list(scene.images[i], &scene.files[i]);
+        assert_int_equal(faults_of(scene.images[i]), 0);
+    }
     return 0;
 }
 
@@ -259,11 +279,14 @@ static void close_any(struct world *w)
 static void try_image(struct world *w, const struct world_state *right, bool may_lose_end, bool all)
 {
     och_error err = {0};
-    uint64_t refused = w->bench.refused;
+    uint64_t refused = w->bench.refused, faults = faults_of(w->bench.io);
     w->now = *right;
     och_code code = bench_try_open(&w->bench, &err);
     scene.tried++;
+    scene.found += faults != 0;
     if (code != OCH_OK) {
+        if (!faults)
+            fail_msg("the check found nothing, but: %s", err.message);
         if (!is_damage(code) || !err.message[0])
             fail_msg("open: code %d: %s", (int)code, err.message);
         scene.refused_open++;
@@ -272,6 +295,8 @@ static void try_image(struct world *w, const struct world_state *right, bool may
     if (may_lose_end)
         settle_older(w);
     check_everything(w, all);
+    if (w->bench.refused != refused && !faults)
+        fail_msg("the check found nothing, but: %s", w->bench.refusal.message);
     if (all) {
         go_on(w);
         close_any(w);
@@ -336,8 +361,10 @@ static void a_damaged_file_costs_no_wrong_answer(void **state)
     w->bench.io = own;
     w->now = right;
     printf("%" PRIu64 " images: %" PRIu64 " do not open, %" PRIu64 " refuse some answers, %" PRIu64
-           " answer everything (%" PRIu64 " without lost writes at the end of a log)\n",
-           scene.tried, scene.refused_open, scene.refused_reads, scene.harmless, scene.older);
+           " answer everything (%" PRIu64
+           " without lost writes at the end of a log); the check finds something in %" PRIu64 "\n",
+           scene.tried, scene.refused_open, scene.refused_reads, scene.harmless, scene.older,
+           scene.found);
 }
 
 /* ---- derived sections ---- */
@@ -392,6 +419,8 @@ static void try_section(struct world *w, const struct damage_file *file, const s
         och_error err = {0};
         w->bench.lenient = !derived;
         alarm(60);
+        if (!faults_of(w->bench.io))
+            fail_msg("the check finds nothing");
         must(bench_try_open(&w->bench, &err), &err);
         check_everything(w, true);
         close_any(w);

@@ -185,7 +185,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (flags & TWO)
         add_segment(io, db, 2, copy + half, len - half, flags & SEAL);
     if (flags & NOTED)
-        db->end = (struct sysdb_log_end){true, 1 + (flags & TWO) / TWO, half & ~(size_t)63, 1};
+        db->end = (struct sysdb_log_end){true, flags & TWO ? 2u : 1u, half & ~(size_t)63, 1};
     if (flags & DROPPED)
         fake_drop(db, ids[1]);
     struct wal_options options = {

@@ -18,6 +18,7 @@ struct exchange {
     struct gateway_scope scope;
     slice target; /* the last variable segment: a name or a UUID */
     struct json_value body;
+    int error_status; /* of an error that is not what its code usually means; 0: by the code */
 };
 
 typedef och_code (*exchange_handler)(struct exchange *x, och_error *err);

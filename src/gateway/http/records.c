@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Records: add, upsert, update, delete, get, query, count (http-api.md §6, 7). */
+#include "base/bytes.h"
 #include "gateway/http/exchange.h"
 
 #include "model/limits.h"
@@ -160,11 +161,12 @@ static och_code make_rows(struct exchange *x, struct write_request *w, enum batc
 }
 
 /* Idempotency-Key: batch id = hash of collection and key (D17); the body's hash tells whether it is the same request. */
-static void set_batch_id(struct exchange *x, struct gateway_write *write)
+static och_code set_batch_id(struct exchange *x, enum batch_op op, struct gateway_write *write,
+                             och_error *err)
 {
     slice key = http_request_header(x->request, SLICE("idempotency-key"));
     if (!key.at || key.len == 0)
-        return;
+        return OCH_OK;
     struct buf text;
     buf_init(&text, BUF_MAX_NONE);
     buf_append(&text, write->collection.bytes, 16);
@@ -172,11 +174,15 @@ static void set_batch_id(struct exchange *x, struct gateway_write *write)
     uint64_t low = slice_hash(buf_view(&text));
     buf_byte(&text, 1);
     uint64_t high = slice_hash(buf_view(&text));
+    och_code code = buf_check(&text, "an idempotency key", err);
     buf_done(&text);
-    memcpy(write->batch_id.bytes, &low, 8);
-    memcpy(write->batch_id.bytes + 8, &high, 8);
+    TRY(code);
+    store_u64(write->batch_id.bytes, low);
+    store_u64(write->batch_id.bytes + 8, high);
     write->batch_id.bytes[0] |= 1; /* zero means none */
-    write->request_hash = slice_hash(x->request->body);
+    /* The same body sent to another operation is another request. */
+    write->request_hash = slice_hash(x->request->body) + (uint64_t)op;
+    return OCH_OK;
 }
 
 static void write_counts(struct buf *out, const struct gateway_counts *counts)
@@ -204,9 +210,12 @@ static och_code handle_write(struct exchange *x, const struct wire_body *shape, 
     struct gateway_write write = {.collection = collection->id,
                                   .want_counts = w.body.counts && w.body.counts->boolean};
     TRY(make_rows(x, &w, op, &write.input, err));
-    set_batch_id(x, &write);
+    TRY(set_batch_id(x, op, &write, err));
     struct gateway_counts counts;
-    TRY(gateway_write(x->gateway, &x->scope, &write, &counts, err));
+    och_code code = gateway_write(x->gateway, &x->scope, &write, &counts, err);
+    if (code == OCH_CONFLICT)
+        x->error_status = 422; /* another request under the same Idempotency-Key (D17) */
+    TRY(code);
     x->reply->status = status;
     if (write.want_counts)
         write_counts(&x->reply->body, &counts);
@@ -555,6 +564,8 @@ och_code handle_count_where(struct exchange *x, och_error *err)
     struct read_body body = {0};
     struct plan plan;
     TRY(wire_read(x, &shape, &body, err));
+    const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
+    TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_COUNT, &plan, err));
     TRY(read_filter(x, &body, &plan, err));
     return run_count(x, &plan, err);

@@ -34,15 +34,16 @@ static const struct {
 static void make_trace_id(struct exchange *x, char text[33])
 {
     slice parent = http_request_header(x->request, SLICE("traceparent"));
-    if (parent.len >= 35 && parent.at[2] == '-') {
-        bool hex = true;
+    if (parent.len >= 55 && parent.at[2] == '-' && parent.at[35] == '-') {
+        bool sound = true, any = false; /* all zeros is no id */
         for (size_t i = 0; i < 32; i++) {
             uint8_t c = parent.at[3 + i];
-            hex = hex && ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'));
+            sound = sound && ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'));
+            any = any || c != '0';
             text[i] = (char)c;
         }
         text[32] = '\0';
-        if (hex)
+        if (sound && any)
             return;
     }
     uuid id = gateway_new_id(x->gateway);
@@ -92,6 +93,10 @@ void reply_error(struct exchange *x, och_code code, const och_error *err)
     /* The content type is refused with a code of its own. */
     if (code == OCH_SETTING) {
         status = 415;
+        name = "ChromaError";
+    }
+    if (x->error_status) {
+        status = x->error_status;
         name = "ChromaError";
     }
     reply_error_as(x, status, name, error_code_name(code), message);

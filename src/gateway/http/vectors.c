@@ -95,18 +95,18 @@ static och_code decode_all(struct exchange *x, const struct json_value *value,
         TRY(base64_size(value->items[i].string, i, &bytes, err));
         most = max_size(most, bytes);
     }
-    size_t total;
-    if (mul_overflows(most, value->count, &total) || add_overflows(total, 64, &total))
+    size_t total, stride = (most + 3) & ~(size_t)3; /* floats are read in place, of bad sizes too */
+    if (mul_overflows(stride, value->count, &total) || add_overflows(total, 64, &total))
         return FAIL(err, OCH_TOO_LARGE, "embeddings are too large");
     uint8_t *out = arena_alloc_aligned(&x->arena, 64, total);
     if (!out)
         return FAIL_NO_MEMORY(err, "embeddings");
     bool differ = false;
     for (uint32_t i = 0; i < value->count; i++) {
-        uint8_t *row = out + (size_t)i * most;
+        uint8_t *row = out + (size_t)i * stride;
         size_t bytes = 0;
         if (value->items[i].kind == JSON_NULL) {
-            memset(row, 0, most);
+            memset(row, 0, stride);
             continue;
         }
         TRY(decode_row(&value->items[i], i, row, most, &bytes, err));
@@ -126,7 +126,7 @@ static och_code decode_all(struct exchange *x, const struct json_value *value,
 static och_code gather_rows(struct exchange *x, const struct json_value *value, bool allow_empty,
                             struct wire_vectors *v, och_error *err)
 {
-    bool contiguous = true, differ = false;
+    bool contiguous = true, differ = false, given = false;
     uint32_t dim = 0;
     const float *first = NULL;
     for (uint32_t i = 0; i < value->count; i++) {
@@ -140,19 +140,19 @@ static och_code gather_rows(struct exchange *x, const struct json_value *value, 
                 err, OCH_INVALID,
                 "Validation error: embeddings: Each embedding must have at least 1 dimension");
         TRY(check_row(item->floats, item->count, false, err));
-        if (i == 0 || (dim == 0 && !first)) {
+        if (!given) {
             dim = item->count;
-            first = item->floats;
-            contiguous = contiguous && i == 0;
+            first = dim ? item->floats : NULL; /* an empty row is no JSON_FLOATS */
+            given = true;
         }
         differ |= item->count != dim;
-        contiguous = contiguous && item->floats == first + (size_t)i * dim;
+        contiguous = contiguous && dim && item->floats == first + (size_t)i * dim;
     }
     if (differ)
         return FAIL(err, OCH_INVALID, "Inconsistent dimensions in provided embeddings");
     v->dimension = dim;
     v->matrix = first;
-    if (contiguous)
+    if (contiguous || dim == 0)
         return OCH_OK;
     size_t bytes;
     if (mul_overflows((size_t)dim * sizeof(float), value->count, &bytes))

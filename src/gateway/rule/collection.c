@@ -179,7 +179,7 @@ och_code gateway_database_drop(struct gateway *gateway, slice tenant, slice name
 
 /* ---- reset ---- */
 
-static och_code seal_all(struct gateway *gateway, och_error *err)
+static och_code seal_all(struct gateway *gateway, bool seal, och_error *err)
 {
     int64_t cursor = 0;
     uuid ids[64];
@@ -187,8 +187,12 @@ static och_code seal_all(struct gateway *gateway, och_error *err)
     do {
         TRY(sysdb_collection_walk(gateway->options.sysdb, &cursor, COUNT_OF(ids), ids, &count,
                                   err));
-        for (size_t i = 0; i < count; i++)
-            TRY(wal_seal(gateway->options.wal, ids[i], err));
+        for (size_t i = 0; i < count; i++) {
+            if (seal)
+                TRY(wal_seal(gateway->options.wal, ids[i], err));
+            else
+                wal_unseal(gateway->options.wal, ids[i]);
+        }
     } while (count > 0);
     return OCH_OK;
 }
@@ -215,11 +219,13 @@ och_code gateway_reset(struct gateway *gateway, och_error *err)
     if (!gateway->options.allow_reset)
         return FAIL(err, OCH_FORBIDDEN, "Reset is disabled by config");
     mutex_lock(&gateway->drop_lock);
-    och_code code = seal_all(gateway, err);
+    och_code code = seal_all(gateway, true, err);
     if (code == OCH_OK)
         code = sysdb_reset(gateway->options.sysdb, err);
     if (code == OCH_OK)
         code = forget_all(gateway, err);
+    else
+        IGNORE(seal_all(gateway, false, NULL)); /* they live on, and take writes */
     mutex_unlock(&gateway->drop_lock);
     return code;
 }

@@ -110,22 +110,28 @@ static och_code counts_of_repeated(struct gateway *gateway, const struct gateway
                                    const struct wal_appended *appended,
                                    struct gateway_counts *ret_counts, och_error *err)
 {
-    struct sysdb_batch_id known;
-    bool found;
-    TRY(sysdb_batch_id_get(gateway->options.sysdb, write->collection, write->batch_id, &known,
-                           &found, err));
-    if (found) {
-        *ret_counts =
-            (struct gateway_counts){known.inserted, known.updated, known.skipped, known.deleted};
-        return OCH_OK;
+    for (bool again = false;; again = true) {
+        struct sysdb_batch_id known;
+        bool found;
+        TRY(sysdb_batch_id_get(gateway->options.sysdb, write->collection, write->batch_id, &known,
+                               &found, err));
+        if (found) {
+            *ret_counts = (struct gateway_counts){known.inserted, known.updated, known.skipped,
+                                                  known.deleted};
+            return OCH_OK;
+        }
+        struct view *view CLEANUP(view_cleanup) = NULL;
+        TRY(view_acquire(gateway->options.views, write->collection, READ_INDEX_AND_WAL, &view,
+                         err));
+        struct view_counts counts;
+        och_code code = view_batch_counts(view, appended->first, appended->count, &counts, err);
+        if (code == OCH_OK)
+            *ret_counts = (struct gateway_counts){counts.inserted, counts.updated, counts.skipped,
+                                                  counts.deleted};
+        if (code != OCH_STALE || again)
+            return code;
+        error_clear(err); /* flushed between the two looks: now the catalogue has it */
     }
-    struct view *view CLEANUP(view_cleanup) = NULL;
-    TRY(view_acquire(gateway->options.views, write->collection, READ_INDEX_AND_WAL, &view, err));
-    struct view_counts counts;
-    TRY(view_batch_counts(view, appended->first, appended->count, &counts, err));
-    *ret_counts =
-        (struct gateway_counts){counts.inserted, counts.updated, counts.skipped, counts.deleted};
-    return OCH_OK;
 }
 
 och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scope,
@@ -146,7 +152,9 @@ och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scop
     TRY(batch_encode(input, gateway->options.budget, &payload, err));
     bool fixes = input->rows[0].op == BATCH_ADD || input->rows[0].op == BATCH_UPSERT;
     struct turn turn = {.gateway = gateway, .write = write};
-    bool in_turn = write->want_counts || (input->dimension && !fixes);
+    uint32_t have = 0; /* once fixed it stays */
+    TRY(gateway_dimension(gateway, write->collection, &have, err));
+    bool in_turn = write->want_counts || (input->dimension && !fixes && !have);
     struct wal_append request = {.collection = write->collection,
                                  .payload = payload,
                                  .count = input->count,
@@ -248,6 +256,7 @@ static och_code decide_delete(void *context, uint64_t head, struct wal_append *r
 
 static och_code delete_once(struct deletion *d, bool dry_run, och_error *err)
 {
+    d->touched = false;
     if (!d->inside) {
         TRY(choose(d, err));
         if (d->count == 0 || dry_run)

@@ -28,8 +28,10 @@ struct sysdb {
     VEC(struct fake_batch_id) batch_ids;
     struct sysdb_log_end end;
     uint64_t generation;
-    uint64_t calls, fail_at; /* the n-th writing call fails, before it does anything */
-    bool fail_after;         /* ... or after it did all */
+    uint64_t calls, fail_at;              /* the n-th writing call fails, before it does anything */
+    bool fail_after;                      /* ... or after it did all */
+    void (*on_generation)(void *context); /* called once, in the middle of a flush */
+    void *context;
 };
 
 static inline struct sysdb *fake_new(void)
@@ -126,6 +128,10 @@ static inline bool fake_begin(struct sysdb *db, och_code *ret, och_error *err)
 
 uint64_t sysdb_generation(struct sysdb *db)
 {
+    void (*call)(void *) = db->on_generation;
+    db->on_generation = NULL;
+    if (call)
+        call(db->context);
     mutex_lock(&db->lock);
     uint64_t generation = db->generation;
     mutex_unlock(&db->lock);

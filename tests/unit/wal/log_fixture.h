@@ -177,6 +177,36 @@ static inline och_code log_put(struct log *log, uuid collection, uint64_t number
     return code;
 }
 
+/** Before opening: the reserve is there, so that the helper has nothing to do on the disk. */
+static inline void log_reserve(struct log *log)
+{
+    struct file *file;
+    OK(log, io_make_folder(log->io, log->options.folder, &log->err));
+    OK(log, io_open(log->io, "log/reserve", IO_WRITE | IO_CREATE, &file, &log->err));
+    file_close(file);
+}
+
+static inline char *log_file(struct log *log, size_t n);
+
+/** Wait until the first segment has so many groups: with the note that follows a flush, the writer is idle then. */
+static inline void log_settle(struct log *log, unsigned groups)
+{
+    for (int i = 0; i < 20000; i++) {
+        struct file *file;
+        uint8_t page[4096];
+        unsigned found = 0;
+        OK(log, io_open(log->io, log_file(log, 0), 0, &file, &log->err));
+        OK(log, file_read_all(file, 0, page, sizeof(page), &log->err));
+        file_close(file);
+        for (size_t at = 0; at < sizeof(page); at += WAL_ALIGN)
+            found += memcmp(page + at, "OGRP", 4) == 0;
+        if (found >= groups)
+            return;
+        sched_sleep_ns(1000000);
+    }
+    fail_msg("the writer never notes what is durable");
+}
+
 /** Append and expect it to be at this offset. */
 static inline void log_add(struct log *log, uuid collection, uint64_t number, uint32_t count,
                            size_t document_bytes, uint64_t offset)

@@ -228,6 +228,51 @@ static void work(void *arg)
     }
 }
 
+struct rival {
+    struct log *log;
+    struct thread thread;
+    _Atomic bool done;
+    struct wal_appended got;
+};
+static void rival_run(void *arg)
+{
+    struct rival *rival = arg;
+    och_code code = log_put(rival->log, A, 500, 1, 4, 3, &rival->got, NULL);
+    assert_int_equal(code, OCH_OK);
+    atomic_store(&rival->done, true);
+}
+static och_code decide_beside_a_rival(void *context, uint64_t head, struct wal_append *request,
+                                      bool *ret_append, och_error *err)
+{
+    struct rival *rival = context;
+    TRY(thread_start(&rival->thread, "rival", 0, rival_run, rival, err));
+    sched_sleep_ns(30000000); // ample for it, were it let
+    assert_false(atomic_load(&rival->done));
+    *ret_append = true;
+    request->payload = log_payload(9, 2, 4, 3);
+    request->count = 2;
+    (void)head;
+    return OCH_OK;
+}
+
+static void D33_nothing_gets_in_between_a_decision_and_its_append(void **state)
+{
+    (void)state;
+    struct log log;
+    struct rival rival = {.log = &log};
+    struct wal_appended got;
+    log_init(&log, false);
+    fake_add(log.db, A);
+    log_open(&log);
+    struct wal_append ask = {.collection = A, .decide = decide_beside_a_rival, .context = &rival};
+    OK(&log, wal_append(log.wal, &ask, &got, &log.err));
+    payload_unref(ask.payload);
+    thread_join(&rival.thread);
+    assert_int_equal(got.first, 0);
+    assert_int_equal(rival.got.first, 2);
+    log_done(&log);
+}
+
 static void check_contiguous(struct log *log, uuid id)
 {
     uint64_t next = 0;
@@ -440,6 +485,32 @@ static void a_trim_lets_segments_go_and_the_tail_begins_later(void **state)
     log_done(&log);
 }
 
+static void trim_all(void *context)
+{
+    struct log *log = context;
+    OK(log, wal_trim(log->wal, A, 1, &log->err));
+}
+
+static void a_trim_in_the_middle_of_a_flush_leaves_the_room_that_it_reserved(void **state)
+{
+    (void)state;
+    struct log log;
+    log_init(&log, false);
+    fake_add(log.db, A);
+    log_open(&log);
+    log_add(&log, A, 1, 1, 5, 0);
+    log_settle(&log, 2); // the note of what is durable asks for the generation too
+    fake_commit(log.db, A, 1, 4, 1);
+    log.db->context = &log;
+    log.db->on_generation = trim_all;
+    log_add(&log, A, 2, 1, 5, 1);
+    assert_null(log.db->on_generation);
+    struct tail tail = log_tail(&log, A, 1);
+    assert_int_equal(tail.len, 1);
+    tail_done(&tail);
+    log_done(&log);
+}
+
 static void a_trim_of_everything_rolls_so_that_the_space_comes_back(void **state)
 {
     (void)state;
@@ -605,12 +676,14 @@ int main(void)
         cmocka_unit_test(the_first_stored_vector_fixes_the_dimension),
         cmocka_unit_test(an_unknown_collection_is_not_found),
         cmocka_unit_test(D33_a_decision_sees_the_head_and_may_append_nothing),
+        cmocka_unit_test(D33_nothing_gets_in_between_a_decision_and_its_append),
         cmocka_unit_test(created_at_never_falls_though_the_clock_does),
         cmocka_unit_test(threads_get_disjoint_offsets_in_the_order_of_delivery),
         cmocka_unit_test(D17_a_batch_id_is_applied_once),
         cmocka_unit_test(D17_a_batch_id_is_forgotten_after_fifteen_minutes),
         cmocka_unit_test(D17_the_same_id_sent_by_several_at_once_is_applied_once),
         cmocka_unit_test(a_trim_lets_segments_go_and_the_tail_begins_later),
+        cmocka_unit_test(a_trim_in_the_middle_of_a_flush_leaves_the_room_that_it_reserved),
         cmocka_unit_test(a_trim_of_everything_rolls_so_that_the_space_comes_back),
         cmocka_unit_test(the_oldest_and_all_collections_with_batches_are_told),
         cmocka_unit_test(the_backlog_slows_and_then_stops_writers),

@@ -16,9 +16,10 @@ static void D11_after_a_failed_flush_offsets_and_dimension_are_as_before(void **
         log_init(&log, false);
         fake_add(log.db, A);
         fake_add(log.db, B);
+        log_reserve(&log);
         log_open(&log);
         log_add(&log, B, 1, 1, 5, 0);
-        sched_sleep_ns(5000000); // the note of what is durable is out of the way
+        log_settle(&log, 2);
         io_sim_fail_at(log.io, kinds[k], 1, EIO, false);
         assert_int_equal(log_put(&log, A, 1, 2, 3, 5, &got, &log.err), OCH_UNAVAILABLE);
         assert_non_null(strstr(log.err.message, "unknown"));
@@ -49,8 +50,10 @@ static void D11_failing_twice_means_read_only_until_reopened(void **state)
     struct wal_stats stats;
     log_init(&log, false);
     fake_add(log.db, A);
+    log_reserve(&log);
     log_open(&log);
     log_add(&log, A, 1, 1, 5, 0);
+    log_settle(&log, 2);
     io_sim_fail_at(log.io, IO_SIM_SYNC, 1, EIO, true);
     assert_int_equal(log_put(&log, A, 2, 1, 4, 5, &got, &log.err), OCH_UNAVAILABLE);
     wal_stats(log.wal, &stats);
@@ -94,14 +97,21 @@ static void D11_a_full_disk_refuses_lets_deletes_through_and_writing_resumes(voi
     log.options.segment_bytes = 1 << 20;
     fake_add(log.db, A);
     log_open(&log);
-    io_sim_set_capacity(log.io, (4 << 20) + 100000);
+    io_sim_set_capacity(log.io, (5 << 20) + 100000);
     uint64_t count = 0;
+    struct io_entry reserve;
+    log_add(&log, A, count++, 1, 100000, 0);
+    for (int i = 0; i < 2000 && io_stat(log.io, "log/reserve", &reserve, NULL) != OCH_OK; i++)
+        sched_sleep_ns(1000000); // the helper makes it
+    OK(&log, io_stat(log.io, "log/reserve", &reserve, &log.err));
+    assert_int_equal(reserve.size, 1 << 20);
     och_code code;
     while ((code = log_put(&log, A, count, 1, 4, 100000, &got, &log.err)) == OCH_OK)
         count++;
     assert_int_equal(code, OCH_BUSY);
     assert_non_null(strstr(log.err.message, "space"));
     assert_true(count > 15);
+    assert_int_equal(io_stat(log.io, "log/reserve", &reserve, NULL), OCH_NOT_FOUND);
     wal_stats(log.wal, &stats);
     assert_true(stats.failing && !stats.read_only);
     assert_int_equal(log_put(&log, A, count, 1, 4, 100000, &got, &log.err), OCH_BUSY);
@@ -137,9 +147,10 @@ static void D11_a_disk_that_fills_up_inside_a_write_is_survived(void **state)
     struct wal_appended got;
     log_init(&log, false);
     fake_add(log.db, A);
+    log_reserve(&log);
     log_open(&log);
     log_add(&log, A, 1, 1, 5, 0);
-    sched_sleep_ns(5000000);
+    log_settle(&log, 2);
     io_sim_fail_at(log.io, IO_SIM_WRITE, 1, ENOSPC, true);
     assert_int_equal(log_put(&log, A, 2, 1, 4, 5, &got, &log.err), OCH_UNAVAILABLE);
     struct wal_stats stats;

@@ -503,10 +503,16 @@ static void D15_a_torn_last_flush_with_a_dropped_payload_still_counts(void **sta
     fake_drop(log.db, B);
     wal_forget(log.wal, B);
     log_kill(&log);
+    struct spot spots[4];
+    assert_int_equal(groups_of(&log, 0, spots, 4), 2);
+    zero_from(&log, log_file(&log, 0), spots[1].byte + spots[1].size); // nobody vouches for it
     log_open(&log);
     struct tail tail = log_tail(&log, A, 0);
     assert_int_equal(tail.len, 1);
     tail_done(&tail);
+    struct wal_stats stats;
+    wal_stats(log.wal, &stats);
+    assert_int_equal(stats.segments, 1); // and nothing was cut
     log_add(&log, A, 3, 1, 50, 1);
     log_done(&log);
 }
@@ -603,6 +609,36 @@ static void a_read_only_log_answers_and_writes_nothing(void **state)
     log_done(&log);
 }
 
+static void a_damaged_log_is_reported_segment_by_segment(void **state)
+{
+    (void)state;
+    struct log log;
+    struct spot spots[8];
+    struct buf report;
+    uint64_t faults, frames;
+    log_init(&log, false);
+    fake_add(log.db, A);
+    log_open(&log);
+    for (uint64_t i = 0; i < 5; i++)
+        log_add(&log, A, i, 2, 50, i * 2);
+    log_kill(&log);
+    buf_init(&report, BUF_MAX_NONE);
+    OK(&log, wal_verify(&log.options, &report, &faults, &frames, &log.err));
+    assert_int_equal(faults, 0);
+    assert_int_equal(frames, 5);
+    assert_int_equal(report.len, 0);
+    assert_int_equal(groups_of(&log, 0, spots, 8), 5);
+    flip(&log, log_file(&log, 0), spots[1].byte + 9);
+    flip(&log, log_file(&log, 0), spots[3].frame + 9);
+    uint64_t writes = io_sim_count(log.io, IO_SIM_WRITE);
+    OK(&log, wal_verify(&log.options, &report, &faults, &frames, &log.err));
+    assert_int_equal(faults, 3); // it does not open, and two places
+    assert_int_equal(frames, 3);
+    assert_int_equal(writes, io_sim_count(log.io, IO_SIM_WRITE));
+    buf_done(&report);
+    log_done(&log);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -623,6 +659,7 @@ int main(void)
         cmocka_unit_test(D15_a_torn_last_flush_with_a_dropped_payload_still_counts),
         cmocka_unit_test(D16_a_fork_has_the_tail_with_its_offsets_and_times),
         cmocka_unit_test(a_clean_end_goes_on_in_the_same_segment_and_is_unnoted_by_the_first_write),
+        cmocka_unit_test(a_damaged_log_is_reported_segment_by_segment),
         cmocka_unit_test(a_read_only_log_answers_and_writes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
