@@ -5,6 +5,9 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "codes lie in memory as in files");
 
@@ -48,6 +51,19 @@ size_t kernel_code_all(const struct kernel_code *const **ret_tables)
                 __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vpopcntdq");
     *ret_tables = list;
     return late ? 4 : avx512 ? 3 : avx2 ? 2 : 1;
+}
+#elif defined(__aarch64__)
+/* Dot products of bytes came with ARMv8.2. */
+static const struct kernel_code neon_old_table = {
+    .name = "neonold", SCANS(neon), MAKES(neon), FLOATS(neon)};
+static const struct kernel_code neon_table = {
+    .name = "neon", SCANS(neondot), MAKES(neon), FLOATS(neon)};
+static const struct kernel_code *const list[] = {&scalar_table, &neon_old_table, &neon_table};
+
+size_t kernel_code_all(const struct kernel_code *const **ret_tables)
+{
+    *ret_tables = list;
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? 3 : 2;
 }
 #else
 static const struct kernel_code *const list[] = {&scalar_table};

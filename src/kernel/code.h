@@ -89,7 +89,8 @@ struct code_sums {
 };
 
 struct kernel_code {
-    const char *name; /* "scalar", "avx2", "avx512bw" (no VBMI, VNNI), "avx512", "neon" */
+    const char *
+        name; /* "scalar"; "avx2", "avx512bw" (without VBMI and VNNI), "avx512"; "neonold", "neon" */
 
     /** acc[v] = sum over groups m of table[16m + nibble(v, m)]; groups = dim/4, a multiple of 16. */
     void (*scan1_block)(const uint8_t *code, const uint8_t *table, size_t groups, int32_t acc[32]);

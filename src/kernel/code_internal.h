@@ -25,6 +25,7 @@ CODE_SCAN_OF(avx2)
 CODE_SCAN_OF(avx512bw)
 CODE_SCAN_OF(avx512)
 CODE_SCAN_OF(neon)
+CODE_SCAN_OF(neondot)
 
 /* code_make_<set>.c */
 #define CODE_MAKE_OF(set)                                                                          \
