@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vector index of one immutable part: inverted lists over 1-bit and 8-bit codes.  docs/formats/vector.md; README.md says how it searches.
+ *
+ * It knows rows by number and bytes by offset; where they lie and how they are checked is the part's business.  What it returns are
+ * candidates: the caller computes the distances that are reported from the stored vectors (D7). */
+#ifndef INDEX_VECTOR_VECTOR_H
+#define INDEX_VECTOR_VECTOR_H
+
+#include "base/arena.h"
+#include "base/pool.h"
+#include "kernel/code.h"
+#include "model/record.h"
+
+#define VECTOR_CODES_MIN 2000 /* parts with fewer vectors have no codes: they are scanned exactly */
+#define VECTOR_FLAT_ROWS 20000 /* up to here one list, in the order of insertion */
+#define VECTOR_NO_LIST   UINT32_MAX
+
+/* ---- building ---- */
+
+/** Rows by source index; a row's vector holds until the next call.  NULL: it has none. */
+struct vector_rows {
+    void *context;
+    uint32_t count;
+    och_code (*row)(void *context, uint32_t i, const float **ret_vector, och_error *err);
+};
+struct vector_options {
+    uint32_t dimension;
+    enum metric metric;
+    struct budget *budget;               /* NULL: uncounted */
+    struct pool *pool;                   /* NULL: one thread */
+    const struct limits_of_work *limits; /* NULL: none */
+    size_t work_bytes;                   /* rows held at once while training; 0 = 128 MiB */
+    uint32_t flat_rows;                  /* 0 = VECTOR_FLAT_ROWS; tests and benchmarks */
+};
+struct vector_build; /* one thread */
+
+/** Is an index worth it for so many vectors? */
+bool vector_wanted(uint64_t vectors, uint32_t dimension);
+/**
+ * Train, assign, encode and calibrate.
+ *
+ * Same rows in the same order, same bytes, whatever the threads.  Reads all rows four to six times, most of it in ascending order.
+ * Errors: the rows'; OCH_BUSY, OCH_NO_MEMORY, OCH_CANCELLED, OCH_DEADLINE.
+ */
+MUST_USE och_code vector_build_new(const struct vector_options *options,
+                                   const struct vector_rows *rows, struct vector_build **ret_build,
+                                   och_error *err);
+void vector_build_free(struct vector_build *build);
+/** row -> source index: lists one behind the other, then rows outside the codes, then rows without a vector; NULL: as they came.
+ *  Within each the order of the source. */
+const uint32_t *vector_build_order(const struct vector_build *build);
+/** Contents of the sections, borrowed from the build.  CODE8 is streamed by vector_build_code8. */
+struct vector_built {
+    slice mean, list, centq, code;
+    uint64_t code8_bytes;
+    uint32_t coded, lists, lists_098; /* lists for a recall of 0.98, by calibration */
+    float rms;
+};
+struct vector_built vector_build_result(const struct vector_build *build);
+/** The 8-bit rows in row order, in pieces. */
+MUST_USE och_code vector_build_code8(struct vector_build *build,
+                                     och_code (*emit)(void *context, const void *at, size_t len,
+                                                      och_error *err),
+                                     void *context, och_error *err);
+
+/* ---- reading ---- */
+
+/** How a search gets at CODE and CODE8: the piece that holds unit `unit` (a block of CODE, a row of CODE8), made of the whole units
+ *  [*ret_first, *ret_first + *ret_units).  It holds until the search is over. */
+enum vector_section { VECTOR_CODE, VECTOR_CODE8 };
+struct vector_pages {
+    void *context;
+    och_code (*at)(void *context, enum vector_section section, uint64_t unit,
+                   const uint8_t **ret_base, uint64_t *ret_first, uint64_t *ret_units,
+                   och_error *err);
+};
+
+/** An opened index; borrows the sections. */
+struct vector_index {
+    enum metric metric;
+    uint32_t dimension, wide, code_dim; /* with ip's extra coordinate; padded */
+    uint32_t coded,
+        outside; /* rows [0, coded) have codes, [coded, coded + outside) must be scored */
+    uint32_t lists;
+    uint64_t blocks, seed;
+    float big2, gamma, kappa, rms;
+    const float *mean;    /* wide floats */
+    const uint8_t *list;  /* 16 bytes each */
+    const uint8_t *centq; /* coarse blocks */
+    const uint8_t *budgets;
+};
+/** Check every figure of MEAN and LIST against the sizes; false: not an index of this part. */
+MUST_USE bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
+                                uint64_t code8_bytes, uint32_t part_rows, uint32_t dimension,
+                                enum metric metric, struct vector_index *ret_index);
+
+enum vector_mode {
+    VECTOR_BUDGET, /* lists by calibration and the gap rule */
+    VECTOR_PROBE,  /* filtered: the gap rule alone, lists with survivors only */
+    VECTOR_FULL,   /* all lists with survivors */
+    VECTOR_CODES8  /* the 8-bit code of every survivor */
+};
+/** A search as planned; make it with vector_plan_make and change what you know better. */
+struct vector_plan {
+    enum vector_mode mode;
+    uint32_t k, keep;    /* 8-bit distances that decide the threshold */
+    uint32_t rerank_max; /* candidates handed over, at most */
+    uint32_t lists;      /* VECTOR_BUDGET: visit at most */
+    float epsilon, gap;  /* of the bound; of the stop rule */
+};
+/** Choose by cost; `survivors` of the coded rows, `coded` when nothing is filtered. */
+struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k, float recall,
+                                    uint64_t survivors);
+/** Lists that calibration promises a recall for. */
+uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recall);
+
+struct vector_query {
+    const struct vector_index *index;
+    const struct vector_pages *pages;
+    const float *vector;
+    const uint64_t *mask; /* bit per row that may be returned; NULL: all */
+    float bound; /* only rows with a smaller or equal reported distance matter; +inf: all do */
+    const struct limits_of_work *limits;
+    struct vector_plan plan;
+};
+struct vector_candidate {
+    uint32_t row;
+    float distance; /* by 8-bit code, internal: comparable within one search only */
+};
+struct vector_found {
+    struct vector_candidate *rows; /* by ascending row */
+    size_t count;
+    uint64_t lists_probed, rows_scanned, rows_scored; /* 1-bit, 8-bit */
+};
+/**
+ * The rows among which the k nearest are, as far as the codes can tell; min(k, survivors) at least when bound is +inf.
+ *
+ * Rows outside the codes are not looked at.  False in *ret_usable: this query cannot be answered by codes (no direction, too long).
+ */
+MUST_USE och_code vector_search(const struct vector_query *query, struct arena *arena,
+                                struct vector_found *ret_found, bool *ret_usable, och_error *err);
+#endif

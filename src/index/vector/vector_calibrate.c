@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How many lists a recall takes: some of the part's own rows ask for their nearest neighbours, all lists answer, and the lists that held them
+ * are ranked in the order in which a search would have come to them. */
+#include "index/vector/vector_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define NEIGHBOURS 100u
+#define EPSILON    2.5f
+#define KAPPA      0.603f /* sqrt(1 - 2/pi), before it is measured */
+
+struct neighbour {
+    float distance;
+    uint32_t list;
+};
+
+och_code vector_calibration_init(struct vector_calibration *c, struct vector_build *build,
+                                 och_error *err)
+{
+    struct budget *budget = build->options.budget;
+    const struct kernel_code *kernel = kernel_code_get();
+    const uint32_t *order = build->order.at;
+    size_t dim = build->space.code_dim;
+    *c = (struct vector_calibration){.build = build, .kappa = KAPPA};
+    uint32_t queries =
+        build->coded / 32 < CALIBRATION_QUERIES ? build->coded / 32 + 1 : CALIBRATION_QUERIES;
+    TRY(vector_alloc(budget, queries, 4, "calibration", &c->sources, err));
+    TRY(vector_alloc(budget, queries, 4 * dim, "calibration", &c->rotated, err));
+    TRY(vector_alloc(budget, queries, dim, "calibration", &c->q8, err));
+    TRY(vector_alloc(budget, queries, code_table_size(dim), "calibration", &c->tables, err));
+    TRY(vector_alloc(budget, queries, sizeof(struct code_query8), "calibration", &c->query8, err));
+    TRY(vector_alloc(budget, queries, sizeof(struct code_table), "calibration", &c->table_factors,
+                     err));
+    TRY(vector_alloc(budget, queries, NEIGHBOURS * sizeof(struct neighbour), "calibration",
+                     &c->heaps, err));
+    TRY(vector_alloc(budget, queries, 4, "calibration", &c->heap_len, err));
+    for (uint32_t q = 0; q < queries; q++) {
+        uint32_t source = order[(uint64_t)q * build->coded / queries];
+        const float *x;
+        float norm2, shift, *y = (float *)c->rotated.at + q * dim;
+        TRY(vector_fetch(build, source, &x, err));
+        if (!x)
+            return FAIL(err, OCH_INTERNAL, "a row lost its vector while its part was built");
+        ((uint32_t *)c->sources.at)[q] = source;
+        (void)vector_norm2(&build->space, x, &norm2);
+        vector_row(&build->space, x, norm2, y, dim, &shift);
+        if (build->space.metric == METRIC_IP) /* as a query has it */
+            y[build->space.dim] = 0 - build->space.mean[build->space.dim];
+        kernel->rotate_f32(y, dim, build->space.seed);
+        kernel->quant8_query(y, dim, (int8_t *)c->q8.at + q * dim,
+                             (struct code_query8 *)c->query8.at + q);
+        ((struct code_table *)c->table_factors.at)[q] =
+            kernel->table_u8(y, dim, (uint8_t *)c->tables.at + q * code_table_size(dim));
+    }
+    c->queries = queries;
+    return OCH_OK;
+}
+
+void vector_calibration_done(struct vector_calibration *c)
+{
+    if (!c->build)
+        return;
+    struct vector_memory *const all[] = {&c->sources, &c->rotated,       &c->q8,    &c->tables,
+                                         &c->query8,  &c->table_factors, &c->heaps, &c->heap_len};
+    for (size_t i = 0; i < COUNT_OF(all); i++)
+        vector_release(c->build->options.budget, all[i]);
+}
+
+/* A max-heap of the nearest so far. */
+static void keep(struct neighbour *heap, uint32_t *len, struct neighbour item)
+{
+    uint32_t at;
+    if (*len < NEIGHBOURS) {
+        at = (*len)++;
+        while (at && heap[(at - 1) / 2].distance < item.distance) {
+            heap[at] = heap[(at - 1) / 2];
+            at = (at - 1) / 2;
+        }
+    } else {
+        at = 0;
+        for (uint32_t child; (child = 2 * at + 1) < NEIGHBOURS; at = child) {
+            if (child + 1 < NEIGHBOURS && heap[child + 1].distance > heap[child].distance)
+                child++;
+            if (heap[child].distance <= item.distance)
+                break;
+            heap[at] = heap[child];
+        }
+    }
+    heap[at] = item;
+}
+
+static void one_query(struct vector_calibration *c, uint32_t q, uint32_t list,
+                      const float *centroid, const uint8_t *blocks, const uint8_t *rows8,
+                      const uint32_t *sources, uint32_t count)
+{
+    const struct kernel_code *kernel = kernel_code_get();
+    size_t dim = c->build->space.code_dim;
+    struct neighbour *heap = (struct neighbour *)c->heaps.at + (size_t)q * NEIGHBOURS;
+    uint32_t *len = (uint32_t *)c->heap_len.at + q, own = ((const uint32_t *)c->sources.at)[q];
+    const struct code_table *factors = (const struct code_table *)c->table_factors.at + q;
+    const struct code_query8 *query8 = (const struct code_query8 *)c->query8.at + q;
+    const uint8_t *table = (const uint8_t *)c->tables.at + q * code_table_size(dim);
+    float delta = kernel_get()->l2_f32((const float *)c->rotated.at + q * dim, centroid, dim);
+    struct code_bound bound = {.scale = factors->a,
+                               .offset = factors->c + EPSILON * c->kappa * sqrtf(delta),
+                               .delta = delta};
+    for (uint32_t at = 0; at < count; at += CODE_BLOCK_ROWS) {
+        float low[CODE_BLOCK_ROWS], distances[CODE_BLOCK_ROWS];
+        uint32_t rows[CODE_BLOCK_ROWS], found = 0;
+        bound.limit = *len == NEIGHBOURS ? heap[0].distance : INFINITY;
+        uint32_t mask = kernel->scan1(blocks + at / CODE_BLOCK_ROWS * code_block_size(dim), table,
+                                      dim, &bound, low);
+        for (; mask; mask &= mask - 1) {
+            uint32_t row = at + (uint32_t)__builtin_ctz(mask);
+            if (row < count && sources[row] != own)
+                rows[found++] = row;
+        }
+        if (!found)
+            continue;
+        kernel->distance8(rows8, rows, found, query8, dim, distances);
+        for (uint32_t i = 0; i < found; i++)
+            if (*len < NEIGHBOURS || distances[i] < heap[0].distance)
+                keep(heap, len, (struct neighbour){distances[i], list});
+    }
+}
+
+void vector_calibration_rows(struct vector_calibration *c, uint32_t list, const float *centroid,
+                             const uint8_t *blocks, const uint8_t *rows8, const uint32_t *sources,
+                             uint32_t count)
+{
+    for (uint32_t q = 0; q < c->queries; q++)
+        one_query(c, q, list, centroid, blocks, rows8, sources, count);
+}
+
+static int compare_neighbours(const void *a, const void *b)
+{
+    const struct neighbour *x = a, *y = b;
+    int order = (x->distance > y->distance) - (x->distance < y->distance);
+    return order ? order : (x->list > y->list) - (x->list < y->list);
+}
+
+/* How many lists come before `list`. */
+static uint32_t rank_of(const float *keys, uint32_t lists, uint32_t list)
+{
+    float own = keys[list];
+    uint32_t before = 0;
+    for (uint32_t j = 0; j < lists; j++)
+        before += keys[j] < own;
+    return before;
+}
+
+/* hits[k][rank]: neighbours found in the list that comes at that place, over all queries. */
+static void count_hits(struct vector_calibration *c, float gamma, float *keys, uint32_t *hits,
+                       uint64_t total[VECTOR_KS])
+{
+    const struct vector_build *build = c->build;
+    uint32_t lists = build->lists;
+    size_t dim = build->space.code_dim;
+    total[0] = total[1] = 0;
+    memset(hits, 0, (size_t)lists * VECTOR_KS * sizeof(*hits));
+    for (uint32_t q = 0; q < c->queries; q++) {
+        struct neighbour *heap = (struct neighbour *)c->heaps.at + (size_t)q * NEIGHBOURS;
+        uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
+        qsort(heap, len, sizeof(*heap), compare_neighbours);
+        kernel_code_get()->coarse16(build->centq.at, (lists + CODE_LISTS - 1) / CODE_LISTS,
+                                    (const struct code_query8 *)c->query8.at + q, dim, keys);
+        for (uint32_t j = 0; j < lists; j++)
+            keys[j] += gamma * load_f32((const uint8_t *)build->list.at +
+                                        (size_t)j * VECTOR_LIST_SIZE + 12);
+        uint32_t last = VECTOR_NO_LIST, rank = 0;
+        for (uint32_t i = 0; i < len; i++) {
+            if (heap[i].list != last)
+                rank = rank_of(keys, lists, heap[i].list);
+            last = heap[i].list;
+            for (unsigned k = 0; k < VECTOR_KS; k++) {
+                if (i < vector_ks[k]) {
+                    hits[k * (size_t)lists + rank]++;
+                    total[k]++;
+                }
+            }
+        }
+    }
+}
+
+static uint32_t lists_for(const uint32_t *hits, uint32_t lists, uint64_t total, float recall)
+{
+    /* a little more than asked: bound and stop rule lose some, too */
+    double need = (double)total * (1 - 0.8 * (1 - (double)recall)), sum = 0;
+    for (uint32_t j = 0; j < lists; j++) {
+        sum += hits[j];
+        if (sum >= need)
+            return j + 1;
+    }
+    return lists;
+}
+
+och_code vector_calibration_finish(struct vector_calibration *c, float *ret_gamma,
+                                   uint32_t budgets[VECTOR_KS][VECTOR_TARGETS], och_error *err)
+{
+    static const float gammas[] = {0, 0.25f, 0.5f};
+    struct vector_build *build = c->build;
+    struct budget *budget = build->options.budget;
+    uint32_t lists = build->lists, best = UINT32_MAX;
+    struct vector_memory keys = {0}, hits = {0};
+    TRY(vector_alloc(budget, (uint64_t)lists + CODE_LISTS, 4, "calibration", &keys, err));
+    och_code code = vector_alloc(budget, (uint64_t)lists * VECTOR_KS, 4, "calibration", &hits, err);
+    for (size_t g = COUNT_OF(gammas); code == OCH_OK && g-- > 0;) {
+        uint64_t total[VECTOR_KS];
+        count_hits(c, gammas[g], keys.at, hits.at, total);
+        uint32_t at_975 = lists_for(hits.at, lists, total[0], 0.975f);
+        if (at_975 >= best)
+            continue;
+        best = at_975;
+        *ret_gamma = gammas[g];
+        for (unsigned k = 0; k < VECTOR_KS; k++)
+            for (unsigned t = 0; t < VECTOR_TARGETS; t++)
+                budgets[k][t] = lists_for((const uint32_t *)hits.at + k * (size_t)lists, lists,
+                                          total[k], vector_targets[t]);
+        build->lists_098 = lists_for(hits.at, lists, total[0], 0.98f);
+    }
+    vector_release(budget, &keys);
+    vector_release(budget, &hits);
+    return code;
+}

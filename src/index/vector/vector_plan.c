@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a recall to lists, and from the number of survivors to the way of searching. */
+#include "index/vector/vector_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static double budget_at(const struct vector_index *index, unsigned k, float recall)
+{
+    double lists[VECTOR_TARGETS];
+    for (unsigned t = 0; t < VECTOR_TARGETS; t++) {
+        lists[t] = load_u32(index->budgets + 4 * (k * VECTOR_TARGETS + t));
+        lists[t] = lists[t] >= 1 ? lists[t] : 1;
+    }
+    if (recall <= vector_targets[0])
+        return lists[0];
+    unsigned t = 1;
+    while (t + 1 < VECTOR_TARGETS && recall > vector_targets[t])
+        t++;
+    /* linear in log(1 - recall) against log(lists), beyond the last target as well */
+    double from = log(1 - (double)vector_targets[t - 1]), to = log(1 - (double)vector_targets[t]),
+           at = log(recall < 0.9999f ? 1 - (double)recall : 1e-4);
+    double share = (at - from) / (to - from);
+    return exp(log(lists[t - 1]) + share * (log(lists[t]) - log(lists[t - 1])));
+}
+
+uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recall)
+{
+    double lists = budget_at(index, 0, recall);
+    if (k > vector_ks[0]) {
+        double more = budget_at(index, 1, recall);
+        more = more > lists ? more : lists;
+        double share = k < vector_ks[1] ? log((double)k / vector_ks[0]) /
+                                              log((double)vector_ks[1] / vector_ks[0])
+                                        : 1;
+        lists = exp(log(lists) + share * (log(more) - log(lists)));
+        if (k > vector_ks[1])
+            lists *= pow((double)k / vector_ks[1], 0.3);
+    }
+    double ceiling = ceil(lists - 1e-6);
+    return ceiling < index->lists ? (uint32_t)ceiling : index->lists;
+}
+
+/* Nanoseconds, measured on one machine; only their ratios decide. */
+struct costs {
+    double code8, code1, coarse;
+};
+static struct costs costs_of(const struct vector_index *index)
+{
+    double dim = index->code_dim;
+    return (struct costs){.code8 = 8 + dim * 0.05,
+                          .code1 = 0.2 + dim * 0.004,
+                          .coarse = index->lists * (dim * 0.01 + 2)};
+}
+
+struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k, float recall,
+                                    uint64_t survivors)
+{
+    uint32_t half = k / 2 > 4 ? k / 2 : 4;
+    bool careful = recall >= 0.98f || survivors < index->coded || index->lists == 1;
+    struct vector_plan plan = {.k = k,
+                               .keep = careful && k > half ? 2 * k : k + half,
+                               .rerank_max = 8 * (k < 1u << 20 ? k : 1u << 20) + 64,
+                               .epsilon = careful ? 1.9f : 1.5f,
+                               .gap = 0.7f};
+    struct costs costs = costs_of(index);
+    double n = index->coded, s = survivors < index->coded ? (double)survivors : n;
+    double touched = n * (1 - pow(1 - s / n, CODE_BLOCK_ROWS));
+    double codes8 = s * costs.code8;
+    double full =
+        costs.coarse + touched * costs.code1 + (100 + 64000.0 / index->code_dim) * costs.code8;
+    if (getenv("EPS"))
+        plan.epsilon = (float)atof(getenv("EPS"));
+    if (index->lists == 1) {
+        plan.epsilon = 3;
+        plan.rerank_max += 192;
+        plan.mode = codes8 < full ? VECTOR_CODES8 : VECTOR_FULL;
+        return plan;
+    }
+    if (s >= 0.8 * n) {
+        double lists = vector_budget(index, k, recall) * (n / s);
+        plan.mode = VECTOR_BUDGET;
+        plan.lists = lists < index->lists ? (uint32_t)ceil(lists) : index->lists;
+        return plan;
+    }
+    double probe = costs.coarse + 0.5 * full;
+    double theta = 0.6 + 0.15 * log10(n / (s > 1 ? s : 1));
+    plan.gap = theta < 1 ? (float)theta : 1;
+    if (getenv("GAPX"))
+        plan.gap *= (float)atof(getenv("GAPX"));
+    plan.mode = codes8 <= probe ? VECTOR_CODES8 : VECTOR_PROBE;
+    return plan;
+}

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One query over one part: nearest lists first, 1-bit codes with a lower bound, 8-bit codes of what the bound lets through, and of these the
+ * rows whose stored vectors must be looked at.  docs/formats/vector.md has the formulas. */
+#include "index/vector/vector_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define DRAIN_LIST   16 /* candidates waiting at the end of a list */
+#define DRAIN_INSIDE 32 /* within one */
+#define GROUP        16 /* 8-bit rows between two looks at the threshold */
+
+struct pending {
+    float low;
+    uint32_t row;
+};
+struct scored {
+    float distance, error;
+    uint32_t row;
+};
+struct ranked_list {
+    float key;
+    uint32_t list;
+};
+struct piece {
+    const uint8_t *base;
+    uint64_t first, units;
+};
+
+struct search {
+    const struct vector_query *query;
+    const struct vector_index *index;
+    const struct kernel_code *kernel;
+    struct arena *arena;
+    uint8_t *table;
+    struct code_table factors;
+    struct code_query8 query8;
+    float query_length;
+    float bound; /* internal */
+    float *heap; /* the `keep` smallest 8-bit distances, largest on top */
+    uint32_t heap_len, keep;
+    struct pending *pending;
+    uint32_t pending_len, pending_room;
+    struct scored *scored;
+    uint32_t scored_len, scored_room;
+    struct piece code, code8;
+    float *deltas; /* of all lists */
+    struct ranked_list *order;
+    uint32_t order_len;
+    uint64_t *visited;
+    struct vector_found found;
+};
+
+static float threshold(const struct search *s)
+{
+    if (s->heap_len < s->keep)
+        return s->bound;
+    return s->heap[0] < s->bound ? s->heap[0] : s->bound;
+}
+
+/* ---- 8-bit distances ---- */
+
+static void heap_push(struct search *s, float distance)
+{
+    float *heap = s->heap;
+    uint32_t at;
+    if (s->heap_len < s->keep) {
+        at = s->heap_len++;
+        while (at && heap[(at - 1) / 2] < distance) {
+            heap[at] = heap[(at - 1) / 2];
+            at = (at - 1) / 2;
+        }
+    } else {
+        if (distance >= heap[0])
+            return;
+        at = 0;
+        for (uint32_t child; (child = 2 * at + 1) < s->keep; at = child) {
+            if (child + 1 < s->keep && heap[child + 1] > heap[child])
+                child++;
+            if (heap[child] <= distance)
+                break;
+            heap[at] = heap[child];
+        }
+    }
+    heap[at] = distance;
+}
+
+static int compare_scored(const void *a, const void *b)
+{
+    const struct scored *x = a, *y = b;
+    int order = (x->distance > y->distance) - (x->distance < y->distance);
+    return order ? order : (x->row > y->row) - (x->row < y->row);
+}
+
+/* Room again: without those that cannot be among the best any more. */
+static void thin_out(struct search *s)
+{
+    float limit = threshold(s);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->scored_len; i++)
+        if (s->scored[i].distance - s->scored[i].error <= limit)
+            s->scored[kept++] = s->scored[i];
+    s->scored_len = kept;
+    if (kept <= s->scored_room / 2)
+        return;
+    qsort(s->scored, kept, sizeof(*s->scored), compare_scored);
+    s->scored_len = s->scored_room / 2;
+}
+
+static void score(struct search *s, const uint8_t *row8, uint32_t row, float distance)
+{
+    size_t dim = s->index->code_dim;
+    if (s->scored_len == s->scored_room)
+        thin_out(s);
+    float norm2 = code_row_norm2(row8, dim), scale = code_row_scale(row8, dim);
+    float length = norm2 > 0 ? sqrtf(norm2) : 0;
+    /* three standard errors of rounding both sides, and the sums' own */
+    float error = 1.7320508f * (s->query_length * scale + length * s->query8.scale) +
+                  4e-7f * (norm2 + s->query8.norm2);
+    s->scored[s->scored_len++] = (struct scored){distance, error, row};
+    heap_push(s, distance);
+}
+
+static och_code code8_piece(struct search *s, uint32_t row, och_error *err)
+{
+    struct piece *piece = &s->code8;
+    if (LIKELY(piece->base && row - piece->first < piece->units))
+        return OCH_OK;
+    const struct vector_pages *pages = s->query->pages;
+    return pages->at(pages->context, VECTOR_CODE8, row, &piece->base, &piece->first, &piece->units,
+                     err);
+}
+
+/* Distances of rows of one piece. */
+static void score_group(struct search *s, const uint32_t *at, uint32_t count)
+{
+    float distances[GROUP];
+    size_t dim = s->index->code_dim;
+    s->kernel->distance8(s->code8.base, at, count, &s->query8, dim, distances);
+    s->found.rows_scored += count;
+    float limit = threshold(s);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(distances[i] <= limit))
+            continue;
+        score(s, s->code8.base + at[i] * code_row_size(dim), (uint32_t)(at[i] + s->code8.first),
+              distances[i]);
+        limit = threshold(s);
+    }
+}
+
+static inline bool is_lower(const struct pending *a, const struct pending *b)
+{
+    return a->low < b->low || (a->low == b->low && a->row < b->row);
+}
+
+/* The `want` smallest bounds come first; of equal ones those of the first rows. */
+static void select_low(struct pending *items, uint32_t len, uint32_t want)
+{
+    uint32_t from = 0, to = len;
+    while (to - from > 1) {
+        struct pending pivot = items[from + (to - from) / 2];
+        uint32_t i = from, j = to - 1;
+        for (;;) {
+            while (is_lower(&items[i], &pivot))
+                i++;
+            while (is_lower(&pivot, &items[j]))
+                j--;
+            if (i >= j)
+                break;
+            struct pending swap = items[i];
+            items[i++] = items[j];
+            items[j--] = swap;
+        }
+        if (want == i)
+            return;
+        if (want < i)
+            to = i;
+        else
+            from = i;
+    }
+}
+
+static och_code drain(struct search *s, och_error *err)
+{
+    uint32_t at[GROUP], count = 0;
+    if (s->heap_len < s->keep && s->pending_len > 2 * s->keep)
+        select_low(s->pending, s->pending_len, 2 * s->keep);
+    float limit = threshold(s);
+    for (uint32_t i = 0; i < s->pending_len; i++) {
+        const struct pending *item = &s->pending[i];
+        if (item->low >= limit && s->heap_len >= s->keep)
+            continue;
+        bool same = s->code8.base && item->row - s->code8.first < s->code8.units;
+        if (count && (!same || count == GROUP)) {
+            score_group(s, at, count);
+            count = 0;
+            limit = threshold(s);
+        }
+        if (!same)
+            TRY(code8_piece(s, item->row, err));
+        at[count++] = (uint32_t)(item->row - s->code8.first);
+    }
+    if (count)
+        score_group(s, at, count);
+    s->pending_len = 0;
+    return OCH_OK;
+}
+
+/* ---- lists ---- */
+
+struct list_entry {
+    uint32_t row_start, rows, block_start;
+    float rms2;
+};
+static struct list_entry list_entry(const struct vector_index *index, uint32_t list)
+{
+    const uint8_t *at = index->list + (size_t)list * VECTOR_LIST_SIZE;
+    return (struct list_entry){load_u32(at), load_u32(at + 4), load_u32(at + 8), load_f32(at + 12)};
+}
+
+/* 32 bits of the mask from any row on. */
+static uint32_t mask_of(const struct search *s, uint32_t row)
+{
+    const uint64_t *mask = s->query->mask;
+    if (!mask)
+        return UINT32_MAX;
+    uint32_t word = row / 64, shift = row % 64;
+    uint64_t bits = mask[word] >> shift;
+    if (shift > 32 && (uint64_t)(word + 1) * 64 < s->index->coded)
+        bits |= mask[word + 1] << (64 - shift);
+    return (uint32_t)bits;
+}
+
+static bool list_has_survivors(const struct search *s, const struct list_entry *list)
+{
+    if (!s->query->mask)
+        return true;
+    for (uint32_t i = 0; i < list->rows; i += 32) {
+        uint32_t bits = mask_of(s, list->row_start + i);
+        if (list->rows - i < 32)
+            bits &= (1u << (list->rows - i)) - 1;
+        if (bits)
+            return true;
+    }
+    return false;
+}
+
+static och_code scan_list(struct search *s, const struct list_entry *list, float delta,
+                          och_error *err)
+{
+    size_t dim = s->index->code_dim, block_size = code_block_size(dim);
+    const struct vector_pages *pages = s->query->pages;
+    const struct vector_plan *plan = &s->query->plan;
+    struct code_bound bound = {.scale = s->factors.a,
+                               .offset = s->factors.c + plan->epsilon * s->index->kappa *
+                                                            sqrtf(delta > 0 ? delta : 0),
+                               .delta = delta};
+    for (uint32_t at = 0; at < list->rows; at += CODE_BLOCK_ROWS) {
+        uint32_t row = list->row_start + at, allowed = mask_of(s, row);
+        if (list->rows - at < CODE_BLOCK_ROWS)
+            allowed &= (1u << (list->rows - at)) - 1;
+        if (!allowed)
+            continue;
+        uint64_t block = list->block_start + at / CODE_BLOCK_ROWS;
+        struct piece *piece = &s->code;
+        if (UNLIKELY(!piece->base || block - piece->first >= piece->units))
+            TRY(pages->at(pages->context, VECTOR_CODE, block, &piece->base, &piece->first,
+                          &piece->units, err));
+        float low[CODE_BLOCK_ROWS];
+        bound.limit = threshold(s);
+        uint32_t pass =
+            allowed & s->kernel->scan1(piece->base + (block - piece->first) * block_size, s->table,
+                                       dim, &bound, low);
+        s->found.rows_scanned += CODE_BLOCK_ROWS;
+        for (; pass; pass &= pass - 1) {
+            uint32_t i = (uint32_t)__builtin_ctz(pass);
+            s->pending[s->pending_len++] = (struct pending){low[i], row + i};
+        }
+        uint32_t most = s->heap_len < s->keep ? 8 * s->keep : DRAIN_INSIDE;
+        if (s->pending_len >= most)
+            TRY(drain(s, err));
+        if (UNLIKELY(at % (1u << 20) == 0 && s->query->limits))
+            TRY(work_check(s->query->limits, err));
+    }
+    return s->pending_len >= DRAIN_LIST && s->heap_len + s->pending_len >= s->keep ? drain(s, err)
+                                                                                   : OCH_OK;
+}
+
+/* ---- the order of lists ---- */
+
+static void sift(struct ranked_list *order, uint32_t len, uint32_t at)
+{
+    struct ranked_list item = order[at];
+    for (uint32_t child; (child = 2 * at + 1) < len; at = child) {
+        if (child + 1 < len && (order[child + 1].key < order[child].key ||
+                                (order[child + 1].key == order[child].key &&
+                                 order[child + 1].list < order[child].list)))
+            child++;
+        if (order[child].key > item.key ||
+            (order[child].key == item.key && order[child].list > item.list))
+            break;
+        order[at] = order[child];
+    }
+    order[at] = item;
+}
+
+static struct ranked_list pop(struct search *s)
+{
+    struct ranked_list first = s->order[0];
+    s->order[0] = s->order[--s->order_len];
+    if (s->order_len)
+        sift(s->order, s->order_len, 0);
+    return first;
+}
+
+/* A key that at least `want` lists do not exceed, by a histogram. */
+static float key_of_rank(const float *keys, uint32_t lists, uint32_t want)
+{
+    enum { BUCKETS = 256 };
+    uint32_t counts[BUCKETS] = {0}, sum = 0;
+    float least = INFINITY, most = -INFINITY;
+    for (uint32_t j = 0; j < lists; j++) {
+        least = keys[j] < least ? keys[j] : least;
+        most = keys[j] > most ? keys[j] : most;
+    }
+    float width = (most - least) / BUCKETS;
+    if (want >= lists || !(width > 0) || !isfinite(width))
+        return INFINITY;
+    for (uint32_t j = 0; j < lists; j++) {
+        int bucket = (int)((keys[j] - least) / width);
+        counts[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
+    }
+    int bucket = 0;
+    while (bucket < BUCKETS - 1 && (sum += counts[bucket]) < want)
+        bucket++;
+    if (bucket >= BUCKETS - 2)
+        return INFINITY;
+    return least + width * (float)(bucket + 1) * 1.000001f;
+}
+
+/* All lists not yet visited, or the nearest `want`, as a heap. */
+static void rank_lists(struct search *s, uint32_t want)
+{
+    const struct vector_index *index = s->index;
+    float *keys = s->deltas + round_up(index->lists, CODE_LISTS);
+    for (uint32_t j = 0; j < index->lists; j++)
+        keys[j] = s->deltas[j] + index->gamma * list_entry(index, j).rms2;
+    float limit = key_of_rank(keys, index->lists, want);
+    s->order_len = 0;
+    for (uint32_t j = 0; j < index->lists; j++)
+        if (keys[j] <= limit && !(s->visited[j / 64] >> j % 64 & 1))
+            s->order[s->order_len++] = (struct ranked_list){keys[j], j};
+    for (uint32_t at = s->order_len / 2; at-- > 0;)
+        sift(s->order, s->order_len, at);
+}
+
+static och_code coarse(struct search *s, och_error *err)
+{
+    const struct vector_index *index = s->index;
+    uint32_t lists = (uint32_t)round_up(index->lists, CODE_LISTS);
+    s->deltas = arena_alloc_aligned(s->arena, 64, 2 * sizeof(float) * lists);
+    s->order = arena_alloc(s->arena, sizeof(*s->order) * index->lists);
+    s->visited = ARENA_ARRAY(s->arena, uint64_t, (index->lists + 63) / 64);
+    if (!s->deltas || !s->order || !s->visited)
+        return FAIL_NO_MEMORY(err, "a search");
+    s->kernel->coarse16(index->centq, lists / CODE_LISTS, &s->query8, index->code_dim, s->deltas);
+    return OCH_OK;
+}
+
+/* Far enough beyond the first list that the rest holds nothing better? */
+static bool is_beyond(const struct search *s, float key, float key_first)
+{
+    float limit = threshold(s);
+    if (s->query->plan.mode == VECTOR_FULL || !isfinite(limit))
+        return false;
+    if (s->query->plan.mode == VECTOR_PROBE && s->found.rows_scanned > s->index->coded / 2)
+        return false; /* the rest costs no more than was spent */
+    return key - key_first > s->query->plan.gap * s->index->rms * sqrtf(limit > 0 ? limit : 0);
+}
+
+static och_code visit_lists(struct search *s, uint32_t budget, och_error *err)
+{
+    float key_first = 0;
+    bool any = false;
+    while (s->order_len && budget) {
+        struct ranked_list next = pop(s);
+        struct list_entry list = list_entry(s->index, next.list);
+        if (any && is_beyond(s, next.key, key_first))
+            break;
+        s->visited[next.list / 64] |= 1ull << next.list % 64;
+        if (!list_has_survivors(s, &list))
+            continue;
+        key_first = any ? key_first : next.key;
+        any = true;
+        budget--;
+        s->found.lists_probed++;
+        TRY(scan_list(s, &list, s->deltas[next.list], err));
+        if (s->query->limits && s->found.lists_probed % 64 == 0)
+            TRY(work_check(s->query->limits, err));
+    }
+    return drain(s, err);
+}
+
+static och_code search_lists(struct search *s, och_error *err)
+{
+    const struct vector_plan *plan = &s->query->plan;
+    bool limited = plan->mode == VECTOR_BUDGET;
+    TRY(coarse(s, err));
+    rank_lists(s, limited ? plan->lists : s->index->lists);
+    TRY(visit_lists(s, limited ? plan->lists : UINT32_MAX, err));
+    /* Too few found: whatever is left, nearest first, until there are enough. */
+    if (s->heap_len < plan->k && isinf(s->bound)) {
+        rank_lists(s, s->index->lists);
+        while (s->order_len && s->heap_len < plan->k)
+            TRY(visit_lists(s, 1, err));
+    }
+    return OCH_OK;
+}
+
+/* ---- without lists ---- */
+
+static och_code search_codes8(struct search *s, och_error *err)
+{
+    const struct vector_index *index = s->index;
+    uint32_t at[GROUP], count = 0;
+    for (uint32_t row = 0; row < index->coded; row += 32) {
+        uint32_t bits = mask_of(s, row);
+        if (index->coded - row < 32)
+            bits &= (1u << (index->coded - row)) - 1;
+        for (; bits; bits &= bits - 1) {
+            uint32_t own = row + (uint32_t)__builtin_ctz(bits);
+            bool same = s->code8.base && own - s->code8.first < s->code8.units;
+            if (count && (!same || count == GROUP)) {
+                score_group(s, at, count);
+                count = 0;
+            }
+            if (!same)
+                TRY(code8_piece(s, own, err));
+            at[count++] = (uint32_t)(own - s->code8.first);
+        }
+        if (row % 65536 == 0 && s->query->limits)
+            TRY(work_check(s->query->limits, err));
+    }
+    if (count)
+        score_group(s, at, count);
+    return OCH_OK;
+}
+
+/* ---- the whole ---- */
+
+static int compare_rows(const void *a, const void *b)
+{
+    const struct vector_candidate *x = a, *y = b;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+/* What the stored vectors must decide: all that may be nearer than the k-th. */
+static och_code choose(struct search *s, och_error *err)
+{
+    const struct vector_plan *plan = &s->query->plan;
+    uint32_t count = 0;
+    s->found.rows = ARENA_ARRAY(s->arena, struct vector_candidate, s->scored_len + 1);
+    if (!s->found.rows)
+        return FAIL_NO_MEMORY(err, "a search");
+    qsort(s->scored, s->scored_len, sizeof(*s->scored), compare_scored);
+    float limit = s->bound;
+    if (s->scored_len >= plan->k) {
+        const struct scored *last = &s->scored[plan->k - 1];
+        limit = last->distance + last->error < limit ? last->distance + last->error : limit;
+    }
+    for (uint32_t i = 0; i < s->scored_len && count < plan->rerank_max; i++)
+        if (s->scored[i].distance - s->scored[i].error <= limit)
+            s->found.rows[count++] =
+                (struct vector_candidate){s->scored[i].row, s->scored[i].distance};
+    qsort(s->found.rows, count, sizeof(*s->found.rows), compare_rows);
+    s->found.count = count;
+    return OCH_OK;
+}
+
+static och_code prepare(struct search *s, bool *ret_usable, och_error *err)
+{
+    const struct vector_index *index = s->index;
+    const struct vector_query *query = s->query;
+    size_t dim = index->code_dim;
+    struct vector_space space = {.metric = index->metric,
+                                 .dim = index->dimension,
+                                 .wide = index->wide,
+                                 .code_dim = index->code_dim,
+                                 .seed = index->seed,
+                                 .big2 = index->big2,
+                                 .mean = index->mean};
+    float *rotated = arena_alloc_aligned(s->arena, 64, dim * sizeof(float)), norm2;
+    int8_t *q8 = arena_alloc_aligned(s->arena, 64, dim);
+    s->table = arena_alloc_aligned(s->arena, 64, code_table_size(dim));
+    s->keep = query->plan.keep < index->coded ? query->plan.keep : index->coded;
+    s->heap = arena_alloc(s->arena, sizeof(float) * ((size_t)s->keep + 1));
+    s->pending_room = 8 * s->keep + DRAIN_INSIDE + DRAIN_LIST + 2 * CODE_BLOCK_ROWS;
+    s->pending = arena_alloc(s->arena, sizeof(*s->pending) * s->pending_room);
+    s->scored_room = 2 * query->plan.rerank_max + 2 * s->keep;
+    s->scored = arena_alloc(s->arena, sizeof(*s->scored) * s->scored_room);
+    if (!rotated || !q8 || !s->table || !s->heap || !s->pending || !s->scored)
+        return FAIL_NO_MEMORY(err, "a search");
+    *ret_usable = vector_query_row(&space, query->vector, rotated, &norm2);
+    if (!*ret_usable)
+        return OCH_OK;
+    s->kernel->rotate_f32(rotated, dim, index->seed);
+    s->kernel->quant8_query(rotated, dim, q8, &s->query8);
+    s->factors = s->kernel->table_u8(rotated, dim, s->table);
+    s->query_length = sqrtf(s->query8.norm2);
+    *ret_usable = s->query8.norm2 < VECTOR_NORM2_MAX;
+    double bound = vector_internal(&space, norm2, query->bound);
+    /* what rounding may have taken from the distance that is to be beaten */
+    double slack = 4e-7 * (fabs(bound) + (double)s->query8.norm2 + (double)index->big2);
+    s->bound = isfinite(query->bound) ? (float)(bound + slack) : INFINITY;
+    return OCH_OK;
+}
+
+och_code vector_search(const struct vector_query *query, struct arena *arena,
+                       struct vector_found *ret_found, bool *ret_usable, och_error *err)
+{
+    struct search s = {
+        .query = query, .index = query->index, .kernel = kernel_code_get(), .arena = arena};
+    assert(query->plan.k && query->plan.keep >= query->plan.k);
+    TRY(prepare(&s, ret_usable, err));
+    if (!*ret_usable) {
+        *ret_found = (struct vector_found){0};
+        return OCH_OK;
+    }
+    if (query->plan.mode == VECTOR_CODES8)
+        TRY(search_codes8(&s, err));
+    else
+        TRY(search_lists(&s, err));
+    TRY(choose(&s, err));
+    *ret_found = s.found;
+    return OCH_OK;
+}
