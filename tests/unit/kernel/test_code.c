@@ -18,7 +18,7 @@ static size_t table_count;
 static const struct kernel_code *scalar;
 
 /* Memory whose end is forbidden: what() gives the last `size` bytes of it. */
-static struct guarded area[6];
+static struct guarded area[9];
 
 static void *what(size_t which, size_t size)
 {
@@ -209,21 +209,22 @@ static void rows_and_lists_have_the_same_distance_in_every_table(void **state)
     for (size_t dim = 64; dim; dim = next_dim(dim)) {
         uint8_t *rows = what(0, ROWS * code_row_size(dim));
         int8_t *q = what(1, dim);
-        uint32_t at[ROWS + 5];
+        enum { TIMES = ROWS + 5 };
+        uint32_t *at = what(5, TIMES * sizeof *at);
         fill_bytes(rows, ROWS * code_row_size(dim), 0, &seed);
         for (size_t i = 0; i < ROWS; i++) {
             float factors[2] = {random_float(&seed), random_float(&seed)};
             memcpy(rows + i * code_row_size(dim) + dim, factors, sizeof factors);
         }
-        for (size_t i = 0; i < COUNT_OF(at); i++)
+        for (size_t i = 0; i < TIMES; i++)
             at[i] = i < 2 ? ROWS - 1 : (uint32_t)(next_random(&seed) % ROWS);
         struct code_query8 query = {q, fill_query(q, dim, (unsigned)(dim / 64 % 4), &seed),
                                     random_float(&seed), 3.0f};
-        float want[COUNT_OF(at)], *got = what(2, sizeof want);
-        scalar->distance8(rows, at, COUNT_OF(at), &query, dim, want);
+        float want[TIMES], *got = what(2, sizeof want);
+        scalar->distance8(rows, at, TIMES, &query, dim, want);
         for (size_t t = 1; t < table_count; t++) {
             memset(got, 0x55, sizeof want);
-            tables[t]->distance8(rows, at, COUNT_OF(at), &query, dim, got);
+            tables[t]->distance8(rows, at, TIMES, &query, dim, got);
             same_bytes(got, want, sizeof want, tables[t]->name, "distance8", dim);
         }
         for (size_t lists = 1; lists <= ROWS; lists += lists < ROWS - 1 ? 17 : 1) {
@@ -357,7 +358,7 @@ static void assignment_is_equal_and_prefers_the_lower_number(void **state)
                 float *packed = what(1, code_packed_floats(lists, dim) * sizeof(float));
                 float *norms = what(2, width * sizeof(float));
                 float *all = what(3, count * dim * sizeof(float));
-                const float *rows[70];
+                const float **rows = what(6, count * sizeof *rows);
                 fill_floats(centroids, lists * dim, (unsigned)(l % 3), &seed);
                 fill_floats(all, count * dim, (unsigned)(c % 2), &seed);
                 for (size_t j = lists / 2; j < lists; j += 3) /* doubles of earlier ones */
@@ -368,8 +369,8 @@ static void assignment_is_equal_and_prefers_the_lower_number(void **state)
                         memcpy(all + i * dim, centroids + i % lists * dim, dim * sizeof(float));
                 }
                 code_pack_f32(centroids, dim, lists, dim, packed, norms);
-                uint32_t want[70], got[70];
-                float want_score[70], score[70];
+                uint32_t want[70], *got = what(7, count * sizeof *got);
+                float want_score[70], *score = what(8, count * sizeof *score);
                 for (size_t i = 0; i < count; i++) {
                     want[i] = i % 4 == 3 ? 7 : UINT32_MAX;
                     want_score[i] = i % 4 == 3 ? -1.0f : INFINITY;
@@ -391,8 +392,8 @@ static void assignment_is_equal_and_prefers_the_lower_number(void **state)
                     assert_int_equal(want[i], 10 + least);
                 }
                 for (size_t t = 1; t < table_count; t++) {
-                    memcpy(got, first, sizeof got);
-                    memcpy(score, first_score, sizeof score);
+                    memcpy(got, first, count * sizeof *got);
+                    memcpy(score, first_score, count * sizeof *score);
                     tables[t]->assign_f32(rows, count, packed, norms, lists, dim, 10, got, score);
                     same_bytes(got, want, count * 4, tables[t]->name, "assign index", dim);
                     same_bytes(score, want_score, count * 4, tables[t]->name, "assign score", dim);

@@ -332,89 +332,121 @@ static double now_ns(void)
         least_;                                                 \
     })
 
-static void speed_at(const struct kernel_code *k, size_t dim)
+enum { SPEED_LISTS = 1280, SPEED_NEAR = 900000, SPEED_FAR = 64000000 };
+static volatile uint32_t sink;
+
+static uint8_t *random_bytes(size_t size)
 {
-    enum { LISTS = 1280 };
-    size_t cached = 900000 / code_block_size(dim), many = (size_t)64000000 / code_block_size(dim);
-    size_t block_size = code_block_size(dim), row_size = code_row_size(dim);
     uint64_t seed = 6;
-    uint8_t *memory = aligned_alloc(64, many * block_size / 64 * 64 + 64);
-    float *centroids = malloc(LISTS * dim * sizeof *centroids), norms[LISTS], *x;
-    float *packed = malloc(code_packed_floats(LISTS, dim) * sizeof *packed), *out;
-    uint8_t *table = aligned_alloc(64, 4 * dim),
-            *coarse = malloc(LISTS / 16 * code_coarse_size(dim));
-    x = aligned_alloc(64, 64 * dim * sizeof *x);
-    out = malloc(64 * LISTS * sizeof *out);
-    int8_t *q8 = malloc(dim);
-    assert_true(memory && centroids && packed && table && coarse && x && out && q8);
-    for (size_t i = 0; i < many * block_size; i++)
-        memory[i] = (uint8_t)(next_random(&seed) >> 9);
-    for (size_t i = 0; i < LISTS * dim; i++)
-        centroids[i] = random_normal(&seed);
-    for (size_t i = 0; i < 64 * dim; i++)
-        x[i] = random_normal(&seed);
-    code_pack_f32(centroids, dim, LISTS, dim, packed, norms);
-    struct code_query8 query;
-    struct code_table of = {0, 0};
-    struct code_sums sums;
-    struct code_bound bound = {0.01f, 1.0f, 2.0f, 3.0f};
-    uint32_t sink = 0, at[512], index[64];
-    const float *rows[64];
+    uint8_t *at = aligned_alloc(64, (size_t)round_up(size, 64));
+    assert_non_null(at);
+    for (size_t i = 0; i < size; i++)
+        at[i] = (uint8_t)(next_random(&seed) >> 9);
+    return at;
+}
+
+static float *random_floats(size_t count)
+{
+    uint64_t seed = 7;
+    float *at = aligned_alloc(64, (size_t)round_up(count * sizeof *at, 64));
+    assert_non_null(at);
+    for (size_t i = 0; i < count; i++)
+        at[i] = random_normal(&seed);
+    return at;
+}
+
+/* Code in the second-level cache (near), and from memory (far). */
+static void speed_of_scans(const struct kernel_code *k, size_t dim)
+{
+    size_t size = code_block_size(dim), near = SPEED_NEAR / size, far = SPEED_FAR / size;
+    uint8_t *blocks = random_bytes(far * size), *table = random_bytes(4 * dim);
+    const struct code_bound bound = {0.01f, 1.0f, 2.0f, 3.0f};
     float low[32];
-    for (size_t i = 0; i < 64; i++)
-        rows[i] = x + i * dim;
-    double quant_query = TIME(300, k->quant8_query(x, dim, q8, &query));
-    double make_table = TIME(300, of = k->table_u8(x, dim, table));
-    double cached_ns = TIME(2, for (size_t b = 0; b < cached; b++) sink +=
-                               k->scan1(memory + b * block_size, table, dim, &bound, low));
-    double stream_ns = TIME(1, for (size_t b = 0; b < many; b++) sink +=
-                               k->scan1(memory + b * block_size, table, dim, &bound, low));
+    int32_t acc[32];
+    double near_ns = TIME(2, for (size_t b = 0; b < near; b++) sink +=
+                             k->scan1(blocks + b * size, table, dim, &bound, low));
+    double far_ns = TIME(1, for (size_t b = 0; b < far; b++) sink +=
+                            k->scan1(blocks + b * size, table, dim, &bound, low));
     double plain_ns = TIME(
-        2, for (size_t b = 0; b < cached; b++) {
-            int32_t acc[32];
-            k->scan1_block(memory + b * block_size, table, dim / 4, acc);
+        2, for (size_t b = 0; b < near; b++) {
+            k->scan1_block(blocks + b * size, table, dim / 4, acc);
             sink += (uint32_t)acc[3];
         });
-    size_t near = 900000 / row_size, far = (size_t)64000000 / row_size;
-    double dot_ns = TIME(2, for (size_t r = 0; r < near; r++) sink +=
-                            (uint32_t)k->dot_u8s8(memory + r * row_size, q8, dim, query.sum));
-    double random_ns = TIME(10, {
-        for (size_t i = 0; i < 512; i++)
-            at[i] = (uint32_t)(next_random(&seed) % far);
-        k->distance8(memory, at, 512, &query, dim, out);
-    });
-    for (size_t i = 0; i < LISTS; i++)
-        memcpy(memory + i * row_size + dim, (const float[2]){1.0f, 2.0f}, 8);
-    code_pack_coarse(memory, LISTS, dim, coarse);
-    double coarse_ns = TIME(10, k->coarse16(coarse, LISTS / 16, &query, dim, out));
-    double rotate_ns = TIME(300, {
-        memcpy(x, centroids, dim * sizeof *x);
-        k->rotate_f32(x, dim, 5);
-    });
-    double quant_ns = TIME(300, k->quant8(x, dim, memory));
-    double sign_ns = TIME(30, for (size_t v = 0; v < 32; v++)
-                                  k->sign_encode(x + dim, centroids, dim, memory, v, &sums));
-    double assign_ns = TIME(1, {
-        for (size_t i = 0; i < 64; i++)
-            low[i % 32] = INFINITY, index[i] = UINT32_MAX, out[i] = INFINITY;
-        k->assign_f32(rows, 64, packed, norms, LISTS, dim, 0, index, out);
-    });
-    printf(
-        "%-9s D %4zu: scan1 %.2f near %.2f streaming, block alone %.2f ns/row; dot %.1f, distance8 "
-        "at random %.0f ns; coarse %.1f ns/list; rotate %.0f, table %.0f, query8 %.0f, quant8 "
-        "%.0f, sign %.0f ns; assign %.1f GFLOP/s (%u)\n",
-        k->name, dim, cached_ns / (double)(32 * cached), stream_ns / (double)(32 * many),
-        plain_ns / (double)(32 * cached), dot_ns / (double)near, random_ns / 512, coarse_ns / LISTS,
-        rotate_ns, make_table, quant_query, quant_ns, sign_ns / 32,
-        2.0 * 64 * LISTS * (double)dim / assign_ns, sink + index[0] + (uint32_t)of.a);
-    free(memory);
-    free(centroids);
-    free(packed);
+    printf("%-9s D %4zu: scan1_block near %.2f, scan1 near %.2f, from memory %.2f ns a row\n",
+           k->name, dim, plain_ns / (double)(32 * near), near_ns / (double)(32 * near),
+           far_ns / (double)(32 * far));
+    free(blocks);
     free(table);
+}
+
+static void speed_of_8bits(const struct kernel_code *k, size_t dim)
+{
+    size_t size = code_row_size(dim), near = SPEED_NEAR / size, far = SPEED_FAR / size;
+    uint8_t *rows = random_bytes(far * size);
+    uint8_t *coarse = random_bytes(SPEED_LISTS / 16 * code_coarse_size(dim));
+    float *x = random_floats(dim), *out = random_floats(SPEED_LISTS);
+    int8_t *q8 = (int8_t *)random_bytes(dim);
+    struct code_query8 query;
+    uint32_t at[512];
+    uint64_t seed = 8;
+    double query_ns = TIME(300, k->quant8_query(x, dim, q8, &query));
+    double dot_ns = TIME(2, for (size_t r = 0; r < near; r++) sink +=
+                            (uint32_t)k->dot_u8s8(rows + r * size, q8, dim, query.sum));
+    double random_ns = TIME(10, {
+        for (size_t i = 0; i < COUNT_OF(at); i++)
+            at[i] = (uint32_t)(next_random(&seed) % far);
+        k->distance8(rows, at, COUNT_OF(at), &query, dim, out);
+    });
+    code_pack_coarse(rows, SPEED_LISTS, dim, coarse);
+    for (size_t i = 0; i < SPEED_LISTS / 16; i++)
+        memset(coarse + (i + 1) * code_coarse_size(dim) - 128, 0x3f, 128);
+    double coarse_ns = TIME(10, k->coarse16(coarse, SPEED_LISTS / 16, &query, dim, out));
+    printf(
+        "%-9s D %4zu: dot_u8s8 near %.1f, distance8 scattered in memory %.0f, coarse16 %.2f ns a "
+        "row; quant8_query %.0f ns\n",
+        k->name, dim, dot_ns / (double)near, random_ns / COUNT_OF(at), coarse_ns / SPEED_LISTS,
+        query_ns);
+    free(rows);
     free(coarse);
     free(x);
     free(out);
     free(q8);
+}
+
+static void speed_of_floats(const struct kernel_code *k, size_t dim)
+{
+    float *centroids = random_floats(SPEED_LISTS * dim), norms[SPEED_LISTS];
+    float *packed = random_floats(code_packed_floats(SPEED_LISTS, dim));
+    float *x = random_floats(64 * dim), score[64];
+    uint8_t *bytes = random_bytes(code_block_size(dim));
+    const float *rows[64];
+    uint32_t index[64];
+    struct code_sums sums;
+    code_pack_f32(centroids, dim, SPEED_LISTS, dim, packed, norms);
+    double assign_ns = TIME(1, {
+        for (size_t i = 0; i < 64; i++) {
+            rows[i] = x + i * dim;
+            index[i] = UINT32_MAX;
+            score[i] = INFINITY;
+        }
+        k->assign_f32(rows, 64, packed, norms, SPEED_LISTS, dim, 0, index, score);
+    });
+    double rotate_ns = TIME(300, {
+        memcpy(x, centroids, dim * sizeof *x);
+        k->rotate_f32(x, dim, 5);
+    });
+    double table_ns = TIME(300, (void)k->table_u8(x, dim, bytes));
+    double quant_ns = TIME(300, k->quant8(x, dim, bytes));
+    double sign_ns = TIME(30, for (size_t v = 0; v < 32; v++)
+                                  k->sign_encode(x, centroids, dim, bytes, v, &sums));
+    printf("%-9s D %4zu: rotate %.0f, table_u8 %.0f, quant8 %.0f, sign_encode %.0f ns; assign %.0f "
+           "GFLOP/s\n",
+           k->name, dim, rotate_ns, table_ns, quant_ns, sign_ns / 32,
+           2.0 * 64 * SPEED_LISTS * (double)dim / assign_ns);
+    free(centroids);
+    free(packed);
+    free(x);
+    free(bytes);
 }
 
 static void speed_is_told_when_asked(void **state)
@@ -422,10 +454,12 @@ static void speed_is_told_when_asked(void **state)
     (void)state;
     if (!getenv("OCHRE_SPEED"))
         skip();
-    for (size_t t = 1; t < table_count; t++) {
-        speed_at(tables[t], 128);
-        speed_at(tables[t], 768);
-    }
+    for (size_t t = 1; t < table_count; t++)
+        for (size_t dim = 128; dim <= 768; dim += 640) {
+            speed_of_scans(tables[t], dim);
+            speed_of_8bits(tables[t], dim);
+            speed_of_floats(tables[t], dim);
+        }
 }
 
 int main(void)
