@@ -95,18 +95,18 @@ MUST_USE bool vector_index_open(slice mean, slice list, slice centq, uint64_t co
                                 enum metric metric, struct vector_index *ret_index);
 
 enum vector_mode {
-    VECTOR_BUDGET, /* lists by calibration and the gap rule */
-    VECTOR_PROBE,  /* filtered: the gap rule alone, lists with survivors only */
+    VECTOR_BUDGET, /* as many lists as calibration says, without those out of reach */
+    VECTOR_PROBE,  /* filtered: all lists in reach that have survivors */
     VECTOR_FULL,   /* all lists with survivors */
     VECTOR_CODES8  /* the 8-bit code of every survivor */
 };
 /** A search as planned; make it with vector_plan_make and change what you know better. */
 struct vector_plan {
     enum vector_mode mode;
-    uint32_t k, keep;    /* 8-bit distances that decide the threshold */
-    uint32_t rerank_max; /* candidates handed over, at most */
-    uint32_t lists;      /* VECTOR_BUDGET: visit at most */
-    float epsilon, gap;  /* of the bound; of the stop rule */
+    uint32_t k, keep;     /* 8-bit distances that decide the threshold */
+    uint32_t rerank_max;  /* candidates handed over, at most */
+    uint32_t lists;       /* VECTOR_BUDGET: visit at most */
+    float epsilon, reach; /* of the bound; of the stop rule */
 };
 /** Choose by cost; `survivors` of the coded rows, `coded` when nothing is filtered. */
 struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k, float recall,

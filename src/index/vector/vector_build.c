@@ -266,8 +266,8 @@ static void store_float(uint8_t *at, float value)
     memcpy(at, &value, sizeof(value));
 }
 
-static och_code write_mean(struct vector_build *build, uint64_t blocks, float gamma, float kappa,
-                           uint32_t budgets[VECTOR_KS][VECTOR_TARGETS], och_error *err)
+static och_code write_mean(struct vector_build *build, uint64_t blocks, float kappa,
+                           const struct vector_calibrated *calibrated, och_error *err)
 {
     uint32_t wide = build->space.wide;
     TRY(vector_alloc(build->options.budget, VECTOR_HEADER_SIZE + 4 * (uint64_t)wide, 1, "a mean",
@@ -284,12 +284,15 @@ static och_code write_mean(struct vector_build *build, uint64_t blocks, float ga
     store_u32(at + 40, build->lists);
     store_u32(at + 44, (uint32_t)blocks);
     store_float(at + 48, build->space.big2);
-    store_float(at + 52, gamma);
+    store_float(at + 52, calibrated->gamma);
     store_float(at + 56, kappa);
     store_float(at + 60, build->rms);
     for (unsigned k = 0; k < VECTOR_KS; k++)
         for (unsigned t = 0; t < VECTOR_TARGETS; t++)
-            store_u32(at + VECTOR_BUDGETS_AT + 4 * (k * VECTOR_TARGETS + t), budgets[k][t]);
+            store_u32(at + VECTOR_BUDGETS_AT + 4 * (k * VECTOR_TARGETS + t),
+                      calibrated->budgets[k][t]);
+    for (unsigned t = 0; t < VECTOR_TARGETS; t++)
+        store_float(at + VECTOR_REACH_AT + 4 * t, calibrated->reach[t]);
     memcpy(at + VECTOR_HEADER_SIZE, build->mean.at, 4 * (size_t)wide);
     return OCH_OK;
 }
@@ -317,8 +320,7 @@ static och_code encoder_init(struct encoder *e, uint64_t blocks, och_error *err)
 static och_code encode_all(struct encoder *e, uint64_t blocks, och_error *err)
 {
     struct vector_build *build = e->build;
-    uint32_t budgets[VECTOR_KS][VECTOR_TARGETS];
-    float gamma = 0;
+    struct vector_calibrated calibrated = {0};
     TRY(encoder_init(e, blocks, err));
     for (uint32_t list = 0; list < build->lists; list++)
         TRY(encode_list(e, list, err));
@@ -326,10 +328,10 @@ static och_code encode_all(struct encoder *e, uint64_t blocks, och_error *err)
     build->rms = (float)sqrt(e->norm2 > 0 ? e->norm2 / build->coded : 0);
     for (unsigned k = 0; k < VECTOR_KS; k++)
         for (unsigned t = 0; t < VECTOR_TARGETS; t++)
-            budgets[k][t] = 1;
+            calibrated.budgets[k][t] = 1;
     if (build->lists > 1)
-        TRY(vector_calibration_finish(&e->calibration, &gamma, budgets, err));
-    return write_mean(build, blocks, gamma, (float)(e->kappa / build->coded), budgets, err);
+        TRY(vector_calibration_finish(&e->calibration, &calibrated, err));
+    return write_mean(build, blocks, (float)(e->kappa / build->coded), &calibrated, err);
 }
 
 och_code vector_encode(struct vector_build *build, och_error *err)

@@ -195,8 +195,49 @@ static uint32_t lists_for(const uint32_t *hits, uint32_t lists, uint64_t total, 
     return lists;
 }
 
-och_code vector_calibration_finish(struct vector_calibration *c, float *ret_gamma,
-                                   uint32_t budgets[VECTOR_KS][VECTOR_TARGETS], och_error *err)
+static int compare_floats(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* How far each neighbour reached out of its list: what vector_nearest must allow for most of them not to be missed. */
+static och_code measure_reach(struct vector_calibration *c, float *keys,
+                              float ret_reach[VECTOR_TARGETS], och_error *err)
+{
+    const struct vector_build *build = c->build;
+    struct vector_memory memory = {0};
+    TRY(vector_alloc(build->options.budget, (uint64_t)c->queries * NEIGHBOURS, 4, "calibration",
+                     &memory, err));
+    float *reach = memory.at;
+    uint32_t count = 0;
+    for (uint32_t q = 0; q < c->queries; q++) {
+        const struct neighbour *heap =
+            (const struct neighbour *)c->heaps.at + (size_t)q * NEIGHBOURS;
+        kernel_code_get()->coarse16(build->centq.at, (build->lists + CODE_LISTS - 1) / CODE_LISTS,
+                                    (const struct code_query8 *)c->query8.at + q,
+                                    build->space.code_dim, keys);
+        for (uint32_t i = 0; i < ((const uint32_t *)c->heap_len.at)[q]; i++) {
+            float delta = keys[heap[i].list],
+                  rms2 = load_f32((const uint8_t *)build->list.at +
+                                  (size_t)heap[i].list * VECTOR_LIST_SIZE + 12);
+            float scale = 2 * sqrtf((delta > 0 ? delta : 0) * rms2);
+            if (scale > 0)
+                reach[count++] = (delta + rms2 - heap[i].distance) / scale;
+        }
+    }
+    qsort(reach, count, sizeof(*reach), compare_floats);
+    for (unsigned t = 0; t < VECTOR_TARGETS; t++) {
+        double share = 1 - 0.25 * (1 - (double)vector_targets[t]);
+        float own = count ? reach[(size_t)(share * (count - 1))] : 1;
+        ret_reach[t] = own > 0 ? own : 0;
+    }
+    vector_release(build->options.budget, &memory);
+    return OCH_OK;
+}
+
+och_code vector_calibration_finish(struct vector_calibration *c, struct vector_calibrated *ret,
+                                   och_error *err)
 {
     static const float gammas[] = {0, 0.25f, 0.5f};
     struct vector_build *build = c->build;
@@ -212,13 +253,15 @@ och_code vector_calibration_finish(struct vector_calibration *c, float *ret_gamm
         if (at_975 >= best)
             continue;
         best = at_975;
-        *ret_gamma = gammas[g];
+        ret->gamma = gammas[g];
         for (unsigned k = 0; k < VECTOR_KS; k++)
             for (unsigned t = 0; t < VECTOR_TARGETS; t++)
-                budgets[k][t] = lists_for((const uint32_t *)hits.at + k * (size_t)lists, lists,
-                                          total[k], vector_targets[t]);
+                ret->budgets[k][t] = lists_for((const uint32_t *)hits.at + k * (size_t)lists, lists,
+                                               total[k], vector_targets[t]);
         build->lists_098 = lists_for(hits.at, lists, total[0], 0.98f);
     }
+    if (code == OCH_OK)
+        code = measure_reach(c, keys.at, ret->reach, err);
     vector_release(budget, &keys);
     vector_release(budget, &hits);
     return code;

@@ -8,6 +8,8 @@
 #include "index/vector/vector.h"
 #include "kernel/kernel.h"
 
+#include <math.h>
+
 /* ---- format (docs/formats/vector.md) ---- */
 #define VECTOR_MAGIC       0x5856434fu /* "OCVX" */
 #define VECTOR_MAJOR       1
@@ -16,6 +18,7 @@
 #define VECTOR_TARGETS     6u
 #define VECTOR_KS          2u
 #define VECTOR_BUDGETS_AT  128u
+#define VECTOR_REACH_AT    176u
 extern const float vector_targets[VECTOR_TARGETS];
 extern const uint32_t vector_ks[VECTOR_KS];
 
@@ -48,6 +51,12 @@ bool vector_query_row(const struct vector_space *space, const float *q, float *o
                       float *ret_norm2);
 /** Squared internal distance of a reported one, and back. */
 double vector_internal(const struct vector_space *space, float query_norm2, float reported);
+
+/** The nearest distance that rows of a list may have: (mean - 2 reach |q-c| rms), where mean = |q-c|² + rms² is what they have on average. */
+static inline float vector_nearest(float delta, float rms2, float reach)
+{
+    return delta + rms2 - 2 * reach * sqrtf((delta > 0 ? delta : 0) * rms2);
+}
 
 /* ---- k-means in memory ---- */
 struct vector_kmeans {
@@ -128,8 +137,11 @@ void vector_calibration_done(struct vector_calibration *c);
 void vector_calibration_rows(struct vector_calibration *c, uint32_t list, const float *centroid,
                              const uint8_t *blocks, const uint8_t *rows8, const uint32_t *sources,
                              uint32_t count);
-/** γ and the table of lists, from the lists' centroids and spreads. */
-MUST_USE och_code vector_calibration_finish(struct vector_calibration *c, float *ret_gamma,
-                                            uint32_t budgets[VECTOR_KS][VECTOR_TARGETS],
-                                            och_error *err);
+/** γ, reach and the table of lists, from the lists' centroids and spreads. */
+struct vector_calibrated {
+    float gamma, reach[VECTOR_TARGETS];
+    uint32_t budgets[VECTOR_KS][VECTOR_TARGETS];
+};
+MUST_USE och_code vector_calibration_finish(struct vector_calibration *c,
+                                            struct vector_calibrated *ret, och_error *err);
 #endif

@@ -3,7 +3,6 @@
 #include "index/vector/vector_internal.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 static double budget_at(const struct vector_index *index, unsigned k, float recall)
 {
@@ -22,6 +21,21 @@ static double budget_at(const struct vector_index *index, unsigned k, float reca
            at = log(recall < 0.9999f ? 1 - (double)recall : 1e-4);
     double share = (at - from) / (to - from);
     return exp(log(lists[t - 1]) + share * (log(lists[t]) - log(lists[t - 1])));
+}
+
+/* How far rows of a list reach out of it towards a query, between the calibrated recalls. */
+static float reach_at(const struct vector_index *index, float recall)
+{
+    unsigned t = 1;
+    while (t + 1 < VECTOR_TARGETS && recall > vector_targets[t])
+        t++;
+    double from = log(1 - (double)vector_targets[t - 1]), to = log(1 - (double)vector_targets[t]),
+           at = log(recall < 0.9999f ? 1 - (double)recall : 1e-4);
+    double low =
+               (double)load_f32(index->budgets + VECTOR_REACH_AT - VECTOR_BUDGETS_AT + 4 * (t - 1)),
+           high = (double)load_f32(index->budgets + VECTOR_REACH_AT - VECTOR_BUDGETS_AT + 4 * t);
+    double share = (at - from) / (to - from);
+    return (float)(low + (share > 0 ? share : 0) * (high - low));
 }
 
 uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recall)
@@ -62,15 +76,13 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
                                .keep = careful && k > half ? 2 * k : k + half,
                                .rerank_max = 8 * (k < 1u << 20 ? k : 1u << 20) + 64,
                                .epsilon = careful ? 1.9f : 1.5f,
-                               .gap = 0.7f};
+                               .reach = reach_at(index, recall)};
     struct costs costs = costs_of(index);
     double n = index->coded, s = survivors < index->coded ? (double)survivors : n;
     double touched = n * (1 - pow(1 - s / n, CODE_BLOCK_ROWS));
     double codes8 = s * costs.code8;
     double full =
         costs.coarse + touched * costs.code1 + (100 + 64000.0 / index->code_dim) * costs.code8;
-    if (getenv("EPS"))
-        plan.epsilon = (float)atof(getenv("EPS"));
     if (index->lists == 1) {
         plan.epsilon = 3;
         plan.rerank_max += 192;
@@ -84,10 +96,6 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
         return plan;
     }
     double probe = costs.coarse + 0.5 * full;
-    double theta = 0.6 + 0.15 * log10(n / (s > 1 ? s : 1));
-    plan.gap = theta < 1 ? (float)theta : 1;
-    if (getenv("GAPX"))
-        plan.gap *= (float)atof(getenv("GAPX"));
     plan.mode = codes8 <= probe ? VECTOR_CODES8 : VECTOR_PROBE;
     return plan;
 }

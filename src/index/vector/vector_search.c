@@ -342,9 +342,13 @@ static float key_of_rank(const float *keys, uint32_t lists, uint32_t want)
 static void rank_lists(struct search *s, uint32_t want)
 {
     const struct vector_index *index = s->index;
+    const struct vector_plan *plan = &s->query->plan;
     float *keys = s->deltas + round_up(index->lists, CODE_LISTS);
-    for (uint32_t j = 0; j < index->lists; j++)
-        keys[j] = s->deltas[j] + index->gamma * list_entry(index, j).rms2;
+    for (uint32_t j = 0; j < index->lists; j++) {
+        float rms2 = list_entry(index, j).rms2;
+        keys[j] = plan->mode == VECTOR_BUDGET ? s->deltas[j] + index->gamma * rms2
+                                              : vector_nearest(s->deltas[j], rms2, plan->reach);
+    }
     float limit = key_of_rank(keys, index->lists, want);
     s->order_len = 0;
     for (uint32_t j = 0; j < index->lists; j++)
@@ -367,31 +371,30 @@ static och_code coarse(struct search *s, och_error *err)
     return OCH_OK;
 }
 
-/* Far enough beyond the first list that the rest holds nothing better? */
-static bool is_beyond(const struct search *s, float key, float key_first)
+/* Can nothing in the list be nearer than what is known? */
+static bool is_out_of_reach(const struct search *s, uint32_t list)
 {
     float limit = threshold(s);
     if (s->query->plan.mode == VECTOR_FULL || !isfinite(limit))
         return false;
-    if (s->query->plan.mode == VECTOR_PROBE && s->found.rows_scanned > s->index->coded / 2)
-        return false; /* the rest costs no more than was spent */
-    return key - key_first > s->query->plan.gap * s->index->rms * sqrtf(limit > 0 ? limit : 0);
+    return vector_nearest(s->deltas[list], list_entry(s->index, list).rms2, s->query->plan.reach) >
+           limit;
 }
 
 static och_code visit_lists(struct search *s, uint32_t budget, och_error *err)
 {
-    float key_first = 0;
-    bool any = false;
+    bool in_order = s->query->plan.mode != VECTOR_BUDGET; /* of reach */
     while (s->order_len && budget) {
         struct ranked_list next = pop(s);
         struct list_entry list = list_entry(s->index, next.list);
-        if (any && is_beyond(s, next.key, key_first))
-            break;
+        if (is_out_of_reach(s, next.list)) {
+            if (in_order)
+                break;
+            continue;
+        }
         s->visited[next.list / 64] |= 1ull << next.list % 64;
         if (!list_has_survivors(s, &list))
             continue;
-        key_first = any ? key_first : next.key;
-        any = true;
         budget--;
         s->found.lists_probed++;
         TRY(scan_list(s, &list, s->deltas[next.list], err));
