@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "base/trace.h"
 #include "base/vec.h"
+#include "index/vector/vector.h"
 #include "model/record.h"
 #include "model/uuid.h"
 #include "store/cache.h"
@@ -131,6 +132,13 @@ MUST_USE och_code part_kills(struct part *part, struct arena *arena, slice **ret
  *  part_vectors; when no row of the part has one, part_vectors gives *ret_count 0.) */
 MUST_USE och_code part_vector_presence(struct part *part, struct part_reads *reads,
                                        const uint64_t **ret_words, och_error *err);
+/** The vector index; NULL when the part has none or it is damaged: then every vector must be looked at.  Holds with the part. */
+MUST_USE och_code part_vector_index(struct part *part, const struct vector_index **ret_index,
+                                    och_error *err);
+/** vector_search in this part; index and pages of the query are filled in.  *ret_usable false: look at every vector. */
+MUST_USE och_code part_vector_search(struct part *part, struct vector_query *query,
+                                     struct arena *arena, struct vector_found *ret_found,
+                                     bool *ret_usable, och_error *err);
 /** How many rows have a vector. */
 uint32_t part_vector_count(const struct part *part);
 /** For repair without a catalogue: the part that ends at `end` in an object (parts of a pack lie one behind the other, so its offset, or

@@ -3,12 +3,15 @@
  * (the id's hash), later 8.5 (the hash index) or 4 (norms); never vectors or text.  Same rows, same bytes. */
 #include "part/part_sink.h"
 
+#include "index/vector/vector.h"
 #include "kernel/kernel.h"
 
 #include <stdlib.h>
 
-#define CHECK_ROWS  256u
-#define ARENA_BYTES (1u << 20)
+#define CHECK_ROWS     256u
+#define ARENA_BYTES    (1u << 20)
+#define INDEX_WORK_MIN (8 << 20)
+#define INDEX_WORK_MAX (128 << 20)
 
 struct build {
     const struct part_spec *spec;
@@ -16,8 +19,10 @@ struct build {
     const struct part_build_options *options;
     struct part_sink sink;
     struct part_totals totals;
-    struct arena arena;    /* of the row at hand */
-    const uint32_t *order; /* row -> source index; NULL: the same */
+    struct arena arena;          /* of the row at hand */
+    const uint32_t *order;       /* row -> source index; NULL: the same */
+    struct vector_build *vector; /* NULL: no vector index */
+    struct vector_built vectors; /* its sections */
     uint32_t rows, head_len;
     struct charged hashes, index, filter, norms, presence, kills;
     uint64_t digest[2];
@@ -116,6 +121,74 @@ static void name_part(struct build *build)
     store_u64(build->sink.id.bytes + 8, build->digest[1]);
 }
 
+/* ---- vector index ---- */
+
+static och_code index_row(void *context, uint32_t i, const float **ret_vector, och_error *err)
+{
+    struct build *build = context;
+    struct record record = {0};
+    if (build->arena.used_bytes > ARENA_BYTES)
+        arena_done(&build->arena);
+    TRY(build->source->row(build->source->context, i, RECORD_VECTOR, &build->arena, &record, err));
+    *ret_vector = record.vector;
+    return OCH_OK;
+}
+
+/* The index decides the order of rows, so it comes first.  Few rows, or an order that is given, and there is none. */
+static och_code index_vectors(struct build *build, och_error *err)
+{
+    const struct part_spec *spec = build->spec;
+    if (build->order || spec->plain || !vector_wanted(build->rows, spec->dimension))
+        return OCH_OK;
+    struct budget *budget = budget_of(build);
+    int64_t room = budget ? budget_free(budget) / 4 : INT64_MAX;
+    struct vector_rows rows = {.context = build, .count = build->rows, .row = index_row};
+    struct vector_options options = {.dimension = spec->dimension,
+                                     .metric = spec->metric,
+                                     .budget = budget,
+                                     .pool = build->options ? build->options->pool : NULL,
+                                     .limits = build->options ? &build->options->limits : NULL,
+                                     .work_bytes = room > INDEX_WORK_MAX   ? INDEX_WORK_MAX
+                                                   : room < INDEX_WORK_MIN ? INDEX_WORK_MIN
+                                                                           : (size_t)room};
+    TRY(vector_build_new(&options, &rows, &build->vector, err));
+    build->vectors = vector_build_result(build->vector);
+    if (build->vectors.coded < VECTOR_CODES_MIN) { /* the others have none */
+        vector_build_free(build->vector);
+        build->vector = NULL;
+        return OCH_OK;
+    }
+    build->order = vector_build_order(build->vector);
+    return OCH_OK;
+}
+
+static och_code write_index_head(struct build *build, och_error *err)
+{
+    const struct vector_built *built = &build->vectors;
+    if (!build->vector)
+        return OCH_OK;
+    TRY(part_sink_section(&build->sink, SECTION_MEAN, built->mean.at, built->mean.len, err));
+    TRY(part_sink_section(&build->sink, SECTION_LIST, built->list.at, built->list.len, err));
+    return part_sink_section(&build->sink, SECTION_CENTQ, built->centq.at, built->centq.len, err);
+}
+
+static och_code emit_code8(void *context, const void *at, size_t len, och_error *err)
+{
+    struct build *build = context;
+    return part_sink_append(&build->sink, at, len, err);
+}
+
+static och_code write_index(struct build *build, och_error *err)
+{
+    const struct vector_built *built = &build->vectors;
+    if (!build->vector)
+        return OCH_OK;
+    TRY(part_sink_section(&build->sink, SECTION_CODE, built->code.at, built->code.len, err));
+    TRY(part_sink_begin(&build->sink, SECTION_CODE8, built->code8_bytes, err));
+    TRY(vector_build_code8(build->vector, emit_code8, build, err));
+    return part_sink_end(&build->sink, 0, err);
+}
+
 /* ---- head ---- */
 
 static int compare_slices(const void *a, const void *b)
@@ -146,7 +219,12 @@ static och_code sort_kills(struct build *build, och_error *err)
 
 static och_code write_header(struct build *build, och_error *err)
 {
+    const struct vector_built *built = &build->vectors;
     uint64_t filter_at = round_up(HEADER_SIZE + HEAD_SIZE, SECTION_ALIGN);
+    if (build->vector)
+        filter_at +=
+            round_up(built->mean.len, SECTION_ALIGN) + round_up(built->list.len, SECTION_ALIGN) +
+            (build->filter.at ? round_up(built->centq.len, SECTION_ALIGN) : built->centq.len);
     uint64_t head_len = build->filter.at ? filter_at + build->filter.bytes : filter_at;
     if (head_len > UINT32_MAX)
         return FAIL(err, OCH_TOO_LARGE, "a part of %u rows", build->rows);
@@ -175,6 +253,12 @@ static och_code write_head(struct build *build, och_error *err)
     store_u32(head + 52, build->has_expiry);
     store_u64(head + 56, spec->log_from);
     store_u64(head + 64, spec->log_to);
+    if (build->vector) {
+        store_u32(head + 72, build->vectors.coded);
+        memcpy(head + 76, &build->vectors.rms, 4);
+        store_u32(head + 80, build->vectors.lists);
+        store_u32(head + 84, build->vectors.lists_098);
+    }
     return part_sink_section(&build->sink, SECTION_HEAD, head, sizeof(head), err);
 }
 
@@ -427,6 +511,7 @@ static och_code write_rows(struct build *build, const uint32_t *inverse, och_err
         TRY(write_expiry(build, err));
     if (build->spec->dimension)
         TRY(write_vectors(build, err));
+    TRY(write_index(build, err));
     TRY(write_blocks(build, SECTION_VALUES, RECORD_METADATA, err));
     TRY(write_blocks(build, SECTION_DOCS, RECORD_DOCUMENT, err));
     return write_blocks(build, SECTION_URIS, RECORD_URI, err);
@@ -446,6 +531,7 @@ static och_code build_all(struct build *build, const uint32_t *inverse, struct s
         TRY(make_filter(build, err));
     TRY(write_header(build, err));
     TRY(write_head(build, err));
+    TRY(write_index_head(build, err));
     if (build->filter.at)
         TRY(part_sink_section(&build->sink, SECTION_IDFILTER, build->filter.at, build->filter.bytes,
                               err));
@@ -464,6 +550,7 @@ static void build_done(struct build *build)
                                    &build->norms,  &build->presence, &build->kills};
     for (size_t i = 0; i < COUNT_OF(all); i++)
         charged_free(budget, all[i]);
+    vector_build_free(build->vector);
     part_sink_done(&build->sink);
     arena_done(&build->arena);
 }
@@ -482,11 +569,11 @@ och_code part_build_ordered(const struct part_spec *spec, const struct part_sour
     struct part_ref ref;
     build.sink.budget = budget_of(&build);
     arena_init(&build.arena, budget_of(&build), 0);
-    och_code code = OCH_OK;
-    if (order)
+    och_code code = index_vectors(&build, err);
+    if (code == OCH_OK && build.order)
         code = charged_alloc(budget_of(&build), build.rows, 4, "row order", &inverse, err);
-    for (uint32_t row = 0; code == OCH_OK && order && row < build.rows; row++)
-        ((uint32_t *)inverse.at)[order[row]] = row;
+    for (uint32_t row = 0; code == OCH_OK && build.order && row < build.rows; row++)
+        ((uint32_t *)inverse.at)[build.order[row]] = row;
     if (code == OCH_OK)
         code = build_all(&build, inverse.at, writer, &ref, err);
     if (code == OCH_OK) {
@@ -500,7 +587,7 @@ och_code part_build_ordered(const struct part_spec *spec, const struct part_sour
                                        .log_to = spec->log_to,
                                        .raw_bytes = build.totals.raw_bytes};
         for (uint32_t i = 0; ret_rows && i < build.rows; i++)
-            ret_rows[i] = order ? ((const uint32_t *)inverse.at)[i] : i;
+            ret_rows[i] = build.order ? ((const uint32_t *)inverse.at)[i] : i;
     }
     charged_free(budget_of(&build), &inverse);
     build_done(&build);

@@ -6,8 +6,12 @@
 #include "part/part.h"
 #include "part/part_format.h"
 
+#include "index/vector/vector.h"
+
 #define PART_BIT(id) (1u << (id))
 #define PART_REBUILT 32u /* added to a section's id in cache keys: computed from primary ones */
+
+enum part_index_state { INDEX_UNKNOWN = 0, INDEX_READY, INDEX_NONE };
 
 struct part {
     _Atomic uint32_t refs;
@@ -24,7 +28,9 @@ struct part {
     _Atomic uint32_t damage;
     /* pinned from first use to the end: id filter, presence, run indexes */
     _Atomic(const struct extent *) resident[SECTION_COUNT];
-    struct mutex mutex; /* guards: names_at and names, which are set once */
+    _Atomic uint32_t index_state; /* enum part_index_state */
+    struct vector_index index;    /* once index_state says so */
+    struct mutex mutex; /* guards: names_at and names, which are set once; index while it is set */
     uint8_t *names_at;
     slice names[4];
 };
@@ -66,6 +72,8 @@ MUST_USE och_code part_pin(struct part *part, unsigned id, uint32_t unit, uint64
 MUST_USE och_code part_pin_derived(struct part *part, unsigned id, uint32_t unit, uint64_t offset,
                                    uint64_t size, part_rebuild rebuild,
                                    struct part_piece *ret_piece, och_error *err);
+/** Units in each piece but the last. */
+uint64_t part_group_of(const struct part_section *section, unsigned id, uint32_t unit);
 /** Bytes of a section that stay pinned as long as the part is open.  `check`, if not NULL, judges them once. */
 typedef och_code (*part_check)(struct part *part, unsigned id, const uint8_t *at, size_t len,
                                och_error *err);

@@ -145,7 +145,7 @@ och_code part_load_range(struct part *part, unsigned id, uint64_t from, uint8_t 
 /* ---- extents ---- */
 
 /* A section is one extent, or extents of `group` units; ends of groups fall on page ends where that costs little. */
-static uint64_t group_of(const struct part_section *section, unsigned id, uint32_t unit)
+uint64_t part_group_of(const struct part_section *section, unsigned id, uint32_t unit)
 {
     uint64_t whole = id == SECTION_VEC      ? PIECE_BYTES
                      : id == SECTION_IDHASH ? INDEX_BYTES
@@ -194,7 +194,7 @@ och_code part_pin(struct part *part, unsigned id, uint32_t unit, uint64_t offset
 {
     const struct part_section *section = &part->sections[id];
     assert(unit && offset < section->size);
-    uint64_t group_bytes = group_of(section, id, unit) * unit;
+    uint64_t group_bytes = part_group_of(section, id, unit) * unit;
     uint64_t index = offset / group_bytes, from = index * group_bytes;
     uint64_t left = section->size - from;
     struct range_load load = {part, from};

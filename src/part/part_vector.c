@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vector index in a part: its small sections stay resident, pieces of its codes are pinned while a search goes on. */
+#include "part/part_internal.h"
+
+#include "kernel/kernel.h"
+
+#define INDEX_SECTIONS                                                           \
+    (PART_BIT(SECTION_MEAN) | PART_BIT(SECTION_LIST) | PART_BIT(SECTION_CENTQ) | \
+     PART_BIT(SECTION_CODE) | PART_BIT(SECTION_CODE8))
+
+static och_code resident(struct part *part, unsigned id, slice *ret, och_error *err)
+{
+    const uint8_t *at;
+    size_t len = (size_t)part->sections[id].size;
+    TRY(part_resident(part, id, 0, len, NULL, &at, err));
+    *ret = slice_make(at, len);
+    return OCH_OK;
+}
+
+static och_code load_index(struct part *part, unsigned *ret_section, struct vector_index *ret,
+                           och_error *err)
+{
+    static const uint8_t ids[] = {SECTION_MEAN, SECTION_LIST, SECTION_CENTQ};
+    slice bytes[COUNT_OF(ids)];
+    for (size_t i = 0; i < COUNT_OF(ids); i++) {
+        *ret_section = ids[i];
+        TRY(resident(part, ids[i], &bytes[i], err));
+    }
+    *ret_section = SECTION_MEAN;
+    if (!vector_index_open(bytes[0], bytes[1], bytes[2], part->sections[SECTION_CODE].size,
+                           part->sections[SECTION_CODE8].size, part->info.rows,
+                           part->info.dimension, part->info.metric, ret))
+        return part_corrupt(part, SECTION_MEAN, 0, "figures that do not fit together", err);
+    return OCH_OK;
+}
+
+och_code part_vector_index(struct part *part, const struct vector_index **ret_index, och_error *err)
+{
+    // pairs with the store below
+    uint32_t state = atomic_load_explicit(&part->index_state, memory_order_acquire);
+    *ret_index = NULL;
+    if (state == INDEX_NONE || part_damage(part) & INDEX_SECTIONS)
+        return OCH_OK;
+    if (state == INDEX_READY) {
+        *ret_index = &part->index;
+        return OCH_OK;
+    }
+    struct vector_index index;
+    unsigned section = SECTION_MEAN;
+    och_error failure = {0};
+    och_code code = OCH_NOT_FOUND;
+    if (part_has(part, SECTION_MEAN) && part_has(part, SECTION_LIST) &&
+        part_has(part, SECTION_CENTQ) && part_has(part, SECTION_CODE) &&
+        part_has(part, SECTION_CODE8)) {
+        code = load_index(part, &section, &index, &failure);
+        if (code != OCH_OK && !part_is_damage(code, &failure)) {
+            if (err)
+                *err = failure;
+            return code;
+        }
+        if (code != OCH_OK)
+            part_note_damage(part, section, &failure);
+    }
+    mutex_lock(&part->mutex);
+    if (atomic_load_explicit(&part->index_state, memory_order_relaxed) == INDEX_UNKNOWN) {
+        if (code == OCH_OK)
+            part->index = index;
+        atomic_store_explicit(&part->index_state, code == OCH_OK ? INDEX_READY : INDEX_NONE,
+                              memory_order_release);
+    }
+    mutex_unlock(&part->mutex);
+    *ret_index = code == OCH_OK ? &part->index : NULL;
+    return OCH_OK;
+}
+
+/* ---- pieces of codes ---- */
+
+struct pieces {
+    unsigned id;
+    uint32_t unit;
+    uint64_t group_bytes, count, last;
+    const struct extent **pins; /* by piece */
+};
+struct reader_state {
+    struct part *part;
+    struct pieces pieces[2]; /* by enum vector_section */
+    unsigned failed;         /* section */
+};
+
+static och_code pieces_init(struct part *part, unsigned id, size_t unit, struct arena *arena,
+                            struct pieces *ret, och_error *err)
+{
+    const struct part_section *section = &part->sections[id];
+    *ret = (struct pieces){.id = id, .unit = (uint32_t)unit};
+    ret->group_bytes = part_group_of(section, id, ret->unit) * unit;
+    ret->count = (section->size + ret->group_bytes - 1) / ret->group_bytes;
+    ret->pins = ARENA_ARRAY(arena, const struct extent *, ret->count + 1);
+    return ret->pins ? OCH_OK : FAIL_NO_MEMORY(err, "a search");
+}
+
+static void pieces_unpin(struct part *part, struct pieces *pieces, uint64_t but)
+{
+    for (uint64_t i = 0; i < pieces->count; i++) {
+        if (i == but)
+            continue;
+        cache_unpin(part->env.cache, pieces->pins[i]);
+        pieces->pins[i] = NULL;
+    }
+}
+
+static och_code piece_at(void *context, enum vector_section which, uint64_t unit,
+                         const uint8_t **ret_base, uint64_t *ret_first, uint64_t *ret_units,
+                         och_error *err)
+{
+    struct reader_state *state = context;
+    struct pieces *pieces = &state->pieces[which], *other = &state->pieces[!which];
+    uint64_t offset = unit * pieces->unit, index = offset / pieces->group_bytes;
+    struct part_piece piece = {.extent = pieces->pins[index], .from = index * pieces->group_bytes};
+    if (!piece.extent) {
+        och_code code = part_pin(state->part, pieces->id, pieces->unit, offset, &piece, err);
+        if (code == OCH_BUSY) { // give back what this search holds and does not look at
+            pieces_unpin(state->part, pieces, UINT64_MAX);
+            pieces_unpin(state->part, other, other->last);
+            error_clear(err);
+            code = part_pin(state->part, pieces->id, pieces->unit, offset, &piece, err);
+        }
+        if (code != OCH_OK) {
+            state->failed = pieces->id;
+            return code;
+        }
+        pieces->pins[index] = piece.extent;
+    }
+    pieces->last = index;
+    *ret_base = piece.extent->at;
+    *ret_first = piece.from / pieces->unit;
+    *ret_units = piece.extent->len / pieces->unit;
+    return OCH_OK;
+}
+
+och_code part_vector_search(struct part *part, struct vector_query *query, struct arena *arena,
+                            struct vector_found *ret_found, bool *ret_usable, och_error *err)
+{
+    struct reader_state state = {.part = part};
+    struct vector_pages pages = {.context = &state, .at = piece_at};
+    const struct vector_index *index;
+    och_error failure = {0};
+    *ret_usable = false;
+    TRY(part_vector_index(part, &index, err));
+    if (!index)
+        return OCH_OK;
+    TRY(pieces_init(part, SECTION_CODE, code_block_size(index->code_dim), arena,
+                    &state.pieces[VECTOR_CODE], err));
+    TRY(pieces_init(part, SECTION_CODE8, code_row_size(index->code_dim), arena,
+                    &state.pieces[VECTOR_CODE8], err));
+    query->index = index;
+    query->pages = &pages;
+    och_code code = vector_search(query, arena, ret_found, ret_usable, &failure);
+    pieces_unpin(part, &state.pieces[VECTOR_CODE], UINT64_MAX);
+    pieces_unpin(part, &state.pieces[VECTOR_CODE8], UINT64_MAX);
+    query->pages = NULL;
+    if (code == OCH_OK)
+        return OCH_OK;
+    *ret_usable = false;
+    if (state.failed && part_is_damage(code, &failure)) {
+        part_note_damage(part, state.failed, &failure);
+        return OCH_OK;
+    }
+    if (err)
+        *err = failure;
+    return code;
+}
