@@ -53,6 +53,8 @@ och_code part_vector_index(struct part *part, const struct vector_index **ret_in
         part_has(part, SECTION_CENTQ) && part_has(part, SECTION_CODE) &&
         part_has(part, SECTION_CODE8)) {
         code = load_index(part, &section, &index, &failure);
+        if (code == OCH_BUSY) // no room for it now: without it, then
+            return OCH_OK;
         if (code != OCH_OK && !part_is_damage(code, &failure)) {
             if (err)
                 *err = failure;
@@ -165,6 +167,8 @@ och_code part_vector_search(struct part *part, struct vector_query *query, struc
         part_note_damage(part, state.failed, &failure);
         return OCH_OK;
     }
+    if (state.failed && code == OCH_BUSY) // a scan needs less at a time
+        return OCH_OK;
     if (err)
         *err = failure;
     return code;

@@ -32,7 +32,16 @@ struct run {
     struct arena *arena;   /* the caller's: one thread only */
     float *query_norms;    /* Σq², per vector (cosine) */
     uint64_t scanned, survivors;
+    /* by vector indexes: 1-bit codes, 8-bit codes, stored vectors */
+    _Atomic uint64_t lists_probed, rows_coded, rows_scored, rows_reranked;
 };
+static inline void run_count(struct run *run, const struct vector_found *found)
+{
+    atomic_fetch_add_explicit(&run->lists_probed, found->lists_probed, memory_order_relaxed);
+    atomic_fetch_add_explicit(&run->rows_coded, found->rows_scanned, memory_order_relaxed);
+    atomic_fetch_add_explicit(&run->rows_scored, found->rows_scored, memory_order_relaxed);
+    atomic_fetch_add_explicit(&run->rows_reranked, found->count, memory_order_relaxed);
+}
 
 /* A task's own means of reading rows; one thread. */
 struct lookup {

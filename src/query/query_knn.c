@@ -1,31 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nearest neighbours by exact scan: survivors of parts and tail, cut into ranges that idle workers share, each into heaps of its own that
+/* Nearest neighbours: parts with a vector index by query_index.c, the rest by exact scan: survivors of parts and tail, cut into ranges that idle workers share, each into heaps of its own that
  * are joined at the end.  Reported distances come from the kernels' fixed order of summation (D7), so the answer does not depend on where a
  * row lies or who computed it. */
-#include "query/query_internal.h"
+#include "query/query_knn.h"
 
 #include <float.h>
 #include <math.h>
-
-#define WORKERS_MAX 8
-#define BLOCK       64 /* rows whose distances are computed together */
-
-struct range {
-    uint32_t source, first, count;
-};
-
-struct knn {
-    struct run *run;
-    struct range *ranges;
-    size_t range_count, k;
-    _Atomic size_t next_range;
-    struct topk *heaps; /* WORKERS_MAX x vector_count */
-    _Atomic uint64_t survivors;
-    _Atomic bool failed;
-    struct mutex lock; /* guards code, err */
-    och_code code;
-    och_error err;
-};
 
 /* Norms outside this lose their value in f32: then f64 decides. */
 #define NORM2_LEAST 1e-30f
@@ -77,12 +57,6 @@ static float finish(const struct run *run, uint32_t v, float sum, float norm2, c
     return kernel_cosine_distance(sum, query_norm2, norm2);
 }
 
-struct worker {
-    struct knn *knn;
-    struct lookup lookup;
-    struct topk *heaps; /* one per query vector */
-};
-
 static och_code offer(struct worker *w, uint32_t v, float distance, uint32_t source, uint32_t row,
                       och_error *err)
 {
@@ -101,8 +75,8 @@ static och_code offer(struct worker *w, uint32_t v, float distance, uint32_t sou
 }
 
 /* Distances of `count` ≤ BLOCK rows lying one behind the other at `rows`, of which `mask` survive; norms NULL: not known. */
-static och_code score_block(struct worker *w, const float *rows, const float *norms, uint32_t count,
-                            uint64_t mask, uint32_t source, uint32_t row, och_error *err)
+och_code knn_score_block(struct worker *w, const float *rows, const float *norms, uint32_t count,
+                         uint64_t mask, uint32_t source, uint32_t row, och_error *err)
 {
     const struct run *run = w->knn->run;
     const struct kernel *kernel = run->query->kernel;
@@ -112,7 +86,7 @@ static och_code score_block(struct worker *w, const float *rows, const float *no
          l2 = view_info(run->view)->metric == METRIC_L2;
     bool dense = (unsigned)__builtin_popcountll(mask) * 4 >= count;
     float sums[BLOCK], fresh_norms[BLOCK];
-    for (uint32_t v = 0; v < plan->vector_count; v++) {
+    for (uint32_t v = w->first; v < w->end; v++) {
         const float *query = plan->vectors + v * dim;
         if (dense && l2)
             kernel->l2_rows_f32(query, rows, dim, dim, count, sums);
@@ -137,15 +111,8 @@ static och_code score_block(struct worker *w, const float *rows, const float *no
     return OCH_OK;
 }
 
-/* A window of a section: where it is pinned and which rows it holds. */
-struct window {
-    const float *at;
-    uint32_t first, end;
-    const struct extent *extent;
-};
-
-static och_code window_move(struct part *part, bool norms, uint32_t row, struct window *window,
-                            struct cache *cache, och_error *err)
+och_code knn_window_move(struct part *part, bool norms, uint32_t row, struct window *window,
+                         struct cache *cache, och_error *err)
 {
     if (row >= window->first && row < window->end)
         return OCH_OK;
@@ -161,8 +128,8 @@ static och_code window_move(struct part *part, bool norms, uint32_t row, struct 
     return OCH_OK;
 }
 
-static och_code scan_part_range(struct worker *w, const struct range *range, const uint64_t *words,
-                                struct window *vectors, struct window *norms, och_error *err)
+och_code knn_scan_part(struct worker *w, const struct range *range, const uint64_t *words,
+                       struct window *vectors, struct window *norms, och_error *err)
 {
     struct run *run = w->knn->run;
     struct part *part = view_part(run->view, range->source);
@@ -179,9 +146,9 @@ static och_code scan_part_range(struct worker *w, const struct range *range, con
         }
         row += (uint32_t)__builtin_ctzll(mask);
         mask >>= __builtin_ctzll(mask);
-        TRY(window_move(part, false, row, vectors, cache, err));
+        TRY(knn_window_move(part, false, row, vectors, cache, err));
         if (cosine)
-            TRY(window_move(part, true, row, norms, cache, err));
+            TRY(knn_window_move(part, true, row, norms, cache, err));
         uint32_t last = stop < end ? stop : end;
         last = last < vectors->end ? last : vectors->end;
         if (cosine && norms->end < last)
@@ -190,8 +157,8 @@ static och_code scan_part_range(struct worker *w, const struct range *range, con
         if (count < 64)
             mask &= (1ull << count) - 1;
         const float *rows = vectors->at + (size_t)(row - vectors->first) * dim;
-        TRY(score_block(w, rows, cosine ? norms->at + (row - norms->first) : NULL, count, mask,
-                        range->source, row, err));
+        TRY(knn_score_block(w, rows, cosine ? norms->at + (row - norms->first) : NULL, count, mask,
+                            range->source, row, err));
         row = last;
     }
     return OCH_OK;
@@ -200,12 +167,12 @@ static och_code scan_part_range(struct worker *w, const struct range *range, con
 static och_code score_record(struct worker *w, const float *vector, uint32_t source, uint32_t row,
                              och_error *err)
 {
-    return vector ? score_block(w, vector, NULL, 1, 1, source, row, err) : OCH_OK;
+    return vector ? knn_score_block(w, vector, NULL, 1, 1, source, row, err) : OCH_OK;
 }
 
 /* Parts with rows that have no vector are read row by row. */
-static och_code scan_part_rows(struct worker *w, const struct range *range, const uint64_t *words,
-                               och_error *err)
+och_code knn_scan_part_rows(struct worker *w, const struct range *range, const uint64_t *words,
+                            och_error *err)
 {
     for (uint32_t i = 0; i < range->count; i++) {
         if (!(words[i / 64] >> (i % 64) & 1))
@@ -247,8 +214,9 @@ static och_code scan_tail_range(struct worker *w, const struct range *range, con
             count++;
         }
         if (first)
-            TRY(score_block(w, first, NULL, count, count == 64 ? UINT64_MAX : (1ull << count) - 1,
-                            range->source, range->first + i, err));
+            TRY(knn_score_block(w, first, NULL, count,
+                                count == 64 ? UINT64_MAX : (1ull << count) - 1, range->source,
+                                range->first + i, err));
         i += count;
     }
     return OCH_OK;
@@ -284,9 +252,9 @@ static och_code scan_ranges(struct worker *w, och_error *err)
         if (range->source == view_part_count(view))
             code = scan_tail_range(w, range, words, err);
         else if (part_all_vectors(view_part(view, range->source)))
-            code = scan_part_range(w, range, words, &vectors, &norms, err);
+            code = knn_scan_part(w, range, words, &vectors, &norms, err);
         else
-            code = scan_part_rows(w, range, words, err);
+            code = knn_scan_part_rows(w, range, words, err);
         /* Pinned blocks of this range are not needed any more. */
         lookup_done(&w->lookup);
         lookup_init(&w->lookup, knn->run);
@@ -299,17 +267,30 @@ static och_code scan_ranges(struct worker *w, och_error *err)
 static void work(void *context, size_t i)
 {
     struct knn *knn = context;
-    struct worker w = {.knn = knn, .heaps = knn->heaps + i * knn->run->plan->vector_count};
+    struct worker w = {.knn = knn,
+                       .end = knn->run->plan->vector_count,
+                       .heaps = knn->heaps + i * knn->run->plan->vector_count};
     och_error err = {0};
     lookup_init(&w.lookup, knn->run);
     och_code code = scan_ranges(&w, &err);
     lookup_done(&w.lookup);
-    if (code == OCH_OK)
-        return;
+    if (code != OCH_OK)
+        knn_fail(knn, code, &err);
+}
+
+och_code knn_failure(const struct knn *knn, och_error *err)
+{
+    if (knn->code != OCH_OK && err)
+        *err = knn->err;
+    return knn->code;
+}
+
+void knn_fail(struct knn *knn, och_code code, const och_error *failure)
+{
     mutex_lock(&knn->lock);
     if (!atomic_exchange(&knn->failed, true)) {
         knn->code = code;
-        knn->err = err;
+        knn->err = *failure;
     }
     mutex_unlock(&knn->lock);
 }
@@ -322,6 +303,8 @@ static och_code make_ranges(struct knn *knn, och_error *err)
         total = 0;
         for (size_t s = 0; s <= parts; s++) {
             uint32_t rows = s < parts ? part_rows(view_part(view, s)) : view_slot_count(view);
+            if (s < parts && knn->indexed[s].index)
+                continue;
             for (uint32_t first = 0; first < rows; first += QUERY_CHUNK, total++) {
                 if (fill)
                     knn->ranges[total] =
@@ -355,7 +338,7 @@ static och_code score_candidates(struct knn *knn, och_error *err)
     struct candidate *rows = NULL;
     size_t count = 0;
     TRY(survive_ids(run, &rows, &count, err));
-    struct worker w = {.knn = knn, .heaps = knn->heaps};
+    struct worker w = {.knn = knn, .end = run->plan->vector_count, .heaps = knn->heaps};
     lookup_init(&w.lookup, run);
     och_code code = OCH_OK;
     for (size_t i = 0; i < count && code == OCH_OK; i++) {
@@ -380,45 +363,65 @@ static och_code scan(struct knn *knn, size_t *ret_workers, och_error *err)
     TRY(make_ranges(knn, err));
     size_t workers = knn->range_count < WORKERS_MAX ? knn->range_count : WORKERS_MAX;
     TRY(make_heaps(knn, workers, err));
-    mutex_init(&knn->lock, RANK_LEAF);
     pool_for(knn->run->query->options.pool, workers, work, knn);
-    mutex_done(&knn->lock);
-    if (knn->code != OCH_OK) {
-        if (err)
-            *err = knn->err;
-        return knn->code;
-    }
+    TRY(knn_failure(knn, err));
     knn->run->survivors += atomic_load(&knn->survivors);
     *ret_workers = workers;
     return OCH_OK;
 }
 
-static och_code collect(struct knn *knn, size_t workers, struct query_result *result,
-                        och_error *err)
+/* The best of what workers scanned, into the heaps that the answer is made of. */
+static och_code join(struct knn *knn, size_t workers, och_error *err)
 {
     struct run *run = knn->run;
+    knn->best = ARENA_ARRAY(run->arena, struct topk, run->plan->vector_count);
+    if (!knn->best)
+        return FAIL_NO_MEMORY(err, "a query's results");
     for (uint32_t v = 0; v < run->plan->vector_count; v++) {
-        struct topk top;
-        TRY(topk_init(&top, knn->k, run->arena, err));
+        TRY(topk_init(&knn->best[v], knn->k, run->arena, err));
         for (size_t i = 0; i < workers; i++) {
             const struct topk *heap = &knn->heaps[i * run->plan->vector_count + v];
             for (size_t j = 0; j < heap->len; j++)
-                topk_push(&top, heap->items[j]);
+                topk_push(&knn->best[v], heap->items[j]);
         }
-        topk_sort(&top);
-        struct query_row *rows = ARENA_ARRAY(run->arena, struct query_row, top.len + 1);
+    }
+    return OCH_OK;
+}
+
+static och_code collect(struct knn *knn, struct query_result *result, och_error *err)
+{
+    struct run *run = knn->run;
+    for (uint32_t v = 0; v < run->plan->vector_count; v++) {
+        struct topk *top = &knn->best[v];
+        topk_sort(top);
+        struct query_row *rows = ARENA_ARRAY(run->arena, struct query_row, top->len + 1);
         if (!rows)
             return FAIL_NO_MEMORY(err, "a query's results");
-        for (size_t j = 0; j < top.len; j++) {
-            const struct topk_item *item = &top.items[j];
+        for (size_t j = 0; j < top->len; j++) {
+            const struct topk_item *item = &top->items[j];
             bool in_tail = item->source == view_part_count(run->view);
             struct view_place place = {in_tail ? VIEW_NO_PART : item->source, (uint32_t)item->row};
             TRY(query_fetch(run, result, place, &rows[j], err));
             rows[j].distance = item->distance;
         }
-        result->hits[v] = (struct query_hits){rows, top.len};
+        result->hits[v] = (struct query_hits){rows, top->len};
     }
     return OCH_OK;
+}
+
+/* What is scanned first, then the parts that have an index: they need only look for what is nearer. */
+static och_code search(struct knn *knn, och_error *err)
+{
+    TRY(knn_choose_indexed(knn, err));
+    mutex_init(&knn->lock, RANK_LEAF);
+    size_t workers = 0;
+    och_code code = scan(knn, &workers, err);
+    if (code == OCH_OK)
+        code = join(knn, workers, err);
+    if (code == OCH_OK && knn->indexed_count)
+        code = knn_search_indexed(knn, err);
+    mutex_done(&knn->lock);
+    return code;
 }
 
 och_code query_run_knn(struct run *run, struct query_result *result, och_error *err)
@@ -437,12 +440,12 @@ och_code query_run_knn(struct run *run, struct query_result *result, och_error *
         const float *query = plan->vectors + (size_t)v * plan->dimension;
         run->query_norms[v] = run->query->kernel->dot_f32(query, query, plan->dimension);
     }
-    size_t workers = 1;
     if (plan->has_ids) {
         TRY(make_heaps(&knn, 1, err));
         TRY(score_candidates(&knn, err));
+        TRY(join(&knn, 1, err));
     } else {
-        TRY(scan(&knn, &workers, err));
+        TRY(search(&knn, err));
     }
-    return collect(&knn, workers, result, err);
+    return collect(&knn, result, err);
 }

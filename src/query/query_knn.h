@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One search for nearest neighbours, shared by scan and index.  Inside query/ only. */
+#ifndef QUERY_QUERY_KNN_H
+#define QUERY_QUERY_KNN_H
+
+#include "query/query_internal.h"
+
+#define WORKERS_MAX 8
+#define BLOCK       64 /* rows whose distances are computed together */
+
+struct range {
+    uint32_t source, first, count;
+};
+
+/* A part that is searched by its index; index NULL: it is scanned. */
+struct indexed_part {
+    const struct vector_index *index;
+    uint64_t *mask;             /* bit per row that survives; NULL: all do */
+    _Atomic uint64_t survivors; /* among the rows with codes */
+};
+
+struct knn {
+    struct run *run;
+    struct range *ranges;
+    size_t range_count, k;
+    _Atomic size_t next_range;
+    struct topk *heaps; /* WORKERS_MAX x vector_count */
+    struct topk *best;  /* vector_count */
+    float recall;
+    struct indexed_part *indexed; /* by part */
+    uint32_t *order;              /* parts with an index, most rows first */
+    size_t indexed_count;
+    _Atomic uint64_t survivors;
+    _Atomic bool failed;
+    struct mutex lock; /* guards code, err */
+    och_code code;
+    och_error err;
+};
+
+/* One thread at work on vectors [first, end) of the plan. */
+struct worker {
+    struct knn *knn;
+    struct lookup lookup;
+    struct topk *heaps; /* one per query vector */
+    uint32_t first, end;
+};
+
+/* A window of a section: where it is pinned and which rows it holds. */
+struct window {
+    const float *at;
+    uint32_t first, end;
+    const struct extent *extent;
+};
+
+/* ---- query_knn.c ---- */
+/** Distances of `count` rows lying one behind the other, of which `mask` survive; norms NULL: not known. */
+MUST_USE och_code knn_score_block(struct worker *w, const float *rows, const float *norms,
+                                  uint32_t count, uint64_t mask, uint32_t source, uint32_t row,
+                                  och_error *err);
+MUST_USE och_code knn_window_move(struct part *part, bool norms, uint32_t row,
+                                  struct window *window, struct cache *cache, och_error *err);
+/** Survivors among a range of rows of a part, exactly; words: from its first row on. */
+MUST_USE och_code knn_scan_part(struct worker *w, const struct range *range, const uint64_t *words,
+                                struct window *vectors, struct window *norms, och_error *err);
+MUST_USE och_code knn_scan_part_rows(struct worker *w, const struct range *range,
+                                     const uint64_t *words, och_error *err);
+/** Remember the first failure of several threads; and hand it over. */
+void knn_fail(struct knn *knn, och_code code, const och_error *failure);
+MUST_USE och_code knn_failure(const struct knn *knn, och_error *err);
+
+/* ---- query_index.c ---- */
+/** Which parts have an index that this search can use. */
+MUST_USE och_code knn_choose_indexed(struct knn *knn, och_error *err);
+/** Search them, into knn->best. */
+MUST_USE och_code knn_search_indexed(struct knn *knn, och_error *err);
+#endif
