@@ -234,6 +234,20 @@ static och_code verify_lists(struct verify *verify, och_error *err)
     return OCH_OK;
 }
 
+/* The index's figures; its codes only by their pages. */
+static och_code verify_index(struct verify *verify, och_error *err)
+{
+    struct part *part = verify->part;
+    const struct vector_index *index;
+    if (!is_sound(verify, SECTION_MEAN) || !is_sound(verify, SECTION_LIST) ||
+        !is_sound(verify, SECTION_CENTQ))
+        return OCH_OK;
+    TRY(part_vector_index(part, &index, err));
+    if (!index && part_damage(part) & PART_BIT(SECTION_MEAN))
+        return note_corrupt(verify, SECTION_MEAN, 0, "figures that do not fit together", err);
+    return OCH_OK;
+}
+
 och_code part_verify(struct part *part, struct buf *report, uint64_t *ret_faults, och_error *err)
 {
     static const uint8_t blocks[] = {SECTION_IDS, SECTION_VALUES, SECTION_DOCS, SECTION_URIS};
@@ -257,6 +271,7 @@ och_code part_verify(struct part *part, struct buf *report, uint64_t *ret_faults
     if (is_sound(&verify, SECTION_NORM) && is_sound(&verify, SECTION_VEC))
         TRY(verify_norms(&verify, err));
     TRY(verify_lists(&verify, err));
+    TRY(verify_index(&verify, err));
     TRY(buf_check(report, "a report", err));
     *ret_faults = verify.faults;
     return OCH_OK;

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vector index in process, one thread, everything in memory: CPU time of the build, then recall@k and queries a second at several targets
+ * beside an exact scan of the same rows.
+ *
+ *     vector [options] [folder]
+ *       folder            a data set: shape.txt ("rows dim queries"), base.f32, query.f32; else clusters are made
+ *       --rows N --dim D  of the rows made (200000, 384), or at most so many of the folder's
+ *       --k K             10
+ *       --space S         l2, cosine, ip
+ *       --queries Q       at most (1000)
+ *       --flat            one list
+ *       --share P         only every row with chance P passes a filter
+ *
+ * One JSON line for the build and one for each target. */
+#include "index/vector/vector.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "kernel/kernel.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct bench {
+    uint32_t rows, dim, queries, k;
+    enum metric metric;
+    bool flat;
+    double share;
+    float *base, *query;
+    const uint32_t *order;
+    struct vector_build *build;
+    struct vector_index index;
+    struct vector_built built;
+    struct buf code8;
+    float *ordered; /* rows in row order, for the last distances */
+    uint32_t *truth;
+    uint64_t *mask;
+    uint64_t survivors;
+};
+
+static double cpu(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void die(const char *what)
+{
+    (void)fprintf(stderr, "vector: %s\n", what);
+    exit(1);
+}
+
+static void *need(size_t count, size_t size)
+{
+    void *at = aligned_alloc(64, (count * size + 64) / 64 * 64);
+    if (!at)
+        die("no memory");
+    return at;
+}
+
+static float normal(struct random *random)
+{
+    double u = random_unit(random) + 1e-12, v = random_unit(random);
+    return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
+}
+
+/* Clusters, each with directions of its own: rows differ in about 24 of them. */
+static void make_rows(const struct bench *b, uint64_t seed, uint32_t rows, float *out)
+{
+    enum { INNER = 24 };
+    uint32_t clusters = b->rows / 250 + 1, dim = b->dim;
+    struct random random;
+    random_seed(&random, 42);
+    float *centers = need((size_t)clusters * dim, 4), *basis = need((size_t)INNER * 16 * dim, 4);
+    for (size_t i = 0; i < (size_t)clusters * dim; i++)
+        centers[i] = normal(&random);
+    for (size_t i = 0; i < (size_t)INNER * 16 * dim; i++)
+        basis[i] = normal(&random);
+    random_seed(&random, seed);
+    for (uint32_t r = 0; r < rows; r++) {
+        uint32_t c = (uint32_t)random_below(&random, clusters);
+        float *x = out + (size_t)r * dim;
+        const float *own = basis + (size_t)(c % 16) * INNER * dim;
+        for (uint32_t j = 0; j < dim; j++)
+            x[j] = centers[(size_t)c * dim + j] + 0.15f * normal(&random);
+        for (uint32_t i = 0; i < INNER; i++) {
+            float weight = 0.25f * normal(&random);
+            for (uint32_t j = 0; j < dim; j++)
+                x[j] += weight * own[(size_t)i * dim + j];
+        }
+    }
+    free(centers);
+    free(basis);
+}
+
+static void read_floats(const char *folder, const char *name, size_t count, float *out)
+{
+    char path[512];
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    FILE *file = fopen(path, "rb");
+    if (!file || fread(out, 4, count, file) != count)
+        die(path);
+    (void)fclose(file);
+}
+
+static void read_folder(struct bench *b, const char *folder)
+{
+    char path[512];
+    unsigned rows, dim, queries;
+    (void)snprintf(path, sizeof(path), "%s/shape.txt", folder);
+    FILE *file = fopen(path, "r");
+    if (!file || fscanf(file, "%u %u %u", &rows, &dim, &queries) != 3)
+        die(path);
+    (void)fclose(file);
+    b->rows = b->rows && b->rows < rows ? b->rows : rows;
+    b->dim = dim;
+    b->queries = b->queries < queries ? b->queries : queries;
+    b->base = need((size_t)b->rows * dim, 4);
+    b->query = need((size_t)b->queries * dim, 4);
+    read_floats(folder, "base.f32", (size_t)b->rows * dim, b->base);
+    read_floats(folder, "query.f32", (size_t)b->queries * dim, b->query);
+}
+
+static och_code row_at(void *context, uint32_t i, const float **ret_vector, och_error *err)
+{
+    struct bench *b = context;
+    (void)err;
+    *ret_vector = b->base + (size_t)i * b->dim;
+    return OCH_OK;
+}
+
+static och_code emit(void *context, const void *at, size_t len, och_error *err)
+{
+    buf_append(context, at, len);
+    return buf_check(context, "codes", err);
+}
+
+static och_code page(void *context, enum vector_section section, uint64_t unit,
+                     const uint8_t **ret_base, uint64_t *ret_first, uint64_t *ret_units,
+                     och_error *err)
+{
+    const struct bench *b = context;
+    (void)unit;
+    (void)err;
+    *ret_base = section == VECTOR_CODE ? b->built.code.at : b->code8.at;
+    *ret_first = 0;
+    *ret_units = section == VECTOR_CODE ? b->index.blocks : b->index.coded;
+    return OCH_OK;
+}
+
+static float distance(const struct bench *b, const float *q, const float *x)
+{
+    const struct kernel *kernel = kernel_get();
+    if (b->metric == METRIC_L2)
+        return kernel->l2_f32(q, x, b->dim);
+    float dot = kernel->dot_f32(q, x, b->dim);
+    if (b->metric == METRIC_IP)
+        return kernel_ip_distance(dot);
+    return kernel_cosine_distance(dot, kernel->dot_f32(q, q, b->dim),
+                                  kernel->dot_f32(x, x, b->dim));
+}
+
+struct item {
+    float distance;
+    uint32_t row;
+};
+static int compare_items(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+    int order = (x->distance > y->distance) - (x->distance < y->distance);
+    return order ? order : (x->row > y->row) - (x->row < y->row);
+}
+
+/* Exact answers, and what they cost: one scan by the kernels per query. */
+static double exact(struct bench *b)
+{
+    float *out = need(b->rows, 4);
+    struct item *items = need(b->rows, sizeof(*items));
+    double spent = 0;
+    for (uint32_t q = 0; q < b->queries; q++) {
+        const float *query = b->query + (size_t)q * b->dim;
+        double start = cpu();
+        if (b->metric == METRIC_L2)
+            kernel_get()->l2_rows_f32(query, b->ordered, b->dim, b->dim, b->rows, out);
+        else
+            kernel_get()->dot_rows_f32(query, b->ordered, b->dim, b->dim, b->rows, out);
+        spent += cpu() - start;
+        uint32_t count = 0;
+        float bound = INFINITY;
+        for (uint32_t row = 0; row < b->rows; row++) {
+            if (b->mask && !(b->mask[row / 64] >> row % 64 & 1))
+                continue;
+            float own = b->metric == METRIC_L2 ? out[row]
+                        : b->metric == METRIC_IP
+                            ? -out[row]
+                            : distance(b, query, b->ordered + (size_t)row * b->dim);
+            if (own > bound)
+                continue;
+            items[count++] = (struct item){own, row};
+            if (count >= 16 * b->k + 64) {
+                qsort(items, count, sizeof(*items), compare_items);
+                count = b->k;
+                bound = items[b->k - 1].distance;
+            }
+        }
+        qsort(items, count, sizeof(*items), compare_items);
+        for (uint32_t i = 0; i < b->k; i++)
+            b->truth[(size_t)q * b->k + i] = i < count ? items[i].row : UINT32_MAX;
+    }
+    free(out);
+    free(items);
+    return spent / b->queries;
+}
+
+static void make(struct bench *b)
+{
+    struct vector_rows rows = {.context = b, .count = b->rows, .row = row_at};
+    struct vector_options options = {
+        .dimension = b->dim, .metric = b->metric, .flat_rows = b->flat ? UINT32_MAX : 0};
+    och_error err = {0};
+    double start = cpu();
+    if (vector_build_new(&options, &rows, &b->build, &err) != OCH_OK)
+        die(err.message);
+    b->built = vector_build_result(b->build);
+    buf_init(&b->code8, BUF_MAX_NONE);
+    double middle = cpu();
+    if (vector_build_code8(b->build, emit, &b->code8, &err) != OCH_OK)
+        die(err.message);
+    double end = cpu();
+    b->order = vector_build_order(b->build);
+    b->ordered = need((size_t)b->rows * b->dim, 4);
+    for (uint32_t row = 0; row < b->rows; row++)
+        memcpy(b->ordered + (size_t)row * b->dim,
+               b->base + (size_t)(b->order ? b->order[row] : row) * b->dim, 4 * (size_t)b->dim);
+    if (!vector_index_open(b->built.mean, b->built.list, b->built.centq, b->built.code.len,
+                           b->code8.len, b->rows, b->dim, b->metric, &b->index))
+        die("the index does not open");
+    double hot =
+        (double)(b->built.mean.len + b->built.list.len + b->built.centq.len + b->built.code.len) /
+        b->rows;
+    printf("{\"bench\":\"vector build\",\"rows\":%u,\"dimension\":%u,\"lists\":%u,\"gamma\":%.2f,"
+           "\"kappa\":%.3f,\"hot_bytes_a_row\":%.1f,\"cpu_s\":%.2f,\"code8_cpu_s\":%.2f}\n",
+           b->rows, b->dim, b->index.lists, (double)b->index.gamma, (double)b->index.kappa, hot,
+           end - start, end - middle);
+    (void)fflush(stdout);
+}
+
+static uint32_t answer(struct bench *b, const float *query, float recall, struct arena *arena,
+                       struct item *items, struct vector_found *found)
+{
+    struct vector_pages pages = {.context = b, .at = page};
+    struct vector_query search = {.index = &b->index,
+                                  .pages = &pages,
+                                  .vector = query,
+                                  .mask = b->mask,
+                                  .bound = INFINITY,
+                                  .plan = vector_plan_make(&b->index, b->k, recall, b->survivors)};
+    bool usable;
+    och_error err = {0};
+    arena_init(arena, NULL, 0);
+    if (vector_search(&search, arena, found, &usable, &err) != OCH_OK || !usable)
+        die("search");
+    uint32_t count = (uint32_t)min_size(found->count, 8 * b->k + 256);
+    for (uint32_t i = 0; i < count; i++)
+        items[i] =
+            (struct item){distance(b, query, b->ordered + (size_t)found->rows[i].row * b->dim),
+                          found->rows[i].row};
+    qsort(items, count, sizeof(*items), compare_items);
+    arena_done(arena);
+    return count < b->k ? count : b->k;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void ask(struct bench *b, float recall, double exact_s)
+{
+    struct arena arena;
+    struct item *items = need(8 * b->k + 512, sizeof(*items));
+    double *times = need(b->queries, sizeof(*times)), hits = 0, wanted = 0, lists = 0, coded = 0,
+           scored = 0, reranked = 0, spent = 0;
+    for (int round = 0; round < 2; round++) { /* the first warms */
+        hits = wanted = lists = coded = scored = reranked = 0;
+        double start = cpu();
+        for (uint32_t q = 0; q < b->queries; q++) {
+            struct vector_found found;
+            double own = cpu();
+            uint32_t count =
+                answer(b, b->query + (size_t)q * b->dim, recall, &arena, items, &found);
+            times[q] = cpu() - own;
+            lists += (double)found.lists_probed / b->queries;
+            coded += (double)found.rows_scanned / b->queries;
+            scored += (double)found.rows_scored / b->queries;
+            reranked += (double)found.count / b->queries;
+            for (uint32_t i = 0; i < b->k; i++) {
+                uint32_t row = b->truth[(size_t)q * b->k + i];
+                wanted += row != UINT32_MAX;
+                for (uint32_t j = 0; j < count; j++)
+                    hits += items[j].row == row;
+            }
+        }
+        spent = cpu() - start;
+    }
+    qsort(times, b->queries, sizeof(*times), compare_doubles);
+    printf("{\"bench\":\"vector\",\"target\":%.3f,\"k\":%u,\"recall\":%.4f,\"queries_per_s\":%.0f,"
+           "\"p50_us\":%.0f,\"p99_us\":%.0f,\"budget\":%u,\"lists\":%.1f,\"rows_coded\":%.0f,"
+           "\"share\":%.4f,"
+           "\"rows_scored\":%.0f,\"reranked\":%.1f,\"exact_queries_per_s\":%.0f}\n",
+           (double)recall, b->k, hits / wanted, b->queries / spent, times[b->queries / 2] * 1e6,
+           times[(size_t)(b->queries * 0.99)] * 1e6, vector_budget(&b->index, b->k, recall), lists,
+           coded, coded / b->rows, scored, reranked, 1 / exact_s);
+    (void)fflush(stdout);
+    free(items);
+    free(times);
+}
+
+static void make_mask(struct bench *b)
+{
+    struct random random;
+    random_seed(&random, 7);
+    b->survivors = b->index.coded;
+    if (b->share >= 1)
+        return;
+    b->mask = need(b->rows / 64 + 2, 8);
+    memset(b->mask, 0, (b->rows / 64 + 2) * 8);
+    b->survivors = 0;
+    for (uint32_t row = 0; row < b->rows; row++) {
+        bool in = random_unit(&random) < b->share;
+        b->mask[row / 64] |= (uint64_t)in << row % 64;
+        b->survivors += in && row < b->index.coded;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct bench b = {.queries = 1000, .k = 10, .metric = METRIC_COSINE, .share = 1};
+    const char *folder = NULL;
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--flat") == 0) {
+            b.flat = true;
+            continue;
+        }
+        if (argv[i][0] != '-') {
+            folder = argv[i];
+            continue;
+        }
+        i++;
+        if (strcmp(argv[i - 1], "--rows") == 0)
+            b.rows = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--dim") == 0)
+            b.dim = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--k") == 0)
+            b.k = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--queries") == 0)
+            b.queries = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--share") == 0)
+            b.share = strtod(value, NULL);
+        else if (strcmp(argv[i - 1], "--space") == 0)
+            b.metric = strcmp(value, "l2") == 0   ? METRIC_L2
+                       : strcmp(value, "ip") == 0 ? METRIC_IP
+                                                  : METRIC_COSINE;
+        else
+            die("unknown option");
+    }
+    if (folder) {
+        read_folder(&b, folder);
+    } else {
+        b.rows = b.rows ? b.rows : 200000;
+        b.dim = b.dim ? b.dim : 384;
+        b.base = need((size_t)b.rows * b.dim, 4);
+        b.query = need((size_t)b.queries * b.dim, 4);
+        make_rows(&b, 1, b.rows, b.base);
+        make_rows(&b, 2, b.queries, b.query);
+    }
+    b.truth = need((size_t)b.queries * b.k, 4);
+    make(&b);
+    make_mask(&b);
+    double exact_s = exact(&b);
+    static const float targets[] = {0.8f, 0.9f, 0.95f, 0.975f, 0.99f, 0.995f, 0.999f};
+    for (size_t t = 0; t < COUNT_OF(targets); t++)
+        ask(&b, targets[t], exact_s);
+    return 0;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The vector index inside a part: rows in list order still answer everything, searches find, damage costs nothing but time. */
+#include "part_fixture.h"
+
+#include "part/part_internal.h"
+
+#include <math.h>
+
+static const struct rows_options options = {.count = 2600,
+                                            .dimension = 24,
+                                            .metric = METRIC_COSINE,
+                                            .absent_percent = 10,
+                                            .document_bytes = 20,
+                                            .seq_step = 5};
+static const uint8_t index_sections[] = {SECTION_MEAN, SECTION_LIST, SECTION_CENTQ, SECTION_CODE,
+                                         SECTION_CODE8};
+
+static float distance(const struct fixture *f, const float *a, const float *b)
+{
+    const struct kernel *kernel = kernel_get();
+    uint32_t dim = f->options.dimension;
+    return kernel_cosine_distance(kernel->dot_f32(a, b, dim), kernel->dot_f32(a, a, dim),
+                                  kernel->dot_f32(b, b, dim));
+}
+
+/* The share of queries whose nearest row is among the candidates; every candidate has a vector. */
+static double nearest_found(const struct fixture *f, struct part *part, bool *ret_usable)
+{
+    double found_share = 0;
+    uint32_t source_of[2600];
+    for (uint32_t i = 0; i < f->options.count; i++)
+        source_of[f->row_of[i]] = i;
+    for (uint32_t q = 0; q < 50; q++) {
+        float query[24];
+        for (uint32_t d = 0; d < 24; d++)
+            query[d] = (float)((q * 31 + d * 17) % 23) - 11;
+        const struct vector_index *index;
+        struct arena arena;
+        struct vector_found found;
+        arena_init(&arena, NULL, 0);
+        MUST(part_vector_index(part, &index, err));
+        *ret_usable = index != NULL;
+        if (!index)
+            return 0;
+        struct vector_query search = {.vector = query,
+                                      .bound = INFINITY,
+                                      .plan = vector_plan_make(index, 5, 0.99f, index->coded)};
+        MUST(part_vector_search(part, &search, &arena, &found, ret_usable, err));
+        if (!*ret_usable) {
+            arena_done(&arena);
+            return 0;
+        }
+        float best = INFINITY, mine = INFINITY;
+        for (uint32_t i = 0; i < f->options.count; i++)
+            if (f->rows[i].vector)
+                best = fminf(best, distance(f, query, f->rows[i].vector));
+        for (size_t i = 0; i < found.count; i++) {
+            const float *vector = f->rows[source_of[found.rows[i].row]].vector;
+            assert_non_null(vector);
+            mine = fminf(mine, distance(f, query, vector));
+        }
+        found_share += mine == best ? 1.0 / 50 : 0;
+        arena_done(&arena);
+    }
+    return found_share;
+}
+
+static void rows_without_vector_come_last_and_all_answers_hold(void **state)
+{
+    (void)state;
+    struct fixture f;
+    och_error failure = {0};
+    fixture_init(&f, &options, 4);
+    fixture_build(&f);
+    assert_false(part_is_seq_ordered(f.part));
+    for (size_t i = 0; i < COUNT_OF(index_sections); i++)
+        assert_true(part_has(f.part, index_sections[i]));
+    uint32_t coded = part_vector_count(f.part);
+    for (uint32_t i = 0; i < f.options.count; i++)
+        assert_int_equal(f.row_of[i] < coded, f.rows[i].vector != NULL);
+    MUST(check_part(&f, f.part, err));
+    bool usable;
+    assert_true(nearest_found(&f, f.part, &usable) >= 0.98);
+    assert_true(usable);
+    struct buf report;
+    uint64_t faults;
+    buf_init(&report, BUF_MAX_NONE);
+    MUST(part_verify(f.part, &report, &faults, err));
+    assert_int_equal(faults, 0);
+    assert_int_equal(part_damage(f.part), 0);
+    assert_int_equal(failure.code, OCH_OK);
+    buf_done(&report);
+    fixture_done(&f);
+}
+
+static void damage_of_the_index_is_met_noted_and_gone_round(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &options, 5);
+    fixture_build(&f);
+    for (size_t i = 0; i < COUNT_OF(index_sections); i++) {
+        unsigned id = index_sections[i];
+        const struct part_section *section = &f.part->sections[id];
+        uint64_t at = section->offset + section->size / 3;
+        uint8_t byte, bad;
+        struct part *part;
+        bool usable;
+        MUST(store_read(f.store, f.object, at, &byte, 1, err));
+        bad = byte ^ 0x10;
+        MUST(io_sim_poke(f.io, f.path, at, &bad, 1, err));
+        MUST(fixture_open(&f, &part, err));
+        (void)nearest_found(&f, part, &usable);
+        if (usable || part_damage(part) != PART_BIT(id))
+            fail_msg("%s: damage %x", part_section_name(id), part_damage(part));
+        MUST(check_part(&f, part, err));
+        struct buf report;
+        uint64_t faults;
+        buf_init(&report, BUF_MAX_NONE);
+        MUST(part_verify(part, &report, &faults, err));
+        assert_true(faults > 0);
+        buf_done(&report);
+        part_unref(part);
+        MUST(io_sim_poke(f.io, f.path, at, &byte, 1, err));
+    }
+    fixture_done(&f);
+}
+
+static void the_same_rows_give_the_same_part(void **state)
+{
+    (void)state;
+    struct fixture a, b;
+    fixture_init(&a, &options, 6);
+    fixture_init(&b, &options, 6);
+    fixture_build(&a);
+    fixture_build(&b);
+    assert_int_equal(a.blob_size, b.blob_size);
+    uint8_t *x = malloc(a.blob_size), *y = malloc(b.blob_size);
+    MUST(store_read(a.store, a.object, 0, x, a.blob_size, err));
+    MUST(store_read(b.store, b.object, 0, y, b.blob_size, err));
+    assert_memory_equal(x, y, a.blob_size);
+    free(x);
+    free(y);
+    fixture_done(&a);
+    fixture_done(&b);
+}
+
+static void every_failing_allocation_of_a_build_is_survived(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint64_t failed = 0;
+    fixture_init(&f, &options, 7);
+    for (uint64_t nth = 1; nth < 20000; nth += 1 + nth / 16) {
+        struct store_writer *writer;
+        struct part_info info;
+        MUST(store_create(f.store, f.object, &writer, err));
+        mem_fail_at(nth);
+        och_code code = fixture_append(&f, writer, &info, NULL);
+        mem_fail_at(0);
+        store_abandon(writer);
+        assert_true(code == OCH_OK || code == OCH_NO_MEMORY);
+        failed += code != OCH_OK;
+    }
+    print_message("%u allocations failed in turn\n", (unsigned)failed);
+    assert_true(failed > 10);
+    fixture_done(&f);
+}
+
+static void few_rows_and_plain_parts_have_no_index(void **state)
+{
+    (void)state;
+    for (int plain = 0; plain < 2; plain++) {
+        struct rows_options few = options;
+        struct fixture f;
+        few.plain = plain;
+        few.count = plain ? options.count : VECTOR_CODES_MIN - 1;
+        fixture_init(&f, &few, 8);
+        fixture_build(&f);
+        assert_false(part_has(f.part, SECTION_MEAN));
+        assert_true(part_is_seq_ordered(f.part));
+        const struct vector_index *index;
+        MUST(part_vector_index(f.part, &index, err));
+        assert_null(index);
+        fixture_done(&f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_without_vector_come_last_and_all_answers_hold),
+        cmocka_unit_test(damage_of_the_index_is_met_noted_and_gone_round),
+        cmocka_unit_test(the_same_rows_give_the_same_part),
+        cmocka_unit_test(every_failing_allocation_of_a_build_is_survived),
+        cmocka_unit_test(few_rows_and_plain_parts_have_no_index),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
