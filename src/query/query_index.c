@@ -7,6 +7,12 @@
 
 #define RECALL_DEFAULT 0.99f
 #define RECALL_EXACT   0.9999f
+#define SAMPLE_ROWS    128
+#define SAMPLE_LEAST   8
+#define LAZY_VECTORS   4                  /* more of them share the cost of a mask */
+#define LAZY_ROWS      4096               /* fewer are asked at once */
+#define LAZY_SHARE     16                 /* one in so many rows may be asked */
+#define KEEP_READS     512                /* rows asked before their blocks are given back */
 #define MASK_ROWS      (16 * QUERY_CHUNK) /* of a task that evaluates the filter */
 
 static int by_rows(const void *a, const void *b)
@@ -53,16 +59,16 @@ static uint64_t count_bits(const uint64_t *words, uint32_t rows)
     return sum;
 }
 
-static och_code fill_mask(struct knn *knn, const struct range *range, och_error *err)
+static och_code fill_mask(struct knn *knn, const struct range *range, uint64_t *mask,
+                          och_error *err)
 {
-    struct indexed_part *indexed = &knn->indexed[range->source];
     struct lookup lookup;
     och_code code = OCH_OK;
     lookup_init(&lookup, knn->run);
     for (uint32_t done = 0; code == OCH_OK && done < range->count; done += QUERY_CHUNK) {
         uint32_t first = range->first + done, left = range->count - done,
                  count = left < QUERY_CHUNK ? left : QUERY_CHUNK;
-        code = survive_range(&lookup, range->source, first, count, indexed->mask + first / 64, err);
+        code = survive_range(&lookup, range->source, first, count, mask + first / 64, err);
         lookup_done(&lookup);
         lookup_init(&lookup, knn->run);
     }
@@ -76,9 +82,97 @@ static void mask_task(void *context, size_t i)
     och_error failure = {0};
     if (atomic_load_explicit(&knn->failed, memory_order_relaxed))
         return;
-    och_code code = fill_mask(knn, &knn->ranges[i], &failure);
+    och_code code =
+        fill_mask(knn, &knn->ranges[i], knn->indexed[knn->ranges[i].source].mask, &failure);
     if (code != OCH_OK)
         knn_fail(knn, code, &failure);
+}
+
+/* About how many rows the filter lets through, from a few of them; 0: too few to tell. */
+static och_code sample_survivors(struct knn *knn, uint32_t source, uint64_t *ret_survivors,
+                                 och_error *err)
+{
+    struct run *run = knn->run;
+    const struct bitset *dead;
+    uint32_t coded = knn->indexed[source].index->coded, alive = 0, passed = 0;
+    struct lookup lookup;
+    TRY(view_dead(run->view, source, &dead, err));
+    lookup_init(&lookup, run);
+    och_code code = work_check(run->limits, err);
+    for (uint32_t i = 0; i < SAMPLE_ROWS && code == OCH_OK; i++) {
+        uint32_t row = (uint32_t)((uint64_t)i * coded / SAMPLE_ROWS);
+        bool passes;
+        if (dead && bitset_has(dead, row))
+            continue;
+        alive++;
+        code = survive_place(&lookup, (struct view_place){source, row}, &passes, err);
+        passed += code == OCH_OK && passes;
+    }
+    lookup_done(&lookup);
+    *ret_survivors = passed < SAMPLE_LEAST ? 0 : (uint64_t)passed * coded / (alive ? alive : 1);
+    return code;
+}
+
+/* Is it cheaper to ask the filter about candidates than about all rows?  About 5 keep/share of them, each at a random place. */
+static och_code choose_lazy(struct knn *knn, uint32_t source, och_error *err)
+{
+    struct indexed_part *indexed = &knn->indexed[source];
+    uint64_t survivors;
+    if (knn->run->plan->vector_count > LAZY_VECTORS || indexed->index->coded < LAZY_ROWS)
+        return OCH_OK;
+    TRY(sample_survivors(knn, source, &survivors, err));
+    if (survivors < 80 * (uint64_t)knn->k)
+        return OCH_OK;
+    indexed->lazy = true;
+    atomic_store_explicit(&indexed->survivors, survivors, memory_order_relaxed);
+    return OCH_OK;
+}
+
+/* Rows that are not dead; NULL: all. */
+static och_code live_mask(struct knn *knn, uint32_t source, uint64_t **ret_mask, och_error *err)
+{
+    struct run *run = knn->run;
+    const struct bitset *dead;
+    *ret_mask = NULL;
+    TRY(view_dead(run->view, source, &dead, err));
+    if (!dead)
+        return OCH_OK;
+    size_t words = bitset_words(part_rows(view_part(run->view, source)));
+    uint64_t *mask = ARENA_ARRAY(run->arena, uint64_t, words + 1);
+    if (!mask)
+        return FAIL_NO_MEMORY(err, "a search");
+    for (size_t i = 0; i < words; i++)
+        mask[i] = ~dead->words[i];
+    *ret_mask = mask;
+    return OCH_OK;
+}
+
+/* What is needed of one part: nothing, the live rows, or ranges in which the filter is evaluated. */
+static och_code plan_mask(struct knn *knn, uint32_t source, och_error *err)
+{
+    struct run *run = knn->run;
+    struct part *part = view_part(run->view, source);
+    struct indexed_part *indexed = &knn->indexed[source];
+    uint32_t rows = part_rows(part);
+    bool asks = run->filter || part_has_expiry(part);
+    atomic_store_explicit(&indexed->survivors, indexed->index->coded, memory_order_relaxed);
+    if (asks)
+        TRY(choose_lazy(knn, source, err));
+    if (!asks || indexed->lazy) {
+        TRY(live_mask(knn, source, &indexed->mask, err));
+        if (indexed->mask && !indexed->lazy)
+            atomic_store_explicit(&indexed->survivors,
+                                  count_bits(indexed->mask, indexed->index->coded),
+                                  memory_order_relaxed);
+        return OCH_OK;
+    }
+    indexed->mask = ARENA_ARRAY(run->arena, uint64_t, bitset_words(rows) + 1);
+    if (!indexed->mask)
+        return FAIL_NO_MEMORY(err, "a search");
+    for (uint32_t first = 0; first < rows; first += MASK_ROWS)
+        knn->ranges[knn->range_count++] =
+            (struct range){source, first, rows - first < MASK_ROWS ? rows - first : MASK_ROWS};
+    return OCH_OK;
 }
 
 /* Dead rows, expiry and filter of all parts with an index, in one bit per row. */
@@ -92,44 +186,28 @@ static och_code make_masks(struct knn *knn, och_error *err)
     if (!knn->ranges)
         return FAIL_NO_MEMORY(err, "a search");
     knn->range_count = 0;
-    for (size_t i = 0; i < knn->indexed_count; i++) {
-        uint32_t source = knn->order[i];
-        struct part *part = view_part(run->view, source);
-        struct indexed_part *indexed = &knn->indexed[source];
-        const struct bitset *dead;
-        uint32_t rows = part_rows(part);
-        TRY(view_dead(run->view, source, &dead, err));
-        atomic_store_explicit(&indexed->survivors, indexed->index->coded, memory_order_relaxed);
-        if (!run->filter && !dead && !part_has_expiry(part))
-            continue;
-        indexed->mask = ARENA_ARRAY(run->arena, uint64_t, bitset_words(rows) + 1);
-        if (!indexed->mask)
-            return FAIL_NO_MEMORY(err, "a search");
-        for (uint32_t first = 0; first < rows; first += MASK_ROWS)
-            knn->ranges[knn->range_count++] =
-                (struct range){source, first, rows - first < MASK_ROWS ? rows - first : MASK_ROWS};
-    }
+    for (size_t i = 0; i < knn->indexed_count; i++)
+        TRY(plan_mask(knn, knn->order[i], err));
     pool_for(run->query->options.pool, knn->range_count, mask_task, knn);
     TRY(knn_failure(knn, err));
-    for (size_t i = 0; i < knn->indexed_count; i++) {
-        struct indexed_part *indexed = &knn->indexed[knn->order[i]];
-        if (indexed->mask)
-            atomic_store_explicit(&indexed->survivors,
-                                  count_bits(indexed->mask, indexed->index->coded),
-                                  memory_order_relaxed);
-        run->survivors += atomic_load_explicit(&indexed->survivors, memory_order_relaxed);
+    for (size_t i = 0; i < knn->range_count; i++) {
+        struct indexed_part *indexed = &knn->indexed[knn->ranges[i].source];
+        atomic_store_explicit(&indexed->survivors, count_bits(indexed->mask, indexed->index->coded),
+                              memory_order_relaxed);
     }
+    for (size_t i = 0; i < knn->indexed_count; i++)
+        run->survivors +=
+            atomic_load_explicit(&knn->indexed[knn->order[i]].survivors, memory_order_relaxed);
     return OCH_OK;
 }
 
 /* ---- one vector in one part ---- */
 
 /* Exactly, those of rows [first, end) that the mask allows. */
-static och_code scan_rows(struct worker *w, uint32_t source, uint32_t first, uint32_t end,
-                          och_error *err)
+static och_code scan_rows(struct worker *w, uint32_t source, const uint64_t *mask, uint32_t first,
+                          uint32_t end, och_error *err)
 {
     struct knn *knn = w->knn;
-    const uint64_t *mask = knn->indexed[source].mask;
     struct part *part = view_part(knn->run->view, source);
     struct cache *cache = knn->run->query->options.cache;
     struct window vectors = {0}, norms = {0};
@@ -179,6 +257,73 @@ static och_code rerank(struct worker *w, uint32_t source, const struct vector_fo
     return code;
 }
 
+/* The filter, asked about candidates. */
+struct asking {
+    struct worker *worker;
+    uint32_t source;
+    uint64_t asked, most;
+    bool gave_up;
+};
+
+static och_code allow(void *context, uint32_t *rows, uint32_t *count, och_error *err)
+{
+    struct asking *asking = context;
+    uint32_t kept = 0;
+    if (asking->asked / KEEP_READS != (asking->asked + *count) / KEEP_READS) {
+        lookup_done(&asking->worker->lookup); /* blocks pinned so far */
+        lookup_init(&asking->worker->lookup, asking->worker->knn->run);
+    }
+    asking->asked += *count;
+    if (asking->asked > asking->most) {
+        asking->gave_up = true;
+        return FAIL(err, OCH_BUSY, "too many rows to ask one by one");
+    }
+    for (uint32_t i = 0; i < *count; i++) {
+        bool passes;
+        TRY(survive_place(&asking->worker->lookup, (struct view_place){asking->source, rows[i]},
+                          &passes, err));
+        if (passes)
+            rows[kept++] = rows[i];
+    }
+    *count = kept;
+    return OCH_OK;
+}
+
+/* The mask after all: most of what lies near does not pass. */
+static och_code evaluate_all(struct worker *w, uint32_t source, uint64_t **ret_mask,
+                             uint64_t *ret_survivors, och_error *err)
+{
+    struct knn *knn = w->knn;
+    uint32_t rows = part_rows(view_part(knn->run->view, source));
+    uint64_t *mask = ARENA_ARRAY(&w->arena, uint64_t, bitset_words(rows) + 1);
+    if (!mask)
+        return FAIL_NO_MEMORY(err, "a search");
+    TRY(fill_mask(knn, &(struct range){source, 0, rows}, mask, err));
+    *ret_mask = mask;
+    *ret_survivors = count_bits(mask, knn->indexed[source].index->coded);
+    return OCH_OK;
+}
+
+/* Ask the filter about candidates only; *ret_done false: it has to be evaluated for all rows. */
+static och_code search_lazily(struct worker *w, uint32_t source, struct vector_query *query,
+                              struct vector_found *ret_found, bool *ret_done, och_error *err)
+{
+    struct part *part = view_part(w->knn->run->view, source);
+    struct asking asking = {.worker = w, .source = source, .most = part_rows(part) / LAZY_SHARE};
+    och_error failure = {0};
+    bool usable = false;
+    query->allow = allow;
+    query->allow_context = &asking;
+    och_code code = part_vector_search(part, query, &w->arena, ret_found, &usable, &failure);
+    query->allow = NULL;
+    *ret_done = code == OCH_OK && usable && !asking.gave_up;
+    if (code == OCH_OK || asking.gave_up)
+        return OCH_OK;
+    if (err)
+        *err = failure;
+    return code;
+}
+
 static och_code search_part(struct worker *w, uint32_t source, och_error *err)
 {
     struct knn *knn = w->knn;
@@ -187,18 +332,28 @@ static och_code search_part(struct worker *w, uint32_t source, och_error *err)
     const struct indexed_part *indexed = &knn->indexed[source];
     const struct vector_index *index = indexed->index;
     uint64_t survivors = atomic_load_explicit(&indexed->survivors, memory_order_relaxed);
+    uint64_t *mask = indexed->mask;
     struct vector_query query = {
         .vector = run->plan->vectors + (size_t)w->first * run->plan->dimension,
-        .mask = indexed->mask,
+        .mask = mask,
         .bound = topk_bound(&w->heaps[w->first]),
         .limits = run->limits,
         .plan = vector_plan_make(index, (uint32_t)knn->k, knn->recall, survivors)};
     struct vector_found found = {0};
     bool usable = false;
-    if (survivors > 4 * (uint64_t)query.plan.keep)
-        TRY(part_vector_search(part, &query, &w->lookup.arena, &found, &usable, err));
+    if (indexed->lazy) {
+        query.plan.mode = query.plan.mode == VECTOR_CODES8 ? VECTOR_PROBE : query.plan.mode;
+        TRY(search_lazily(w, source, &query, &found, &usable, err));
+        if (!usable || index->outside) {
+            TRY(evaluate_all(w, source, &mask, &survivors, err));
+            query.mask = mask;
+            query.plan = vector_plan_make(index, (uint32_t)knn->k, knn->recall, survivors);
+        }
+    }
+    if (!usable && survivors > 4 * (uint64_t)query.plan.keep)
+        TRY(part_vector_search(part, &query, &w->arena, &found, &usable, err));
     uint32_t exact = usable ? index->coded : 0;
-    TRY(scan_rows(w, source, exact, index->coded + index->outside, err));
+    TRY(scan_rows(w, source, mask, exact, index->coded + index->outside, err));
     TRY(rerank(w, source, &found, err));
     run_count(run, &found);
     return OCH_OK;
@@ -214,9 +369,11 @@ static void vector_task(void *context, size_t i)
     for (size_t p = 0; code == OCH_OK && p < knn->indexed_count; p++) {
         if (atomic_load_explicit(&knn->failed, memory_order_relaxed))
             return;
+        arena_init(&w.arena, NULL, 0);
         lookup_init(&w.lookup, knn->run);
         code = search_part(&w, knn->order[p], &failure);
         lookup_done(&w.lookup);
+        arena_done(&w.arena);
     }
     if (code != OCH_OK)
         knn_fail(knn, code, &failure);

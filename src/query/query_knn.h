@@ -15,7 +15,8 @@ struct range {
 /* A part that is searched by its index; index NULL: it is scanned. */
 struct indexed_part {
     const struct vector_index *index;
-    uint64_t *mask;             /* bit per row that survives; NULL: all do */
+    uint64_t *mask; /* bit per row that survives; NULL: all do */
+    bool lazy;      /* the mask knows of dead rows only: the filter is asked row by row */
     _Atomic uint64_t survivors; /* among the rows with codes */
 };
 
@@ -43,6 +44,7 @@ struct worker {
     struct lookup lookup;
     struct topk *heaps; /* one per query vector */
     uint32_t first, end;
+    struct arena arena; /* of a search by index */
 };
 
 /* A window of a section: where it is pinned and which rows it holds. */

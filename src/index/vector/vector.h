@@ -121,6 +121,9 @@ struct vector_query {
     const uint64_t *mask; /* bit per row that may be returned; NULL: all */
     float bound; /* only rows with a smaller or equal reported distance matter; +inf: all do */
     const struct limits_of_work *limits;
+    /** Asked about rows before their 8-bit codes are read; NULL: the mask says all.  Keeps those that may be returned, in order. */
+    och_code (*allow)(void *context, uint32_t *rows, uint32_t *count, och_error *err);
+    void *allow_context;
     struct vector_plan plan;
 };
 struct vector_candidate {

@@ -132,9 +132,16 @@ static och_code code8_piece(struct search *s, uint32_t row, och_error *err)
 }
 
 /* Distances of rows of one piece. */
-static void score_group(struct search *s, const uint32_t *at, uint32_t count)
+static och_code score_group(struct search *s, uint32_t *at, uint32_t count, och_error *err)
 {
     float distances[GROUP];
+    if (s->query->allow) {
+        for (uint32_t i = 0; i < count; i++)
+            at[i] += (uint32_t)s->code8.first;
+        TRY(s->query->allow(s->query->allow_context, at, &count, err));
+        for (uint32_t i = 0; i < count; i++)
+            at[i] -= (uint32_t)s->code8.first;
+    }
     size_t dim = s->index->code_dim;
     s->kernel->distance8(s->code8.base, at, count, &s->query8, dim, distances);
     s->found.rows_scored += count;
@@ -146,6 +153,7 @@ static void score_group(struct search *s, const uint32_t *at, uint32_t count)
               distances[i]);
         limit = threshold(s);
     }
+    return OCH_OK;
 }
 
 static inline bool is_lower(const struct pending *a, const struct pending *b)
@@ -192,7 +200,7 @@ static och_code drain(struct search *s, och_error *err)
             continue;
         bool same = s->code8.base && item->row - s->code8.first < s->code8.units;
         if (count && (!same || count == GROUP)) {
-            score_group(s, at, count);
+            TRY(score_group(s, at, count, err));
             count = 0;
             limit = threshold(s);
         }
@@ -201,7 +209,7 @@ static och_code drain(struct search *s, och_error *err)
         at[count++] = (uint32_t)(item->row - s->code8.first);
     }
     if (count)
-        score_group(s, at, count);
+        TRY(score_group(s, at, count, err));
     s->pending_len = 0;
     return OCH_OK;
 }
@@ -434,7 +442,7 @@ static och_code search_codes8(struct search *s, och_error *err)
             uint32_t own = row + (uint32_t)__builtin_ctz(bits);
             bool same = s->code8.base && own - s->code8.first < s->code8.units;
             if (count && (!same || count == GROUP)) {
-                score_group(s, at, count);
+                TRY(score_group(s, at, count, err));
                 count = 0;
             }
             if (!same)
@@ -445,7 +453,7 @@ static och_code search_codes8(struct search *s, och_error *err)
             TRY(work_check(s->query->limits, err));
     }
     if (count)
-        score_group(s, at, count);
+        TRY(score_group(s, at, count, err));
     return OCH_OK;
 }
 
