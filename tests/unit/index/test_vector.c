@@ -389,6 +389,31 @@ static void bad_figures_are_refused(void **state)
     fixture_done(&f);
 }
 
+/* docs/formats/vector.md, "Example". */
+static void the_page_is_right(void **state)
+{
+    (void)state;
+    static const uint8_t example[64] = {
+        0x4f, 0x43, 0x56, 0x58, 0x01, 0, 0, 0, 0x03, 0,    0,    0,    0x40, 0,    0,    0,    /**/
+        0,    0,    0,    0,    0,    0, 0, 0, 0x31, 0x76, 0x2d, 0x65, 0x72, 0x68, 0x63, 0x6f, /**/
+        0xd0, 0x07, 0,    0,    0,    0, 0, 0, 0x01, 0,    0,    0,    0x3f, 0,    0,    0,    /**/
+        0,    0,    0,    0,    0,    0, 0, 0, 0x9a, 0x99, 0x19, 0x3f, 0,    0,    0x80, 0x3f};
+    alignas(64) uint8_t mean[256 + 12] = {0};
+    uint8_t list[16] = {0, 0, 0, 0, 0xd0, 0x07, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x3f};
+    uint8_t centq[16 * 64 + 128] = {0};
+    struct vector_index index;
+    memcpy(mean, example, sizeof(example));
+#define OPENS(code8_bytes)                                                                         \
+    vector_index_open(slice_make(mean, sizeof(mean)), slice_make(list, sizeof(list)),              \
+                      slice_make(centq, sizeof(centq)), 63 * (4 * 64 + 256), code8_bytes, 2000, 3, \
+                      METRIC_L2, &index)
+    assert_true(OPENS(2000 * (64 + 8)));
+    assert_int_equal(index.coded, 2000);
+    assert_int_equal(index.lists, 1);
+    assert_true(index.kappa > 0.59f && index.kappa < 0.61f && index.rms == 1.0f);
+    assert_false(OPENS(2000 * (64 + 8) - 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +428,7 @@ int main(void)
         cmocka_unit_test(the_same_rows_give_the_same_bytes),
         cmocka_unit_test(a_bound_leaves_only_what_may_be_nearer),
         cmocka_unit_test(bad_figures_are_refused),
+        cmocka_unit_test(the_page_is_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
