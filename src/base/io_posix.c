@@ -401,7 +401,7 @@ static och_code posix_lock(struct io *io, const char *path, bool shared, struct 
         fd = open_again(path, O_RDONLY);
     if (fd < 0)
         return fail(err, errno, "open lock", path);
-    struct file *file;
+    struct file *file = NULL;
     TRY(file_new(io, path, fd, &file, err));
     struct flock what = {.l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
     int rc;
