@@ -330,7 +330,7 @@ static void a_damaged_file_costs_no_wrong_answer(void **state)
 {
     (void)state;
     struct world *w = scene.world;
-    uint64_t images = number_from("OCHRE_CRASH_SEEDS", 8000),
+    uint64_t images = number_from("OCHRE_CRASH_SEEDS", 8000 / WORLD_SLOW),
              first = number_from("OCHRE_CRASH_FIRST", 1);
     const struct world_state right = w->now;
     scene.tried = scene.refused_reads = 0;

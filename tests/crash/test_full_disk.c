@@ -176,7 +176,7 @@ static void run_room(uint64_t seed, uint64_t room, bool reopen)
 static void a_full_disk_refuses_writes_and_nothing_else(void **state)
 {
     (void)state;
-    uint64_t seeds = number_from("OCHRE_CRASH_SEEDS", 90),
+    uint64_t seeds = number_from("OCHRE_CRASH_SEEDS", 80 / WORLD_SLOW),
              first = number_from("OCHRE_CRASH_FIRST", 1);
     for (uint64_t seed = first; seed < first + seeds; seed++) {
         uint64_t room = seed % 3 == 0 ? seed * 512 : seed % 3 == 1 ? seed * 4096 : seed * 16384;
