@@ -78,10 +78,11 @@ och_code gateway_collection_create(struct gateway *gateway, const struct gateway
     return code;
 }
 
-och_code gateway_collection_update(struct gateway *gateway, const struct gateway_scope *scope,
-                                   uuid id, const struct json_value *new_name,
-                                   const struct json_value *new_metadata,
-                                   const struct json_value *new_configuration, och_error *err)
+/* Under update_lock when the configuration changes: it is read, changed and written. */
+static och_code update_collection(struct gateway *gateway, const struct gateway_scope *scope,
+                                  uuid id, const struct json_value *new_name,
+                                  const struct json_value *new_metadata,
+                                  const struct json_value *new_configuration, och_error *err)
 {
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(sysdb_collection_get(gateway->options.sysdb, scope->tenant, scope->database, id,
@@ -107,6 +108,21 @@ och_code gateway_collection_update(struct gateway *gateway, const struct gateway
     if (code == OCH_OK && (change.set_name || change.set_metadata || change.set_schema))
         code = sysdb_collection_update(gateway->options.sysdb, id, &change, err);
     arena_done(&arena);
+    return code;
+}
+
+och_code gateway_collection_update(struct gateway *gateway, const struct gateway_scope *scope,
+                                   uuid id, const struct json_value *new_name,
+                                   const struct json_value *new_metadata,
+                                   const struct json_value *new_configuration, och_error *err)
+{
+    bool alone = given(new_configuration); /* else each member replaces what was there */
+    if (alone)
+        mutex_lock(&gateway->update_lock);
+    och_code code =
+        update_collection(gateway, scope, id, new_name, new_metadata, new_configuration, err);
+    if (alone)
+        mutex_unlock(&gateway->update_lock);
     return code;
 }
 
