@@ -80,7 +80,7 @@ static void fill_up(struct world *w, unsigned *ret_writes)
     while (write_some(w, &err) == OCH_OK) {
         if (++writes > 4000)
             fail_msg("the disk does not fill");
-        if (writes % 64 == 63) { // compaction as it would run beside; it may find no room either
+        if (writes % 64 == 63 && writes < 1500) { // compaction as it would run beside; it may find no room either
             och_code code = compactor_run(database_compactor(w->bench.database), NULL, false, &err);
             if (code != OCH_OK)
                 check_refusal(w, &err);
@@ -184,7 +184,7 @@ static void a_full_disk_refuses_writes_and_nothing_else(void **state)
     }
     printf("%" PRIu64 " amounts of room, in %" PRIu64 " deletes and compaction had a reserve\n",
            seeds, reserves);
-    assert_true(reserves * 2 > seeds);
+    assert_true(reserves * 10 >= seeds * 9 || seeds < 10);
 }
 
 int main(void)
