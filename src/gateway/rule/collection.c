@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Databases and collections: create, change, drop, show, reset. */
+#include "base/map.h"
 #include "gateway/gateway_internal.h"
 
 #include <inttypes.h>
@@ -213,20 +214,47 @@ static och_code seal_all(struct gateway *gateway, bool seal, och_error *err)
     return OCH_OK;
 }
 
-static och_code forget_all(struct gateway *gateway, och_error *err)
+/* Tombstones from before, which log and views forgot long ago. */
+static och_code note_tombstones(struct gateway *gateway, struct arena *arena, struct map *known,
+                                och_error *err)
 {
-    struct arena arena;
-    arena_init(&arena, gateway->options.budget, 0);
     uuid *ids = NULL;
     size_t count = 0;
-    och_code code = sysdb_tombstones(gateway->options.sysdb, &arena, &ids, &count, err);
-    for (size_t i = 0; i < count && code == OCH_OK; i++) {
+    TRY(sysdb_tombstones(gateway->options.sysdb, arena, &ids, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        bool is_new;
+        if (!map_at(known, uuid_slice(&ids[i]), &is_new))
+            return FAIL_NO_MEMORY(err, "a reset");
+    }
+    return OCH_OK;
+}
+
+static och_code forget_all(struct gateway *gateway, struct arena *arena, struct map *known,
+                           och_error *err)
+{
+    uuid *ids = NULL;
+    size_t count = 0;
+    TRY(sysdb_tombstones(gateway->options.sysdb, arena, &ids, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        if (map_find(known, uuid_slice(&ids[i])))
+            continue;
         wal_forget(gateway->options.wal, ids[i]);
         views_forget(gateway->options.views, ids[i]);
+        compactor_kick(gateway->options.compactor, ids[i]);
     }
-    if (code == OCH_OK && count > 0)
-        compactor_kick(gateway->options.compactor, ids[0]);
-    arena_done(&arena);
+    return OCH_OK;
+}
+
+static och_code reset(struct gateway *gateway, struct arena *arena, struct map *known,
+                      och_error *err)
+{
+    TRY(note_tombstones(gateway, arena, known, err));
+    och_code code = seal_all(gateway, true, err);
+    if (code == OCH_OK)
+        code = sysdb_reset(gateway->options.sysdb, err);
+    if (code == OCH_OK)
+        return forget_all(gateway, arena, known, err);
+    IGNORE(seal_all(gateway, false, NULL)); /* they live on, and take writes */
     return code;
 }
 
@@ -234,15 +262,15 @@ och_code gateway_reset(struct gateway *gateway, och_error *err)
 {
     if (!gateway->options.allow_reset)
         return FAIL(err, OCH_FORBIDDEN, "Reset is disabled by config");
+    struct arena arena;
+    struct map known;
+    arena_init(&arena, gateway->options.budget, 0);
+    map_init(&known);
     mutex_lock(&gateway->drop_lock);
-    och_code code = seal_all(gateway, true, err);
-    if (code == OCH_OK)
-        code = sysdb_reset(gateway->options.sysdb, err);
-    if (code == OCH_OK)
-        code = forget_all(gateway, err);
-    else
-        IGNORE(seal_all(gateway, false, NULL)); /* they live on, and take writes */
+    och_code code = reset(gateway, &arena, &known, err);
     mutex_unlock(&gateway->drop_lock);
+    map_done(&known);
+    arena_done(&arena);
     return code;
 }
 
