@@ -2,7 +2,7 @@
 /* One thing fails at a time: the n-th write, sync, rename, open, removal, read and allocation of a fixed scenario, n = 1, 2, .. until it runs
  * clean (D11, STYLE §12).  Every call answers, right or with an error; nothing leaks; the database shows the state before or after the call that
  * failed, in the same process and after reopening, and takes writes again.
- * Sanitized builds try every eighth by default.  OCHRE_CRASH_STRIDE: every how many-th allocation (1: all); OCHRE_CRASH_FIRST: the scenario's seed. */
+ * Sanitized builds try every eighth by default.  OCHRE_CRASH_STRIDE: every how many-th allocation (1: all, as in a soak); OCHRE_CRASH_FIRST: the scenario's seed. */
 #include "support/world.h"
 
 #include <errno.h>
@@ -194,7 +194,9 @@ static void each_read_may_fail(void **state)
 static void each_allocation_may_fail(void **state)
 {
     (void)state;
-    run_all(true, IO_SIM_ANY, number_from("OCHRE_CRASH_STRIDE", 17 * WORLD_SLOW), "allocation");
+    run_all(true, IO_SIM_ANY,
+            number_from("OCHRE_CRASH_STRIDE", getenv("OCHRE_SOAK_MINUTES") ? 1 : 17 * WORLD_SLOW),
+            "allocation");
 }
 
 int main(void)

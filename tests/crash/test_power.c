@@ -2,7 +2,7 @@
 /* Power cuts under the whole database (invariants 1, 2, 6).  Random steps run on a simulated disk; at some point, between steps or in the midst
  * of one, power goes: unsynced sectors, sizes and names are lost, reordered or torn as the seed says.  What is opened on the rest must show the
  * state after the last acknowledged step, or that with the step in flight, and goes on from there.
- * OCHRE_CRASH_SEEDS: how many; OCHRE_CRASH_FIRST: from which; OCHRE_CRASH_SECONDS: stop early. */
+ * OCHRE_CRASH_SEEDS: how many; OCHRE_CRASH_FIRST: from which; OCHRE_CRASH_SECONDS or OCHRE_SOAK_MINUTES: how long at most. */
 #include "support/world.h"
 
 #include <errno.h>
@@ -111,9 +111,8 @@ static void run_seed(uint64_t seed, struct tally *tally)
 static void a_power_cut_takes_nothing_that_was_acknowledged_and_leaves_no_half(void **state)
 {
     (void)state;
-    uint64_t seeds = number_from("OCHRE_CRASH_SEEDS", 2000),
-             first = number_from("OCHRE_CRASH_FIRST", 1),
-             seconds = number_from("OCHRE_CRASH_SECONDS", 60);
+    uint64_t seeds = count_from(2000), first = number_from("OCHRE_CRASH_FIRST", 1),
+             seconds = seconds_from(60);
     struct tally tally = {0};
     struct clock *clock = clock_system();
     uint64_t start = clock_mono_ns(clock);

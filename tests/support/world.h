@@ -52,6 +52,20 @@ static uint64_t number_from(const char *name, uint64_t fallback)
     return text ? strtoull(text, NULL, 10) : fallback;
 }
 
+/* How long: as the environment says, as long as a soak, else the default. */
+__attribute__((unused)) static uint64_t seconds_from(uint64_t fallback)
+{
+    uint64_t minutes = number_from("OCHRE_SOAK_MINUTES", 0);
+    return number_from("OCHRE_CRASH_SECONDS", minutes ? minutes * 60 : fallback);
+}
+
+/* How many: as the environment says, no limit but time in a soak, else the default. */
+__attribute__((unused)) static uint64_t count_from(uint64_t fallback)
+{
+    bool soak = getenv("OCHRE_SOAK_MINUTES") != NULL;
+    return number_from("OCHRE_CRASH_SEEDS", soak ? UINT64_MAX / 2 : fallback);
+}
+
 static struct world *world_new(uint64_t seed, struct io *io)
 {
     struct world *w = calloc(1, sizeof(*w));
