@@ -240,8 +240,9 @@ static och_code forget_all(struct gateway *gateway, struct arena *arena, struct 
             continue;
         wal_forget(gateway->options.wal, ids[i]);
         views_forget(gateway->options.views, ids[i]);
-        compactor_kick(gateway->options.compactor, ids[i]);
     }
+    if (count > 0)
+        compactor_kick(gateway->options.compactor, ids[0]); /* for the garbage of all */
     return OCH_OK;
 }
 
