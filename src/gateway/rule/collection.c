@@ -285,7 +285,14 @@ static och_code write_schema(struct gateway *gateway, const struct sysdb_collect
     size_t tail_count = 0;
     uint64_t head;
     uint32_t dimension;
-    TRY(wal_head(gateway->options.wal, c->id, &head, &dimension, err));
+    och_code known = wal_head(gateway->options.wal, c->id, &head, &dimension, err);
+    if (known == OCH_NOT_FOUND) { /* dropped since the caller found it: shown as it was then */
+        error_clear(err);
+        head = c->log_offset;
+        dimension = c->dimension;
+        known = OCH_OK;
+    }
+    TRY(known);
     if (head > c->log_offset) {
         /* Only then does the tail know keys that the catalogue does not. */
         och_code code = view_acquire(gateway->options.views, c->id, READ_INDEX_AND_WAL, &view, err);
