@@ -24,7 +24,7 @@ int main(void)
     och_collection *colours;
     check(och_collection_create(database, &spec, &colours, &err));
 
-    const float vectors[] = {0.80f, 0.47f, 0.13f, /**/ 0.63f, 0.32f, 0.18f, /**/ 0.0f, 0.28f, 0.67f};
+    const float vectors[] = {0.8f, 0.47f, 0.13f, /**/ 0.63f, 0.32f, 0.18f, /**/ 0.0f, 0.28f, 0.67f};
     och_bytes ids[] = {och_text("ochre"), och_text("sienna"), och_text("cobalt")};
     och_bytes metadatas[] = {och_text("{\"kind\": \"earth\"}"), och_text("{\"kind\": \"earth\"}"),
                              och_text("{\"kind\": \"metal\"}")};

@@ -3,11 +3,12 @@
 import ast
 import gzip
 import html
+import itertools
 import pathlib
 import re
 import sysconfig
 
-LENGTH_MIN, LENGTH_MAX, PER_FILE_MAX = 80, 320, 12
+LENGTH_MIN, LENGTH_MAX = 80, 320
 ROFF_FONT = re.compile(r"\\f(?:\[[^]]*\]|\(..|.)|\\[&%:|^]|\\s[-+]?\d+")
 ROFF_NAME = {r"\-": "-", r"\(aq": "'", r"\(bu": "*", r"\(lq": '"', r"\(rq": '"', r"\(em": "-", r"\e": "\\"}
 
@@ -59,28 +60,40 @@ def of_rst(text):
             yield re.sub(r":[a-z_:]+:`([^`<]*?)(?: <[^`]*>)?`", r"\1", block).replace("``", "")
 
 
-def files():
-    """(kind, package, path, reader) of all that may hold paragraphs."""
+def cmake_files():
     for path in sorted(pathlib.Path("/usr/share").glob("cmake-*/Help/**/*.rst")):
-        yield "cmake", path.parent.name, path, of_rst
+        yield path.parent.name, path, of_rst
+
+
+def doc_files():
     for path in sorted(pathlib.Path("/usr/share/doc").rglob("*")):
         name = path.name.lower().removesuffix(".gz")
         if path.is_symlink() or not path.is_file() or name.startswith(("changelog", "copyright")):
             continue
         if name.endswith((".html", ".htm")):
-            yield "doc", path.parts[4], path, of_html
+            yield path.parts[4], path, of_html
         elif name.endswith((".txt", ".md", ".rst", ".debian")) or name.startswith(
                 ("readme", "news", "faq", "introduction", "todo")):
-            yield "doc", path.parts[4], path, of_plain
+            yield path.parts[4], path, of_plain
+
+
+def man_files():
     for section in (1, 5, 7, 8):
         for path in sorted(pathlib.Path(f"/usr/share/man/man{section}").glob("*.gz")):
             if not path.is_symlink():
-                yield "man", path.name.split(".")[0], path, of_roff
+                yield path.name.split(".")[0], path, of_roff
+
+
+def python_files():
     library = pathlib.Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(library.rglob("*.py")):
-        inside = path.relative_to(library)
-        if inside.parts[0] not in ("test", "site-packages", "dist-packages", "idlelib", "lib2to3"):
-            yield "python", ".".join(inside.with_suffix("").parts), path, of_python
+    skipped = ("test", "site-packages", "dist-packages", "idlelib", "lib2to3")
+    for top in sorted(library.iterdir()):
+        if top.name not in skipped:
+            for path in [top] if top.suffix == ".py" else sorted(top.rglob("*.py")):
+                yield ".".join(path.relative_to(library).with_suffix("").parts), path, of_python
+
+
+KINDS = {"cmake": cmake_files, "doc": doc_files, "man": man_files, "python": python_files}
 
 
 def is_prose(text):
@@ -89,13 +102,8 @@ def is_prose(text):
             and letters >= 0.85 * len(text) and text.isprintable())
 
 
-def paragraphs(count):
-    """`count` of {"text", "kind", "package", "file"}: equal shares of each kind as long as they last."""
-    kinds, seen = {}, set()
-    for kind, package, path, reader in files():
-        found = kinds.setdefault(kind, [])
-        if len(found) >= count:
-            continue
+def of_kind(kind, per_file, seen):
+    for package, path, reader in KINDS[kind]():
         taken = 0
         try:
             blocks = list(reader(read(path)))
@@ -103,13 +111,24 @@ def paragraphs(count):
             continue
         for block in blocks:
             text = " ".join(block.split())
-            if text and is_prose(text) and text not in seen and taken < PER_FILE_MAX:
+            if text and is_prose(text) and text not in seen and taken < per_file:
                 seen.add(text)
                 taken += 1
-                found.append({"text": text, "kind": kind, "package": package, "file": str(path)})
-    chosen, columns = [], sorted(kinds.values(), key=len)
-    for place, column in enumerate(columns):
-        chosen += column[:-(-(count - len(chosen)) // (len(columns) - place))]
+                yield {"text": text, "kind": kind, "package": package, "file": str(path)}
+
+
+def paragraphs(count):
+    """`count` of {"text", "kind", "package", "file"}: as many of each kind as long as it lasts."""
+    seen, chosen = set(), []
+    for per_file in (12, 10_000):  # a little of each file, unless that is not enough
+        left = {kind: of_kind(kind, per_file, seen) for kind in KINDS}
+        while left and len(chosen) < count:
+            share = -(-(count - len(chosen)) // len(left))
+            for kind, source in list(left.items()):
+                taken = list(itertools.islice(source, min(share, count - len(chosen))))
+                chosen += taken
+                if len(taken) < share:
+                    del left[kind]
     return chosen
 
 

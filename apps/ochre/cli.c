@@ -7,8 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-extern char **environ;
-
 /* ---- nearest names ---- */
 
 #define NAME_MAX_SHOWN 40

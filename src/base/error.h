@@ -44,4 +44,17 @@ const char *error_code_name(och_code code);
             return try_code_;              \
     } while (0)
 
+#ifdef __clang_analyzer__
+/* The analyser does not see into error_set: tell it that what fails has failed, lest it ask for the outputs. */
+#undef FAIL
+#undef FAIL_OS
+#define FAIL(err, code, ...) FAIL_OS(err, code, 0, __VA_ARGS__)
+#define FAIL_OS(err, code, os_errno, ...)                                                         \
+    __extension__({                                                                               \
+        och_code raised_ = error_set((err), (code), (os_errno), __FILE__, __LINE__, __VA_ARGS__); \
+        if (raised_ == OCH_OK)                                                                    \
+            __builtin_unreachable();                                                              \
+        raised_;                                                                                  \
+    })
+#endif
 #endif

@@ -187,7 +187,7 @@ static och_code posix_allocate(struct file *file, uint64_t offset, uint64_t len,
     if (errno != EOPNOTSUPP && errno != ENOSYS)
         return fail(err, errno, "reserve space for", file->path);
     // no reservation on this file system, but the size is what readers rely on
-    uint64_t size;
+    uint64_t size = 0;
     TRY(posix_size(file, &size, err));
     return size >= offset + len ? OCH_OK : posix_truncate(file, offset + len, err);
 }
@@ -401,7 +401,7 @@ static och_code posix_lock(struct io *io, const char *path, bool shared, struct 
         fd = open_again(path, O_RDONLY);
     if (fd < 0)
         return fail(err, errno, "open lock", path);
-    struct file *file;
+    struct file *file = NULL;
     TRY(file_new(io, path, fd, &file, err));
     struct flock what = {.l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
     int rc;

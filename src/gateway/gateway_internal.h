@@ -9,7 +9,8 @@ struct gateway {
     struct gateway_options options;
     struct mutex lock; /* RANK_LEAF; guards random */
     struct random random;
-    struct mutex drop_lock; /* RANK_GATEWAY: drops and resets one at a time */
+    struct mutex drop_lock;   /* RANK_GATEWAY: drops and resets one at a time */
+    struct mutex update_lock; /* RANK_GATEWAY: changes of configurations one at a time */
 };
 uuid gateway_new_id(struct gateway *gateway);
 

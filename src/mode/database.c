@@ -7,6 +7,7 @@
 
 #include "base/io_sim.h"
 #include "base/map.h"
+#include "ochre/ochre.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -240,7 +241,7 @@ static och_code open_front(struct database *d, och_error *err)
                                       .thread_count = processor_count(),
                                       .cors_origins = origins,
                                       .cors_origin_count = s->cors_allow_origins.count,
-                                      .version = "1.0.0"};
+                                      .version = OCH_VERSION};
     return gateway_new(&gateway, &d->gateway, err);
 }
 

@@ -265,7 +265,7 @@ static och_code compile_leaf(struct compiler *compiler, const struct filter_node
 /* Cheapest first, else in the order given. */
 static void order_children(struct rule *to, const struct rule *from, uint32_t count)
 {
-    for (uint8_t cost = COST_NONE; cost < COST_COUNT; cost++) {
+    for (unsigned cost = COST_NONE; cost < COST_COUNT; cost++) {
         for (uint32_t i = 0; i < count; i++) {
             if (from[i].cost == cost)
                 *to++ = from[i];

@@ -357,6 +357,7 @@ static och_code fail_not_one(struct parser *parser, const struct step *step,
             arena_printf(parser->arena, "expected one %s, got an empty object", what);
         return fail_at(parser, step, empty ? empty : "an empty object");
     }
+    assert(object->members != NULL);
     slice first = cut(object->members[0].name, QUOTE_MAX_BYTES);
     slice last = cut(object->members[object->count - 1].name, QUOTE_MAX_BYTES);
     const char *reason = arena_printf(

@@ -14,7 +14,7 @@ static int hex_digit(uint8_t c)
 bool uuid_parse(slice text, uuid *ret_id)
 {
     /* The original's forms: also {…} and urn:uuid:…. */
-    if (slice_starts_with(text, SLICE("urn:uuid:")))
+    if (text.len == UUID_TEXT_SIZE + 8 && slice_starts_with(text, SLICE("urn:uuid:")))
         text = slice_from(text, 9);
     else if (text.len == UUID_TEXT_SIZE + 1 && text.at[0] == '{' && text.at[text.len - 1] == '}')
         text = slice_make(text.at + 1, text.len - 2);

@@ -39,14 +39,14 @@ void views_set_wants(struct views *views, void (*wants)(void *context, uuid coll
 /** What the log delivers to. */
 struct wal_sink views_sink(struct views *views);
 /** After an append: resolve delivered batches here when many wait, so that the next reader need not. Never fails. */
-void views_settle(struct views *views, uuid collection);
+void views_settle(struct views *views, uuid id);
 /** The collection was dropped: forget it once unused. */
-void views_forget(struct views *views, uuid collection);
+void views_forget(struct views *views, uuid id);
 
 /** Pin a view.  READ_INDEX_AND_WAL: everything acknowledged.  READ_INDEX_ONLY: no tail.
  *  Errors: OCH_NOT_FOUND, OCH_CORRUPT (a part or the tail cannot be resolved, D19), OCH_BUSY, OCH_IO. */
-MUST_USE och_code view_acquire(struct views *views, uuid collection, uint8_t level,
-                               struct view **ret_view, och_error *err);
+MUST_USE och_code view_acquire(struct views *views, uuid id, uint8_t level, struct view **ret_view,
+                               och_error *err);
 void view_release(struct view *view); /* NULL is fine */
 void view_cleanup(struct view **view);
 
@@ -131,7 +131,7 @@ MUST_USE och_code view_kills(struct view *view, struct arena *arena, slice **ret
                              size_t *ret_count, och_error *err);
 
 /** A new version is committed: build its generation and swap.  Views held go on with theirs. */
-MUST_USE och_code views_install(struct views *views, uuid collection, och_error *err);
+MUST_USE och_code views_install(struct views *views, uuid id, och_error *err);
 /** Does a version that some view still holds refer to this file, or to the part at this offset of it?  Then it must not go yet (D10). */
 bool views_uses_file(struct views *views, uuid file);
 bool views_uses_part(struct views *views, uuid file, uint64_t offset);
@@ -142,7 +142,7 @@ struct views_stats {
 };
 void views_stats(struct views *views, struct views_stats *ret_stats);
 /** Rows and bytes in one collection's loaded tail; 0 when it is not loaded. */
-void views_tail_size(struct views *views, uuid collection, uint64_t *ret_rows, uint64_t *ret_bytes);
+void views_tail_size(struct views *views, uuid id, uint64_t *ret_rows, uint64_t *ret_bytes);
 /** Text for a Warning header about damaged parts of this view; false: none.  Asks for a rebuild. */
 bool view_warning(struct view *view, struct buf *out);
 #endif

@@ -142,7 +142,7 @@ struct tail_slot *generation_slot(const struct generation *generation, uint32_t 
 uint32_t generation_find(const struct generation *generation, slice id, uint64_t hash,
                          uint32_t slot_count, uint64_t to);
 
-/* view_table.c */
+/* view_files.c */
 /** Count a generation that refers to a part.  False: no memory, nothing is counted. */
 MUST_USE bool views_file_take(struct views *views, uuid file, uint64_t offset);
 void views_file_give(struct views *views, uuid file, uint64_t offset);

@@ -243,7 +243,7 @@ static och_code merge_metadata(struct resolver *r, const struct present *p,
                                const struct tail_slot *old, slice patch, struct tail_slot *slot,
                                och_error *err)
 {
-    slice before = SLICE_NONE;
+    slice before;
     if (old && !(old->from_part & RECORD_METADATA)) {
         before = old->record.metadata;
     } else {

@@ -147,6 +147,7 @@ struct wal {
     bool started_seen;      /* `started`, for other threads */
     uint64_t spare_retry_ns;
     bool reap_wanted, roll_wanted, reserve_wanted, reserve_there;
+    bool reserve_given_up; /* the disk was full, and it was not made again yet */
     bool read_only, failing;
     uint64_t retry_mono_ns; /* failing: not before */
     och_error failure;      /* why */

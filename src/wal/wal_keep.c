@@ -5,6 +5,7 @@
 #include "wal/wal_internal.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -108,6 +109,7 @@ static void reserve_make(struct wal *wal)
         wal_ignore(io_remove(wal->options.io, path, NULL));
     mutex_lock(&wal->lock);
     wal->reserve_there = done;
+    wal->reserve_given_up &= !done;
     mutex_unlock(&wal->lock);
 }
 
@@ -148,6 +150,21 @@ static void spare_take(struct wal *wal, uint64_t needed, struct wal_segment **re
     mutex_unlock(&wal->lock);
 }
 
+/* After a full disk there is room again when the reserve fits as well: else ordinary writes would take what deletes and
+ * compaction need the next time. */
+static och_code check_room(struct wal *wal, uint64_t size, och_error *err)
+{
+    uint64_t left = 0;
+    mutex_lock(&wal->lock);
+    bool given_up = wal->reserve_given_up;
+    mutex_unlock(&wal->lock);
+    if (!given_up || io_space(wal->options.io, wal->folder, &left, NULL) != OCH_OK ||
+        left >= size + WAL_RESERVE_BYTES)
+        return OCH_OK;
+    return FAIL_OS(err, OCH_IO, ENOSPC, "%" PRIu64 " bytes are free, a log segment takes %" PRIu64,
+                   left, (uint64_t)(size + WAL_RESERVE_BYTES));
+}
+
 och_code wal_segment_next(struct wal *wal, uint64_t needed, bool may_rescue,
                           struct wal_segment **ret_segment, och_error *err)
 {
@@ -160,12 +177,15 @@ och_code wal_segment_next(struct wal *wal, uint64_t needed, bool may_rescue,
         return OCH_OK;
     }
     och_error first = {0};
-    och_code code = wal_segment_new(wal, size, &segment, &first);
+    och_code code = may_rescue ? OCH_OK : check_room(wal, size, &first);
+    if (code == OCH_OK)
+        code = wal_segment_new(wal, size, &segment, &first);
     bool rescue = false;
     if (code != OCH_OK && wal_is_full(&first)) {
         reserve_drop(wal);
         mutex_lock(&wal->lock);
         wal->reserve_there = false;
+        wal->reserve_given_up = true;
         mutex_unlock(&wal->lock);
         if (may_rescue && needed <= WAL_RESCUE_BYTES && size > WAL_RESCUE_BYTES) {
             rescue = true;

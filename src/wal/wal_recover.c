@@ -42,7 +42,7 @@ static och_code segment_open(struct recovery *r, const struct sysdb_segment *row
     TRY(code);
     uint64_t size;
     TRY(file_size(segment->file, &size, err));
-    if (size < row->size)
+    if (size != row->size)
         return FAIL(err, OCH_CORRUPT,
                     "log segment %s has %" PRIu64 " bytes, the catalogue says %" PRIu64, path, size,
                     row->size);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP in front of the embedded library, so that replay.py can judge och_database_exchange.
 
-    embedded.py --path DIR --port N        (PYTHONPATH=bindings/python, OCHRE_LIBRARY=.../libochre.so)
+    embedded.py --path DIR --port N        (OCHRE_LIBRARY=.../libochre.so, else that of build/release)
 
 It is a transport and nothing else: method, target, headers and body go to the library as they came, status,
 headers and body come back as they are.  What belongs to a connection is done here: framing, gzip, HEAD.
@@ -10,13 +10,16 @@ headers and body come back as they are.  What belongs to a connection is done he
 import argparse
 import gzip
 import http.server
+import pathlib
 import signal
 import socket
+import sys
 import threading
 import zlib
 
-from ochre import Error
-from ochre import _handle
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bindings" / "python"))
+
+from ochre import Error, _handle  # noqa: E402
 
 CONNECTION = {"connection", "content-length", "transfer-encoding", "keep-alive", "expect",
               "accept-encoding"}

@@ -3,7 +3,7 @@
 # Replay the conformance scenarios against a server of ours, started for this on a free port and a folder of its own.
 #
 #   tests/conform/run.sh SERVER [options of replay.py]       SERVER: the executable, as build/release/ochre
-#   tests/conform/run.sh --embedded PYTHON [options]         through the embedded library: no server, PYTHON has `ochre`
+#   tests/conform/run.sh --embedded PYTHON [options]         through the embedded library that OCHRE_LIBRARY names
 #
 # Ends with replay.py's line `N passed, N failed`; exit 0 only when nothing failed.  Needs Python 3.9 and nothing else.
 set -euo pipefail
@@ -61,7 +61,7 @@ check_copy || { echo "run.sh: tests/conform differs from the kit in shared/; cop
 
 port=$(free_port)
 if $embedded; then
-    "$program" "$here/embedded.py" --path "$folder/data" --port "$port" >"$folder/log" 2>&1 &
+    PYTHONPATH=$here/../../bindings/python "$program" "$here/embedded.py" --path "$folder/data" --port "$port" >"$folder/log" 2>&1 &
 else
     "$program" serve --path "$folder/data" --port "$port" >"$folder/log" 2>&1 &
 fi

@@ -2,7 +2,7 @@
 /* Writers, readers, a compactor with tiny tails, and collections that come and go, all at once (invariants 2, 3, 12).  Each batch writes all rows of a
  * group under one number, which stands in id order, metadata and vector of every row: no read may show half a batch, two versions of a row, or an
  * id twice; a collection that only grows never shrinks; writers read what they wrote.  Meant for tsan too.
- * OCHRE_CRASH_SECONDS: how long; OCHRE_CRASH_FIRST: seed. */
+ * OCHRE_CRASH_SECONDS or OCHRE_SOAK_MINUTES: how long; OCHRE_CRASH_FIRST: seed. */
 #include "base/io_sim.h"
 #include "mode/database.h"
 #include "model/filter.h"
@@ -492,7 +492,8 @@ static void no_read_shows_half_a_batch_or_two_versions_of_a_row(void **state)
     static struct world world;
     static struct hand writers[WRITERS], readers[READERS], others[3];
     struct world *w = &world;
-    uint64_t seconds = number_from("OCHRE_CRASH_SECONDS", 5);
+    uint64_t minutes = number_from("OCHRE_SOAK_MINUTES", 0);
+    uint64_t seconds = number_from("OCHRE_CRASH_SECONDS", minutes ? minutes * 60 : 5);
     world_open(w);
     for (int i = 0; i < WRITERS; i++)
         start(w, &writers[i], i, "writer", run_writer);

@@ -3,7 +3,7 @@
  * exchanged or removed, one at a time at random places.  Whatever is then asked is answered exactly, or with an error that says what is wrong; it
  * never crashes, hangs or answers something else, not after further writes and compactions either.  Damage to derived sections costs no answer.
  * What costs an answer is found by the offline check.
- * OCHRE_CRASH_SEEDS: how many images; OCHRE_CRASH_FIRST: from which; OCHRE_CRASH_TRACE: name each. */
+ * OCHRE_CRASH_SEEDS: how many images; OCHRE_CRASH_FIRST: from which; OCHRE_CRASH_SECONDS or OCHRE_SOAK_MINUTES: how long at most; OCHRE_CRASH_TRACE: name each. */
 #define MODEL_IDS 240
 #include "support/damage.h"
 
@@ -330,14 +330,14 @@ static void a_damaged_file_costs_no_wrong_answer(void **state)
 {
     (void)state;
     struct world *w = scene.world;
-    uint64_t images = number_from("OCHRE_CRASH_SEEDS", 8000),
-             first = number_from("OCHRE_CRASH_FIRST", 1);
+    uint64_t images = count_from(8000 / WORLD_SLOW), first = number_from("OCHRE_CRASH_FIRST", 1),
+             end = sched_mono_ns() + seconds_from(240) * 1000000000u;
     const struct world_state right = w->now;
     scene.tried = scene.refused_reads = 0;
     bool trace = getenv("OCHRE_CRASH_TRACE") != NULL;
     w->bench.lenient = true;
     struct io *own = w->bench.io;
-    for (uint64_t image = first; image < first + images; image++) {
+    for (uint64_t image = first; image < first + images && sched_mono_ns() < end; image++) {
         struct random random;
         random_seed(&random, image);
         random_seed(&w->bench.random, image);

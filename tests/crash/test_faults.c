@@ -2,7 +2,7 @@
 /* One thing fails at a time: the n-th write, sync, rename, open, removal, read and allocation of a fixed scenario, n = 1, 2, .. until it runs
  * clean (D11, STYLE §12).  Every call answers, right or with an error; nothing leaks; the database shows the state before or after the call that
  * failed, in the same process and after reopening, and takes writes again.
- * OCHRE_CRASH_STRIDE: every how many-th allocation (1: all); OCHRE_CRASH_FIRST: the scenario's seed. */
+ * Sanitized builds try every eighth by default.  OCHRE_CRASH_STRIDE: every how many-th allocation (1: all, as in a soak); OCHRE_CRASH_FIRST: the scenario's seed. */
 #include "support/world.h"
 
 #include <errno.h>
@@ -172,29 +172,31 @@ static void run_all(bool memory, enum io_sim_operation kind, uint64_t stride, co
 static void each_write_may_fail(void **state)
 {
     (void)state;
-    run_all(false, IO_SIM_WRITE, 1, "write");
+    run_all(false, IO_SIM_WRITE, WORLD_SLOW, "write");
 }
 static void each_sync_may_fail(void **state)
 {
     (void)state;
-    run_all(false, IO_SIM_SYNC, 1, "sync");
+    run_all(false, IO_SIM_SYNC, WORLD_SLOW, "sync");
 }
 static void each_rename_open_and_removal_may_fail(void **state)
 {
     (void)state;
-    run_all(false, IO_SIM_RENAME, 1, "rename");
-    run_all(false, IO_SIM_OPEN, 1, "open");
-    run_all(false, IO_SIM_REMOVE, 1, "removal");
+    run_all(false, IO_SIM_RENAME, WORLD_SLOW, "rename");
+    run_all(false, IO_SIM_OPEN, WORLD_SLOW, "open");
+    run_all(false, IO_SIM_REMOVE, WORLD_SLOW, "removal");
 }
 static void each_read_may_fail(void **state)
 {
     (void)state;
-    run_all(false, IO_SIM_READ, 1, "read");
+    run_all(false, IO_SIM_READ, WORLD_SLOW, "read");
 }
 static void each_allocation_may_fail(void **state)
 {
     (void)state;
-    run_all(true, IO_SIM_ANY, number_from("OCHRE_CRASH_STRIDE", 17), "allocation");
+    run_all(true, IO_SIM_ANY,
+            number_from("OCHRE_CRASH_STRIDE", getenv("OCHRE_SOAK_MINUTES") ? 1 : 17 * WORLD_SLOW),
+            "allocation");
 }
 
 int main(void)

@@ -215,6 +215,7 @@ struct bench { /* a database under test */
     struct random random;
     void (*enter)(struct bench *b); /* NULL, or called around every call of the database that */
     void (*leave)(struct bench *b); /* may fail: where tests arm and disarm faults */
+    bool background;                /* compaction runs by itself, not only by request */
     bool lenient;      /* a read may answer that bytes are damaged, instead of rightly: then it */
     uint64_t refused;  /* counts here */
     och_error refusal; /* the last of them */
@@ -244,8 +245,11 @@ static void bench_settings(struct bench *b, const char *tail_rows)
 
 static och_code bench_try_open(struct bench *b, och_error *err)
 {
-    struct database_options options = {
-        .path = "data", .create = true, .settings = &b->settings, .io = b->io};
+    struct database_options options = {.path = "data",
+                                       .create = true,
+                                       .settings = &b->settings,
+                                       .io = b->io,
+                                       .start_compactor = b->background};
     bench_enter(b);
     return bench_leave(b, database_open(&options, &b->database, err));
 }

@@ -12,6 +12,12 @@
 
 #include <inttypes.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define WORLD_SLOW 8 /* by how much less is tried by default */
+#else
+#define WORLD_SLOW 1
+#endif
+
 #define WORLD_COLLECTIONS 3
 #define WORLD_NAMES       5
 
@@ -39,11 +45,25 @@ static const char *world_name(int name, char text[16])
     return text;
 }
 
-/* A flag's value, else the environment's, else the default. */
+/* The environment's, else the default. */
 static uint64_t number_from(const char *name, uint64_t fallback)
 {
     const char *text = getenv(name);
     return text ? strtoull(text, NULL, 10) : fallback;
+}
+
+/* How long: as the environment says, as long as a soak, else the default. */
+__attribute__((unused)) static uint64_t seconds_from(uint64_t fallback)
+{
+    uint64_t minutes = number_from("OCHRE_SOAK_MINUTES", 0);
+    return number_from("OCHRE_CRASH_SECONDS", minutes ? minutes * 60 : fallback);
+}
+
+/* How many: as the environment says, no limit but time in a soak, else the default. */
+__attribute__((unused)) static uint64_t count_from(uint64_t fallback)
+{
+    bool soak = getenv("OCHRE_SOAK_MINUTES") != NULL;
+    return number_from("OCHRE_CRASH_SEEDS", soak ? UINT64_MAX / 2 : fallback);
 }
 
 static struct world *world_new(uint64_t seed, struct io *io)

@@ -55,6 +55,25 @@ static void make_trace_id(struct exchange *x, char text[33])
     text[32] = '\0';
 }
 
+/* Messages quote what was sent, and cut it: bytes that are no UTF-8 any more show as '?'. */
+static void write_message(struct buf *body, slice text, struct arena *arena)
+{
+    uint8_t *clean = json_utf8_valid(text) ? NULL : arena_alloc(arena, text.len + 1);
+    size_t len = 0;
+    for (size_t i = 0; clean && i < text.len;) {
+        size_t size = 1;
+        while (size < 4 && i + size < text.len && !json_utf8_valid(slice_make(text.at + i, size)))
+            size++;
+        bool whole = json_utf8_valid(slice_make(text.at + i, size));
+        for (size_t j = 0; whole && j < size; j++)
+            clean[len++] = text.at[i + j];
+        if (!whole)
+            clean[len++] = '?';
+        i += whole ? size : 1;
+    }
+    json_write_string(body, clean ? slice_make(clean, len) : text);
+}
+
 void reply_error_as(struct exchange *x, int status, const char *name, const char *code,
                     const char *message)
 {
@@ -66,7 +85,7 @@ void reply_error_as(struct exchange *x, int status, const char *name, const char
     buf_text(body, "{\"error\":");
     json_write_string(body, slice_of(name));
     buf_text(body, ",\"message\":");
-    json_write_string(body, slice_of(message ? message : "no memory"));
+    write_message(body, slice_of(message ? message : "no memory"), &x->arena);
     buf_printf(body, ",\"code\":\"%s\",\"help\":\"/help/errors/%s\"", code, code);
     if (status >= 500)
         buf_printf(body, ",\"trace_id\":\"%s\"", trace_id);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Databases and collections: create, change, drop, show, reset. */
+#include "base/map.h"
 #include "gateway/gateway_internal.h"
 
 #include <inttypes.h>
@@ -78,10 +79,11 @@ och_code gateway_collection_create(struct gateway *gateway, const struct gateway
     return code;
 }
 
-och_code gateway_collection_update(struct gateway *gateway, const struct gateway_scope *scope,
-                                   uuid id, const struct json_value *new_name,
-                                   const struct json_value *new_metadata,
-                                   const struct json_value *new_configuration, och_error *err)
+/* Under update_lock when the configuration changes: it is read, changed and written. */
+static och_code update_collection(struct gateway *gateway, const struct gateway_scope *scope,
+                                  uuid id, const struct json_value *new_name,
+                                  const struct json_value *new_metadata,
+                                  const struct json_value *new_configuration, och_error *err)
 {
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(sysdb_collection_get(gateway->options.sysdb, scope->tenant, scope->database, id,
@@ -107,6 +109,21 @@ och_code gateway_collection_update(struct gateway *gateway, const struct gateway
     if (code == OCH_OK && (change.set_name || change.set_metadata || change.set_schema))
         code = sysdb_collection_update(gateway->options.sysdb, id, &change, err);
     arena_done(&arena);
+    return code;
+}
+
+och_code gateway_collection_update(struct gateway *gateway, const struct gateway_scope *scope,
+                                   uuid id, const struct json_value *new_name,
+                                   const struct json_value *new_metadata,
+                                   const struct json_value *new_configuration, och_error *err)
+{
+    bool alone = given(new_configuration); /* else each member replaces what was there */
+    if (alone)
+        mutex_lock(&gateway->update_lock);
+    och_code code =
+        update_collection(gateway, scope, id, new_name, new_metadata, new_configuration, err);
+    if (alone)
+        mutex_unlock(&gateway->update_lock);
     return code;
 }
 
@@ -197,20 +214,48 @@ static och_code seal_all(struct gateway *gateway, bool seal, och_error *err)
     return OCH_OK;
 }
 
-static och_code forget_all(struct gateway *gateway, och_error *err)
+/* Tombstones from before, which log and views forgot long ago. */
+static och_code note_tombstones(struct gateway *gateway, struct arena *arena, struct map *known,
+                                och_error *err)
 {
-    struct arena arena;
-    arena_init(&arena, gateway->options.budget, 0);
     uuid *ids = NULL;
     size_t count = 0;
-    och_code code = sysdb_tombstones(gateway->options.sysdb, &arena, &ids, &count, err);
-    for (size_t i = 0; i < count && code == OCH_OK; i++) {
+    TRY(sysdb_tombstones(gateway->options.sysdb, arena, &ids, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        bool is_new;
+        if (!map_at(known, uuid_slice(&ids[i]), &is_new))
+            return FAIL_NO_MEMORY(err, "a reset");
+    }
+    return OCH_OK;
+}
+
+static och_code forget_all(struct gateway *gateway, struct arena *arena, struct map *known,
+                           och_error *err)
+{
+    uuid *ids = NULL;
+    size_t count = 0;
+    TRY(sysdb_tombstones(gateway->options.sysdb, arena, &ids, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        if (map_find(known, uuid_slice(&ids[i])))
+            continue;
         wal_forget(gateway->options.wal, ids[i]);
         views_forget(gateway->options.views, ids[i]);
     }
-    if (code == OCH_OK && count > 0)
-        compactor_kick(gateway->options.compactor, ids[0]);
-    arena_done(&arena);
+    if (count > 0)
+        compactor_kick(gateway->options.compactor, ids[0]); /* for the garbage of all */
+    return OCH_OK;
+}
+
+static och_code reset(struct gateway *gateway, struct arena *arena, struct map *known,
+                      och_error *err)
+{
+    TRY(note_tombstones(gateway, arena, known, err));
+    och_code code = seal_all(gateway, true, err);
+    if (code == OCH_OK)
+        code = sysdb_reset(gateway->options.sysdb, err);
+    if (code == OCH_OK)
+        return forget_all(gateway, arena, known, err);
+    IGNORE(seal_all(gateway, false, NULL)); /* they live on, and take writes */
     return code;
 }
 
@@ -218,15 +263,15 @@ och_code gateway_reset(struct gateway *gateway, och_error *err)
 {
     if (!gateway->options.allow_reset)
         return FAIL(err, OCH_FORBIDDEN, "Reset is disabled by config");
+    struct arena arena;
+    struct map known;
+    arena_init(&arena, gateway->options.budget, 0);
+    map_init(&known);
     mutex_lock(&gateway->drop_lock);
-    och_code code = seal_all(gateway, true, err);
-    if (code == OCH_OK)
-        code = sysdb_reset(gateway->options.sysdb, err);
-    if (code == OCH_OK)
-        code = forget_all(gateway, err);
-    else
-        IGNORE(seal_all(gateway, false, NULL)); /* they live on, and take writes */
+    och_code code = reset(gateway, &arena, &known, err);
     mutex_unlock(&gateway->drop_lock);
+    map_done(&known);
+    arena_done(&arena);
     return code;
 }
 
@@ -240,7 +285,14 @@ static och_code write_schema(struct gateway *gateway, const struct sysdb_collect
     size_t tail_count = 0;
     uint64_t head;
     uint32_t dimension;
-    TRY(wal_head(gateway->options.wal, c->id, &head, &dimension, err));
+    och_code known = wal_head(gateway->options.wal, c->id, &head, &dimension, err);
+    if (known == OCH_NOT_FOUND) { /* dropped since the caller found it: shown as it was then */
+        error_clear(err);
+        head = c->log_offset;
+        dimension = c->dimension;
+        known = OCH_OK;
+    }
+    TRY(known);
     if (head > c->log_offset) {
         /* Only then does the tail know keys that the catalogue does not. */
         och_code code = view_acquire(gateway->options.views, c->id, READ_INDEX_AND_WAL, &view, err);

@@ -15,6 +15,7 @@ och_code gateway_new(const struct gateway_options *options, struct gateway **ret
     gateway->options = *options;
     mutex_init(&gateway->lock, RANK_LEAF);
     mutex_init(&gateway->drop_lock, RANK_GATEWAY);
+    mutex_init(&gateway->update_lock, RANK_GATEWAY);
     random_seed_system(&gateway->random);
     *ret_gateway = gateway;
     return OCH_OK;
@@ -24,6 +25,7 @@ void gateway_free(struct gateway *gateway)
 {
     if (!gateway)
         return;
+    mutex_done(&gateway->update_lock);
     mutex_done(&gateway->drop_lock);
     mutex_done(&gateway->lock);
     mem_free(gateway);

@@ -38,7 +38,8 @@ static void check_error_shape(const struct ask *ask, const struct answer *answer
     arena_done(&arena);
 }
 
-static void exchange(struct stack *s, const struct ask *ask, struct answer *ret)
+/* Whatever comes, an error without memory for its words too. */
+static void exchange_raw(struct stack *s, const struct ask *ask, struct answer *ret)
 {
     struct http_handler handler = gateway_handler(s->gateway);
     size_t len = ask->body ? strlen(ask->body) : 0;
@@ -69,6 +70,11 @@ static void exchange(struct stack *s, const struct ask *ask, struct answer *ret)
         memcpy(ret->headers, reply.headers.at, reply.headers.len);
     http_reply_done(&reply);
     free(body);
+}
+
+static void exchange(struct stack *s, const struct ask *ask, struct answer *ret)
+{
+    exchange_raw(s, ask, ret);
     if (ret->status >= 400 && strstr(ask->target, "healthcheck") == NULL)
         check_error_shape(ask, ret);
 }

@@ -424,6 +424,33 @@ static void routes_and_methods_that_are_none_say_so(void **state)
     stack_done(s);
 }
 
+/* What a message quotes is cut, and may not have been UTF-8 to begin with: the answer is. */
+static void messages_are_utf8_whatever_they_quote(void **state)
+{
+    (void)state;
+    struct stack stack = {0}, *s = &stack;
+    static struct answer answer;
+    char id[UUID_TEXT_SIZE], text[512];
+    stack_open(s);
+    make_collection(s, "{\"name\":\"quoted\"}", id);
+    for (size_t before = 36; before < 42; before++) { /* cut at 40 bytes, in the middle of ä or 𝄞 */
+        static const char *const wide[] = {"\xc3\xa4", "\xf0\x9d\x84\x9e"};
+        for (size_t w = 0; w < 2; w++) {
+            (void)snprintf(text, sizeof(text), "{\"%.*s%s%s\":1}", (int)before,
+                           "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", wide[w], wide[w]);
+            struct ask ask = PLAIN("POST", path(id, "delete"), text);
+            exchange(s, &ask, &answer);
+            assert_int_equal(answer.status, 422);
+            assert_true(json_utf8_valid(slice_of(answer.body)));
+        }
+    }
+    struct ask ask = PLAIN("GET", "/a/b/c/d/e/f/g/h/i/j/k/l/m/\xff\xc3");
+    exchange(s, &ask, &answer);
+    assert_true(json_utf8_valid(slice_of(answer.body)));
+    assert_non_null(strstr(answer.body, "/m/??."));
+    stack_done(s);
+}
+
 static void errors_carry_the_callers_trace_id(void **state)
 {
     (void)state;
@@ -465,6 +492,7 @@ int main(void)
         cmocka_unit_test(query_strings_are_checked),
         cmocka_unit_test(names_keep_the_rule),
         cmocka_unit_test(routes_and_methods_that_are_none_say_so),
+        cmocka_unit_test(messages_are_utf8_whatever_they_quote),
         cmocka_unit_test(errors_carry_the_callers_trace_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

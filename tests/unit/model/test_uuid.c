@@ -15,6 +15,10 @@ static void text_comes_back_in_lower_case_with_dashes(void **state)
     uuid other;
     assert_true(uuid_parse(SLICE("00112233445566778899AABBCCDDEEFF"), &other));
     assert_true(uuid_equal(id, other));
+    assert_true(uuid_parse(SLICE("{00112233-4455-6677-8899-aabbccddeeff}"), &other));
+    assert_true(uuid_equal(id, other));
+    assert_true(uuid_parse(SLICE("urn:uuid:00112233-4455-6677-8899-aabbccddeeff"), &other));
+    assert_true(uuid_equal(id, other));
 }
 
 static void anything_else_is_refused(void **state)
@@ -32,7 +36,11 @@ static void anything_else_is_refused(void **state)
         "00112233445566778899aabbccddeeff0",
         "0011223344556677-899aabbccddeeff",
         "{0112233-4455-6677-8899-aabbccddeeff",
-        "urn:uuid:00112233-4455-6677-8899-aabbccddeeff",
+        "{00112233-4455-6677-8899-aabbccddeeff",
+        "{00112233445566778899aabbccddeeff}",
+        "urn:uuid:00112233445566778899aabbccddeeff",
+        "urn:uuid:{00112233-4455-6677-8899-aabbccddeeff}",
+        "URN:UUID:00112233-4455-6677-8899-aabbccddeeff",
         "-0112233445566778899aabbccddeeff-",
         "                                ",
     };

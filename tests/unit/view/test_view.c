@@ -394,6 +394,67 @@ static void a_version_that_was_not_installed_is_seen_after_the_next_load(void **
     stack_done(&s);
 }
 
+/* While a version is loaded the next one is committed and the old one's file goes: no damage, the load begins anew. */
+static struct stack *replaced;
+static uuid replaced_id;
+static const struct store_ops *real_ops;
+
+static och_code replacing_read(struct store *store, object_id id, uint64_t offset, void *at,
+                               size_t len, och_error *why)
+{
+    struct stack *s = replaced;
+    replaced = NULL;
+    if (s) {
+        struct arena arena;
+        arena_init(&arena, NULL, 0);
+        struct sysdb_version current;
+        OK(sysdb_version_get(s->sysdb, replaced_id, &arena, &current, err));
+        struct sysdb_commit item = {
+            .collection = replaced_id, .expected_version = current.version, .next = current};
+        item.next.part_count = 0;
+        OK(sysdb_commit_versions(s->sysdb, &item, 1, err));
+        OK(real_ops->remove(store, id, err));
+        arena_done(&arena);
+    }
+    return real_ops->read(store, id, offset, at, len, why);
+}
+
+static void a_version_replaced_while_it_is_loaded_is_no_damage(void **state)
+{
+    (void)state;
+    struct stack s = {.idle_max = 1};
+    stack_open(&s);
+    uuid id = stack_collection(&s, "replaced", L2), other = stack_collection(&s, "other", L2);
+    stack_add_many(&s, id, 0, 3);
+    stack_flush(&s, id);
+    view_release(acquire(&s, other)); /* the first is let go */
+    struct store_ops ops = *s.store->ops;
+    real_ops = s.store->ops;
+    ops.read = replacing_read;
+    s.store->ops = &ops;
+    replaced = &s;
+    replaced_id = id;
+    stack_expect(&s, id, "");
+    s.store->ops = real_ops;
+    /* A file that is really missing is told. */
+    stack_add_many(&s, id, 10, 3);
+    stack_flush(&s, id);
+    struct arena arena;
+    arena_init(&arena, NULL, 0);
+    struct sysdb_version version;
+    OK(sysdb_version_get(s.sysdb, id, &arena, &version, err));
+    object_id object;
+    memcpy(object.bytes, version.parts[0].file.bytes, 16);
+    view_release(acquire(&s, other));
+    OK(store_remove(s.store, object, err));
+    struct view *view = NULL;
+    och_error err = {0};
+    och_code code = view_acquire(s.views, id, READ_INDEX_AND_WAL, &view, &err);
+    assert_true(code != OCH_OK && code != OCH_STALE && err.message[0]);
+    arena_done(&arena);
+    stack_done(&s);
+}
+
 /* ---- failing allocations ---- */
 
 static void each_allocation_of_a_read_or_an_install_may_fail(void **state)
@@ -610,6 +671,7 @@ int main(void)
         cmocka_unit_test(a_dropped_collection_is_forgotten_once_released),
         cmocka_unit_test(files_are_in_use_while_a_view_reads_them),
         cmocka_unit_test(a_version_that_was_not_installed_is_seen_after_the_next_load),
+        cmocka_unit_test(a_version_replaced_while_it_is_loaded_is_no_damage),
         cmocka_unit_test(each_allocation_of_a_read_or_an_install_may_fail),
         cmocka_unit_test(a_delivery_that_was_lost_is_read_from_the_log),
         cmocka_unit_test(acknowledged_writes_are_seen_while_readers_resolve_and_versions_change),

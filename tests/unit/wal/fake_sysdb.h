@@ -95,6 +95,13 @@ static inline void fake_drop(struct sysdb *db, uuid id)
     db->generation++;
     mutex_unlock(&db->lock);
 }
+static inline size_t fake_segments(struct sysdb *db)
+{
+    mutex_lock(&db->lock);
+    size_t count = db->segments.len;
+    mutex_unlock(&db->lock);
+    return count;
+}
 /** A commit of D10. */
 static inline void fake_commit(struct sysdb *db, uuid id, uint64_t log_offset, uint32_t dimension,
                                int64_t created_at)

@@ -467,7 +467,11 @@ static void a_trim_lets_segments_go_and_the_tail_begins_later(void **state)
     wal_stats(log.wal, &stats);
     assert_true(stats.segments < before - 4); // B holds the first one, not those between
     assert_int_equal(stats.backlog_batches, 11);
-    assert_int_equal(log.db->segments.len, stats.segments);
+    for (int i = 0; i < 2000 && fake_segments(log.db) != stats.segments; i++) {
+        sched_sleep_ns(1000000); // the helper is at a spare
+        wal_stats(log.wal, &stats);
+    }
+    assert_int_equal(fake_segments(log.db), stats.segments);
     struct wal_batch **none;
     size_t count;
     assert_int_equal(wal_tail(log.wal, A, 49, &none, &count, &log.err), OCH_STALE);
