@@ -3,16 +3,18 @@
  * largest first, and takes along what it has found.  Distances are computed from the stored vectors, as in a scan. */
 #include "query/query_knn.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #define RECALL_DEFAULT 0.99f
 #define RECALL_EXACT   0.9999f
-#define SAMPLE_ROWS    128
-#define SAMPLE_LEAST   8
-#define LAZY_VECTORS   4                  /* more of them share the cost of a mask */
-#define LAZY_ROWS      4096               /* fewer are asked at once */
-#define LAZY_SHARE     16                 /* one in so many rows may be asked */
-#define KEEP_READS     512                /* rows asked before their blocks are given back */
+#define SAMPLE_ROWS    256
+#define SAMPLE_LEAST   4
+#define LAZY_VECTORS   4    /* more of them share the cost of a mask */
+#define LAZY_ROWS      4096 /* fewer are asked at once */
+#define LAZY_SHARE     8    /* one in so many rows may be asked */
+#define EPSILON_BOUND  2.5f /* a bound from elsewhere is tight from the first list on */
+#define KEEP_READS     512  /* rows asked before their blocks are given back */
 #define MASK_ROWS      (16 * QUERY_CHUNK) /* of a task that evaluates the filter */
 
 static int by_rows(const void *a, const void *b)
@@ -341,6 +343,8 @@ static och_code search_part(struct worker *w, uint32_t source, och_error *err)
         .plan = vector_plan_make(index, (uint32_t)knn->k, knn->recall, survivors)};
     struct vector_found found = {0};
     bool usable = false;
+    if (isfinite(query.bound) && query.plan.epsilon < EPSILON_BOUND)
+        query.plan.epsilon = EPSILON_BOUND;
     if (indexed->lazy) {
         query.plan.mode = query.plan.mode == VECTOR_CODES8 ? VECTOR_PROBE : query.plan.mode;
         TRY(search_lazily(w, source, &query, &found, &usable, err));

@@ -6,9 +6,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define NEIGHBOURS 100u
-#define EPSILON    2.5f
-#define KAPPA      0.603f /* sqrt(1 - 2/pi), before it is measured */
+#define NEIGHBOURS       100u
+#define REACH_NEIGHBOURS 10 /* the nearest reach farthest, and a tight threshold is about them */
+#define EPSILON          2.5f
+#define KAPPA            0.603f /* sqrt(1 - 2/pi), before it is measured */
 
 struct neighbour {
     float distance;
@@ -217,7 +218,8 @@ static och_code measure_reach(struct vector_calibration *c, float *keys,
         kernel_code_get()->coarse16(build->centq.at, (build->lists + CODE_LISTS - 1) / CODE_LISTS,
                                     (const struct code_query8 *)c->query8.at + q,
                                     build->space.code_dim, keys);
-        for (uint32_t i = 0; i < ((const uint32_t *)c->heap_len.at)[q]; i++) {
+        uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
+        for (uint32_t i = 0; i < len && i < REACH_NEIGHBOURS; i++) { /* sorted by now */
             float delta = keys[heap[i].list],
                   rms2 = load_f32((const uint8_t *)build->list.at +
                                   (size_t)heap[i].list * VECTOR_LIST_SIZE + 12);
