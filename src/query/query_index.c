@@ -90,28 +90,44 @@ static void mask_task(void *context, size_t i)
         knn_fail(knn, code, &failure);
 }
 
-/* About how many rows the filter lets through, from a few of them; 0: too few to tell. */
-static och_code sample_survivors(struct knn *knn, uint32_t source, uint64_t *ret_survivors,
-                                 och_error *err)
+/* Rows of one part, evenly spread: how many are alive, and how many of them pass. */
+static och_code sample_part(struct knn *knn, struct lookup *lookup, uint32_t source, uint32_t rows,
+                            uint32_t *alive, uint32_t *passed, och_error *err)
 {
     struct run *run = knn->run;
     const struct bitset *dead;
-    uint32_t coded = knn->indexed[source].index->coded, alive = 0, passed = 0;
-    struct lookup lookup;
+    uint32_t coded = knn->indexed[source].index->coded;
     TRY(view_dead(run->view, source, &dead, err));
-    lookup_init(&lookup, run);
-    och_code code = work_check(run->limits, err);
-    for (uint32_t i = 0; i < SAMPLE_ROWS && code == OCH_OK; i++) {
-        uint32_t row = (uint32_t)((uint64_t)i * coded / SAMPLE_ROWS);
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t row = (uint32_t)((uint64_t)i * coded / rows);
         bool passes;
         if (dead && bitset_has(dead, row))
             continue;
-        alive++;
-        code = survive_place(&lookup, (struct view_place){source, row}, &passes, err);
-        passed += code == OCH_OK && passes;
+        TRY(survive_place(lookup, (struct view_place){source, row}, &passes, err));
+        ++*alive;
+        *passed += passes;
+    }
+    return OCH_OK;
+}
+
+/* The share of rows that the filter lets through, from a few of all parts; 0: too few to tell. */
+static och_code sample_share(struct knn *knn, och_error *err)
+{
+    struct run *run = knn->run;
+    uint64_t all = 0;
+    uint32_t alive = 0, passed = 0;
+    struct lookup lookup;
+    for (size_t i = 0; i < knn->indexed_count; i++)
+        all += knn->indexed[knn->order[i]].index->coded;
+    lookup_init(&lookup, run);
+    och_code code = work_check(run->limits, err);
+    for (size_t i = 0; i < knn->indexed_count && code == OCH_OK; i++) {
+        uint32_t source = knn->order[i];
+        uint64_t rows = (uint64_t)SAMPLE_ROWS * knn->indexed[source].index->coded / all;
+        code = sample_part(knn, &lookup, source, (uint32_t)rows, &alive, &passed, err);
     }
     lookup_done(&lookup);
-    *ret_survivors = passed < SAMPLE_LEAST ? 0 : (uint64_t)passed * coded / (alive ? alive : 1);
+    knn->share = passed < SAMPLE_LEAST ? 0 : (double)passed / alive;
     return code;
 }
 
@@ -119,14 +135,15 @@ static och_code sample_survivors(struct knn *knn, uint32_t source, uint64_t *ret
 static och_code choose_lazy(struct knn *knn, uint32_t source, och_error *err)
 {
     struct indexed_part *indexed = &knn->indexed[source];
-    uint64_t survivors;
     if (knn->run->plan->vector_count > LAZY_VECTORS || indexed->index->coded < LAZY_ROWS)
         return OCH_OK;
-    TRY(sample_survivors(knn, source, &survivors, err));
-    if (survivors < 80 * (uint64_t)knn->k)
+    if (knn->share < 0)
+        TRY(sample_share(knn, err));
+    double survivors = knn->share * indexed->index->coded;
+    if (survivors < 80 * (double)knn->k)
         return OCH_OK;
     indexed->lazy = true;
-    atomic_store_explicit(&indexed->survivors, survivors, memory_order_relaxed);
+    atomic_store_explicit(&indexed->survivors, (uint64_t)survivors, memory_order_relaxed);
     return OCH_OK;
 }
 
@@ -188,6 +205,7 @@ static och_code make_masks(struct knn *knn, och_error *err)
     if (!knn->ranges)
         return FAIL_NO_MEMORY(err, "a search");
     knn->range_count = 0;
+    knn->share = -1;
     for (size_t i = 0; i < knn->indexed_count; i++)
         TRY(plan_mask(knn, knn->order[i], err));
     pool_for(run->query->options.pool, knn->range_count, mask_task, knn);

@@ -31,6 +31,7 @@ struct knn {
     struct indexed_part *indexed; /* by part */
     uint32_t *order;              /* parts with an index, most rows first */
     size_t indexed_count;
+    double share; /* of rows that the filter lets through, about; -1: not known, 0: few */
     _Atomic uint64_t survivors;
     _Atomic bool failed;
     struct mutex lock; /* guards code, err */
