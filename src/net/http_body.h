@@ -33,7 +33,7 @@ struct http_inflate;
 /** Errors: OCH_BUSY (budget), OCH_NO_MEMORY. */
 MUST_USE och_code http_inflate_new(struct budget *budget, struct http_inflate **ret_inflate,
                                    och_error *err);
-void http_inflate_free(struct http_inflate *inflate);
+void http_inflate_free(struct http_inflate *unpacker);
 /**
  * Inflate gzip (also of several members) or zlib data into `body`.
  *

@@ -215,7 +215,7 @@ void http_conn_finish_work(struct http_conn *conn);
 MUST_USE och_code http_loop_init(struct http_loop *loop, struct http_server *server,
                                  och_error *err);
 void http_loop_done(struct http_loop *loop);
-void http_loop_run(void *loop);
+void http_loop_run(void *arg);
 /** Hand a connection to its loop, from any thread. */
 void http_loop_post(struct http_conn *conn);
 void http_loop_wake(struct http_loop *loop);

@@ -460,9 +460,10 @@ static och_code write_blocks(struct build *build, enum part_section_id section, 
     for (uint32_t row = 0; code == OCH_OK && row < build->rows; row++) {
         struct record record;
         code = fetch(build, row, field, &record, err);
+        if (code != OCH_OK)
+            break;
         slice value = field_of(&record, section);
-        if (code == OCH_OK)
-            code = part_block_writer_add(&writer, value, err);
+        code = part_block_writer_add(&writer, value, err);
         build->totals.raw_bytes += value.at ? value.len : 0;
     }
     if (code == OCH_OK)

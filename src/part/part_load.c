@@ -94,6 +94,7 @@ static och_code check_pages(struct part *part, unsigned id, uint64_t page, const
             table_index = entry / per_table;
         }
         size_t step = min_size(len - done, section->page_size);
+        assert(table != NULL); /* the first page has pinned it */
         uint32_t crc = kernel->crc32c(part_page_seed(part->id, id, page), at + done, step);
         if (crc != load_u32(table->at + entry % per_table * 4))
             code = part_corrupt(part, id, page * section->page_size, "checksum mismatch", err);

@@ -117,6 +117,7 @@ static och_code parse_directory(struct part *part, slice bytes, och_error *err)
     part->kill_count = reader_u32(&reader);
     if (reader.failed || entries > ENTRIES_MAX)
         return bad(ref, ref->dir_offset, "it ends too early", err);
+    assert(id.len == 16 && id.at != NULL);
     memcpy(part->id.bytes, id.at, 16);
     if (part->table_offset > ref->dir_offset ||
         part->table_count > (ref->dir_offset - part->table_offset) / 4 ||

@@ -179,7 +179,7 @@ enum made { MADE_INSERT, MADE_UPDATE, MADE_DELETE, MADE_GET };
 static void make_text(const struct table *table, enum made made, struct buf *out)
 {
     struct reader names = reader_of(slice_of(table->columns));
-    slice column[COLUMN_MAX];
+    slice column[COLUMN_MAX] = {{0}};
     for (size_t i = 0; i < table->column_count; i++) {
         const uint8_t *from = names.at;
         while (names.at < names.end && *names.at != ',')
@@ -300,7 +300,7 @@ static och_code sum_full(struct cursor *cursor, struct buf *report, uint64_t *co
     for (;;) {
         struct arena arena;
         arena_init(&arena, NULL, 0);
-        struct row row;
+        struct row row = {0};
         bool more;
         och_error fault = {0};
         och_code code = sql_query_next(cursor, &more, &fault);
@@ -428,8 +428,8 @@ och_code sums_check(struct session *session, const struct sums *sums, bool full,
                     uint64_t *ret_faults, och_error *err)
 {
     for (size_t i = 0; i < TABLE_COUNT; i++) {
-        uint64_t count, faults;
-        uint32_t sum;
+        uint64_t count = 0, faults = 0;
+        uint32_t sum = 0;
         TRY(table_sum(session, (enum table_id)i, full, report, &count, &sum, &faults, err));
         bool same = count == sums->count[i] && sum == sums->xor_crc[i];
         if (!full && !same)

@@ -501,6 +501,7 @@ static int vfs_time_days(sqlite3_vfs *base, double *ret_days)
     return SQLITE_OK;
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): SQLite's signature
 static int vfs_last_error(sqlite3_vfs *base, int size, char *out)
 {
     (void)size, (void)out;

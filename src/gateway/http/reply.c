@@ -118,7 +118,8 @@ void reply_error(struct exchange *x, och_code code, const och_error *err)
         status = x->error_status;
         name = "ChromaError";
     }
-    reply_error_as(x, status, name, error_code_name(code), message);
+    reply_error_as(x, status, name, status == 415 ? "content_type" : error_code_name(code),
+                   message);
     if (status == 429 || status == 503)
         http_reply_header(x->reply, "Retry-After", "1");
 }
