@@ -264,6 +264,48 @@ static void one_list_gives_the_exact_answer(void **state)
     stack_done(&s);
 }
 
+/* Rows lie list by list, but are shown in the order in which they came; updates keep their place. */
+static void rows_are_shown_in_order_of_insertion(void **state)
+{
+    (void)state;
+    struct stack s = {0};
+    stack_open(&s);
+    uuid id = stack_collection(&s, "c", "l2");
+    write_rows(&s, id, 0, ROWS, BATCH_ADD);
+    stack_flush(&s, id);
+    write_rows(&s, id, 100, 50, BATCH_DELETE);
+    write_rows(&s, id, 20000, 500, BATCH_UPSERT);
+    for (int flushed = 0; flushed < 2; flushed++) {
+        for (uint32_t offset = 0; offset < ROWS - 50; offset += 4567) {
+            struct arena arena;
+            struct query_result result;
+            arena_init(&arena, NULL, 0);
+            struct plan plan = {.kind = PLAN_GET,
+                                .collection = id,
+                                .fields = RECORD_ID | RECORD_VECTOR,
+                                .limit = 300,
+                                .offset = offset};
+            OK(query_run(s.query, &plan, NULL, &arena, &result, err));
+            uint32_t left = ROWS - 50 - offset;
+            assert_int_equal(result.hits[0].count, left < 300 ? left : 300);
+            for (size_t i = 0; i < result.hits[0].count; i++) {
+                const struct record *record = &result.hits[0].rows[i].record;
+                uint32_t row = offset + (uint32_t)i;
+                row += row >= 100 ? 50 : 0;
+                char name[16];
+                (void)snprintf(name, sizeof(name), "r%u", (unsigned)row);
+                assert_true(slice_equal(record->id, slice_of(name)));
+                assert_memory_equal(record->vector, vectors + (size_t)row * DIM,
+                                    DIM * sizeof(float));
+            }
+            query_result_done(&result);
+            arena_done(&arena);
+        }
+        stack_flush(&s, id);
+    }
+    stack_done(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +313,7 @@ int main(void)
         cmocka_unit_test(deleted_and_updated_rows_are_gone_at_once),
         cmocka_unit_test(always_as_many_as_there_are),
         cmocka_unit_test(one_list_gives_the_exact_answer),
+        cmocka_unit_test(rows_are_shown_in_order_of_insertion),
     };
     make_vectors();
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
