@@ -73,6 +73,7 @@ static och_code resolve(struct walk *walk, bool *ret_known, const struct setting
 static och_code apply(struct walk *walk, const struct setting_row *row, bool is_list,
                       const slice *items, size_t count)
 {
+    assert(row != NULL); /* keys without one are skipped */
     struct setting_given given = given_here(walk, walk->key_line);
     unsigned *line = &walk->lines[row - setting_rows];
     if (*line)
