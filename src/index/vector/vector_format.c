@@ -66,6 +66,9 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
         code8_bytes != index.coded * (uint64_t)code_row_size(index.code_dim))
         return false;
     index.mean = (const float *)(const void *)(at + VECTOR_HEADER_SIZE); // aligned: extents are
+    for (unsigned t = 0; t < VECTOR_TARGETS; t++)
+        if (!is_sound(load_f32(at + VECTOR_REACH_AT + 4 * t)))
+            return false;
     if (!lists_fit(&index, list, code_bytes))
         return false;
     *ret_index = index;

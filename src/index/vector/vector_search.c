@@ -335,8 +335,8 @@ static float key_of_rank(const float *keys, uint32_t lists, uint32_t want)
     if (want >= lists || !(width > 0) || !isfinite(width))
         return INFINITY;
     for (uint32_t j = 0; j < lists; j++) {
-        int bucket = (int)((keys[j] - least) / width);
-        counts[bucket < BUCKETS ? bucket : BUCKETS - 1]++;
+        float place = (keys[j] - least) / width; /* bytes that nobody wrote may make it no number */
+        counts[place >= 0 && place < BUCKETS ? (int)place : BUCKETS - 1]++;
     }
     int bucket = 0;
     while (bucket < BUCKETS - 1 && (sum += counts[bucket]) < want)

@@ -381,6 +381,19 @@ static void bad_figures_are_refused(void **state)
         }
         at[place] = before;
     }
+    /* codes that nobody wrote: any answer, no harm */
+    for (int i = 0; i < 300; i++) {
+        struct vector_plan plan = vector_plan_make(&f.index, 10, i % 2 ? 0.99f : 0.9f, f.rows);
+        struct near found[10];
+        uint32_t count;
+        uint8_t *at = i % 3 == 0 ? f.centq : i % 3 == 1 ? f.code : f.code8.at;
+        size_t len = i % 3 == 0 ? f.built.centq.len : i % 3 == 1 ? f.built.code.len : f.code8.len;
+        for (int j = 0; j < 200; j++)
+            at[random_below(&random, len)] = (uint8_t)random_u64(&random);
+        plan.mode = (enum vector_mode)(i % 4);
+        plan.lists = plan.lists ? plan.lists : 3;
+        fixture_search(&f, f.vectors, NULL, plan, INFINITY, found, &count, NULL);
+    }
     f.built.list.len -= 16;
     assert_false(OPEN());
     f.built.list.len += 16;
