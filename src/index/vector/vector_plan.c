@@ -97,7 +97,7 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
     }
     double probe = costs.coarse + 0.5 * full;
     /* the threshold is of fewer rows, farther away: they reach less */
-    plan.reach = reach_at(index, 1 - 3 * (1 - recall));
+    plan.reach = reach_at(index, 1 - 10 * (1 - recall));
     plan.mode = codes8 <= probe ? VECTOR_CODES8 : VECTOR_PROBE;
     return plan;
 }
