@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exact search through the whole database, in process, one thread, beside what the machine can do: rows lie in a compacted part, nothing is
- * filtered, every query reads every vector.
+ * filtered, the collection's effort (ef_search 1000) asks for exact answers: every query reads every vector.
  *
  *     scan [rows [dimension [queries [space]]]]        default 300000 384 40 l2
  *
@@ -94,7 +94,8 @@ int main(int argc, char **argv)
     if (och_database_open(NULL, &options, &database, &err) != OCH_OK)
         die("open", &err);
     char configuration[64];
-    (void)snprintf(configuration, sizeof(configuration), "{\"hnsw\":{\"space\":\"%s\"}}", space);
+    (void)snprintf(configuration, sizeof(configuration),
+                   "{\"hnsw\":{\"space\":\"%s\",\"ef_search\":1000}}", space);
     och_collection_spec spec = OCH_COLLECTION_SPEC;
     spec.name = (och_bytes){"scan", 4};
     spec.configuration_json = (och_bytes){configuration, strlen(configuration)};

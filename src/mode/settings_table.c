@@ -53,7 +53,7 @@ const struct setting_row setting_rows[] = {
      .help = "When a write is on disk: before it is acknowledged (always), at least once per "
              "interval, or when "
              "the system chooses (os). With the last two a power cut loses acknowledged writes."},
-    {FIELD(log_segment_bytes, TYPE_BYTES), .fallback = "64 MiB", .min = MIB, .max = 2 * GIB,
+    {FIELD(log_segment_bytes, TYPE_BYTES), .fallback = "16 MiB", .min = MIB, .max = 2 * GIB,
      .help = "Size of a file of the write-ahead log."},
     {FIELD(log_slow_bytes, TYPE_BYTES), .fallback = "256 MiB", .min = MIB, .max = 1024 * TIB,
      .help = "Log not yet compacted from which on writers are slowed."},

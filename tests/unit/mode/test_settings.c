@@ -39,7 +39,7 @@ static void the_defaults_are_those_of_the_specification(void **state)
     assert_int_equal(s.max_payload_size_bytes, 41943040);
     assert_int_equal(s.cors_allow_origins.count, 0);
     assert_int_equal(s.durability.mode, DURABILITY_ALWAYS);
-    assert_int_equal(s.log_segment_bytes, 64 << 20);
+    assert_int_equal(s.log_segment_bytes, 16 << 20);
     assert_int_equal(s.log_slow_bytes, 256 << 20);
     assert_int_equal(s.log_stop_bytes, 1 << 30);
     assert_int_equal(s.workers, 256);
