@@ -44,7 +44,7 @@ struct wal_options {
     struct wal_sink sink;
     enum wal_durability durability;
     uint32_t interval_ms;            /* WAL_INTERVAL */
-    uint64_t segment_bytes;          /* default 64 MiB */
+    uint64_t segment_bytes;          /* default 16 MiB (decision 0006) */
     uint64_t slow_bytes, stop_bytes; /* backlog: writers slowed, refused with OCH_BUSY; limits.h */
     bool read_only;
     uint64_t seed; /* of the segments' salts: for simulation; 0 = the system's entropy */
