@@ -329,6 +329,7 @@ static och_code share_lists(struct training *t, const uint32_t *members, uint32_
                             och_error *err)
 {
     uint32_t cells = t->book.cells, sum = 0;
+    assert(count > 0); /* the sample is not empty */
     TRY(vector_alloc(t->build->options.budget, (uint64_t)cells + 1, 4, "centroids",
                      &t->book.cell_first, err));
     uint32_t *first = t->book.cell_first.at;
@@ -554,7 +555,7 @@ static och_code split_one(struct vector_build *build, uint32_t list, uint32_t ro
 }
 
 /* Numbers without gaps; pieces of one list lie beside it. */
-static och_code renumber(struct vector_build *build, uint32_t lists, uint32_t *parent,
+static och_code renumber(struct vector_build *build, uint32_t lists, const uint32_t *parent,
                          och_error *err)
 {
     struct budget *budget = build->options.budget;

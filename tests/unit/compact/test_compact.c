@@ -4,6 +4,7 @@
 #include "support/stack.h"
 
 #include "compact/compact_internal.h"
+#include "part/part_internal.h"
 
 static void flush(struct stack *s, uuid id)
 {
@@ -185,6 +186,68 @@ static void a_plain_part_answers_like_any_other(void **state)
     stack_expect(&s, id, "id0:0,id2:2,id4:4,id1:11");
     OK(compactor_run(s.compactor, &id, true, err));
     stack_expect(&s, id, "id0:0,id1:11,id2:2,id4:4");
+    stack_done(&s);
+}
+
+static void find_or_fail(struct stack *s, uuid id, const char *name, bool *ret_warned)
+{
+    struct view *view;
+    struct view_place place;
+    struct buf warning;
+    bool found = false;
+    OK(view_acquire(s->views, id, READ_INDEX_AND_WAL, &view, err));
+    OK(view_find(view, slice_of(name), &place, &found, err));
+    assert_true(found);
+    buf_init(&warning, 4096);
+    *ret_warned = view_warning(view, &warning);
+    buf_done(&warning);
+    view_release(view);
+}
+
+/* Where the first part's id index lies in its object's file. */
+static uint64_t locate_id_index(struct stack *s, uuid id, char path[80])
+{
+    struct arena arena;
+    struct view *view;
+    arena_init(&arena, NULL, 0);
+    struct sysdb_part row = version_of(s, id, &arena).parts[0];
+    arena_done(&arena);
+    OK(view_acquire(s->views, id, READ_INDEX_AND_WAL, &view, err));
+    const struct part_section *section = &view_part(view, 0)->sections[SECTION_IDHASH];
+    assert_true(section->size > 0);
+    uint64_t at = row.offset + section->offset;
+    view_release(view);
+    int len = snprintf(path, 80, "blobs/%02x/", row.file.bytes[0]);
+    for (size_t i = 0; i < 16; i++)
+        len += snprintf(path + len, 80 - (size_t)len, "%02x", row.file.bytes[i]);
+    (void)snprintf(path + len, 80 - (size_t)len, ".blob");
+    return at;
+}
+
+/* Derived sections cost speed when damaged, then a rewriting of their part (D4). */
+static void a_damaged_index_section_is_announced_and_rebuilt(void **state)
+{
+    (void)state;
+    struct stack s = {.tail_rows_max = 100};
+    char path[80];
+    bool warned, merged;
+    stack_open(&s);
+    uuid id = stack_collection(&s, "damaged", "l2");
+    stack_add_many(&s, id, 0, 40);
+    flush(&s, id);
+    uint64_t at = locate_id_index(&s, id, path);
+    find_or_fail(&s, id, "id7", &warned);
+    assert_false(warned);
+    stack_close(&s);
+    OK(io_sim_poke(s.io, path, at, "\xde\xad\xbe\xef", 4, err));
+    stack_open(&s);
+    find_or_fail(&s, id, "id7", &warned);
+    assert_true(warned);
+    OK(compact_merge(s.compactor, id, false, &merged, err));
+    assert_true(merged);
+    find_or_fail(&s, id, "id7", &warned);
+    assert_false(warned);
+    assert_int_equal(part_count(&s, id), 1);
     stack_done(&s);
 }
 
@@ -587,6 +650,7 @@ int main(void)
         cmocka_unit_test(a_tail_that_came_to_nothing_moves_the_offset_alone),
         cmocka_unit_test(many_collections_share_an_object_and_leave_holes),
         cmocka_unit_test(a_plain_part_answers_like_any_other),
+        cmocka_unit_test(a_damaged_index_section_is_announced_and_rebuilt),
         cmocka_unit_test(dead_space_stays_below_thirty_percent),
         cmocka_unit_test(kills_stay_while_an_older_part_lives),
         cmocka_unit_test(rows_that_die_during_a_merge_are_dead_in_its_output),
