@@ -39,13 +39,17 @@ struct gateway_scope {
 struct gateway_counts {
     uint64_t inserted, updated, skipped, deleted;
 };
+/** A key under which a request is applied once (D17). */
+struct gateway_once {
+    uuid batch_id; /* zero = none */
+    uint64_t request_hash;
+};
 /** A write: rows as of batch.h with one op.  want_counts: ret_counts exact (costs a turn), else zeros. */
 struct gateway_write {
     uuid collection;
     struct batch_input input;
     bool want_counts;
-    uuid batch_id; /* zero = none */
-    uint64_t request_hash;
+    struct gateway_once once;
 };
 /** Would a vector of this dimension be taken?  OCH_INVALID "Collection expecting embedding with dimension of D, got d" (early, http-api.md §2.3; the log checks again). */
 MUST_USE och_code gateway_check_dimension(struct gateway *gateway,
@@ -58,10 +62,10 @@ MUST_USE och_code gateway_dimension(struct gateway *gateway, uuid collection,
 MUST_USE och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scope,
                                 const struct gateway_write *write,
                                 struct gateway_counts *ret_counts, och_error *err);
-/** delete by ids and/or filter (D14): plan's ids, filter and limit; *ret_deleted exact (X10). */
+/** delete by ids and/or filter (D14): plan's ids, filter and limit; *ret_deleted exact (X10), also when it was done before under `once` (NULL: none). */
 MUST_USE och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
-                                 const struct plan *which, bool dry_run, uint64_t *ret_deleted,
-                                 och_error *err);
+                                 const struct plan *which, const struct gateway_once *once,
+                                 bool dry_run, uint64_t *ret_deleted, och_error *err);
 /** get, query, count.  Checks scope, schema gate, dimension. */
 MUST_USE och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope,
                                const struct plan *plan, struct arena *arena,

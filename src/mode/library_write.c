@@ -214,8 +214,8 @@ static och_code delete_selected(och_collection *collection, const och_select *gi
         return FAIL(err, OCH_INVALID, "och_select.offset is for och_collection_get only");
     plan.kind = PLAN_GET;
     struct gateway_scope scope = library_scope(collection, which.deadline_ms, which.cancel);
-    return gateway_delete(database_gateway(collection->database->database), &scope, &plan, false,
-                          &counts->deleted, err);
+    return gateway_delete(database_gateway(collection->database->database), &scope, &plan, NULL,
+                          false, &counts->deleted, err);
 }
 
 och_code och_collection_delete(och_collection *collection, const och_select *which,

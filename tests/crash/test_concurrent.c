@@ -313,7 +313,8 @@ static och_code delete_group(struct world *w, int writer, int group, och_error *
         code = filter_parse_where(&value, &arena, &node, err);
     plan.filter = node;
     if (code == OCH_OK)
-        code = gateway_delete(database_gateway(w->database), &scope, &plan, false, &deleted, err);
+        code = gateway_delete(database_gateway(w->database), &scope, &plan, NULL, false, &deleted,
+                              err);
     if (code == OCH_OK && deleted != size)
         broken(w, "a delete by filter found %" PRIu64 " of %u rows", deleted, size);
     arena_done(&arena);

@@ -54,8 +54,8 @@ static void delete_some(struct world *w)
     }
     uint64_t deleted;
     och_error err = {0};
-    if (gateway_delete(database_gateway(w->bench.database), &bench_scope, &plan, false, &deleted,
-                       &err) != OCH_OK)
+    if (gateway_delete(database_gateway(w->bench.database), &bench_scope, &plan, NULL, false,
+                       &deleted, &err) != OCH_OK)
         fail_msg("delete: %s", err.message);
     assert_int_equal(deleted, expected);
     arena_done(&arena);

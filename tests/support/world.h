@@ -321,8 +321,8 @@ static och_code step_delete(struct world *w, size_t i, och_error *err)
     }
     w->last = "delete by filter";
     bench_enter(&w->bench);
-    och_code code = gateway_delete(database_gateway(w->bench.database), &bench_scope, &plan, false,
-                                   &deleted, err);
+    och_code code = gateway_delete(database_gateway(w->bench.database), &bench_scope, &plan, NULL,
+                                   false, &deleted, err);
     code = bench_leave(&w->bench, code);
     if (code == OCH_OK && deleted != expected)
         fail_msg("seed %" PRIu64 ": deleted %" PRIu64 ", expected %" PRIu64, w->seed, deleted,

@@ -161,15 +161,15 @@ static och_code make_rows(struct exchange *x, struct write_request *w, enum batc
 }
 
 /* Idempotency-Key: batch id = hash of collection and key (D17); the body's hash tells whether it is the same request. */
-static och_code set_batch_id(struct exchange *x, enum batch_op op, struct gateway_write *write,
-                             och_error *err)
+static och_code read_key(struct exchange *x, enum batch_op op, uuid collection,
+                         struct gateway_once *ret_once, och_error *err)
 {
     slice key = http_request_header(x->request, SLICE("idempotency-key"));
     if (!key.at || key.len == 0)
         return OCH_OK;
     struct buf text;
     buf_init(&text, BUF_MAX_NONE);
-    buf_append(&text, write->collection.bytes, 16);
+    buf_append(&text, collection.bytes, 16);
     buf_slice(&text, key);
     uint64_t low = slice_hash(buf_view(&text));
     buf_byte(&text, 1);
@@ -177,11 +177,11 @@ static och_code set_batch_id(struct exchange *x, enum batch_op op, struct gatewa
     och_code code = buf_check(&text, "an idempotency key", err);
     buf_done(&text);
     TRY(code);
-    store_u64(write->batch_id.bytes, low);
-    store_u64(write->batch_id.bytes + 8, high);
-    write->batch_id.bytes[0] |= 1; /* zero means none */
+    store_u64(ret_once->batch_id.bytes, low);
+    store_u64(ret_once->batch_id.bytes + 8, high);
+    ret_once->batch_id.bytes[0] |= 1; /* zero means none */
     /* The same body sent to another operation is another request. */
-    write->request_hash = slice_hash(x->request->body) + (uint64_t)op;
+    ret_once->request_hash = slice_hash(x->request->body) + (uint64_t)op;
     return OCH_OK;
 }
 
@@ -210,7 +210,7 @@ static och_code handle_write(struct exchange *x, const struct wire_body *shape, 
     struct gateway_write write = {.collection = collection->id,
                                   .want_counts = w.body.counts && w.body.counts->boolean};
     TRY(make_rows(x, &w, op, &write.input, err));
-    TRY(set_batch_id(x, op, &write, err));
+    TRY(read_key(x, op, write.collection, &write.once, err));
     struct gateway_counts counts;
     och_code code = gateway_write(x->gateway, &x->scope, &write, &counts, err);
     if (code == OCH_CONFLICT)
@@ -322,9 +322,14 @@ och_code handle_delete(struct exchange *x, och_error *err)
                     "Validation error: ids, where: Either ids or where must be specified");
     if (body.limit)
         plan.limit = (uint64_t)body.limit->integer;
+    struct gateway_once once = {0};
     uint64_t deleted;
-    TRY(gateway_delete(x->gateway, &x->scope, &plan, body.dry_run && body.dry_run->boolean,
-                       &deleted, err));
+    TRY(read_key(x, BATCH_DELETE, plan.collection, &once, err));
+    och_code code = gateway_delete(x->gateway, &x->scope, &plan, &once,
+                                   body.dry_run && body.dry_run->boolean, &deleted, err);
+    if (code == OCH_CONFLICT)
+        x->error_status = 422; /* as in handle_write */
+    TRY(code);
     if (body.counts && body.counts->boolean)
         buf_printf(&x->reply->body,
                    "{\"inserted\":0,\"updated\":0,\"skipped\":0,\"deleted\":%" PRIu64 "}", deleted);

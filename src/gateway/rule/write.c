@@ -106,23 +106,21 @@ static och_code decide_write(void *context, uint64_t head, struct wal_append *re
 }
 
 /* What a batch did that was applied before (D17). */
-static och_code counts_of_repeated(struct gateway *gateway, const struct gateway_write *write,
+static och_code counts_of_repeated(struct gateway *gateway, uuid collection, uuid batch_id,
                                    const struct wal_appended *appended,
                                    struct gateway_counts *ret_counts, och_error *err)
 {
     for (bool again = false;; again = true) {
         struct sysdb_batch_id known;
         bool found;
-        TRY(sysdb_batch_id_get(gateway->options.sysdb, write->collection, write->batch_id, &known,
-                               &found, err));
+        TRY(sysdb_batch_id_get(gateway->options.sysdb, collection, batch_id, &known, &found, err));
         if (found) {
             *ret_counts = (struct gateway_counts){known.inserted, known.updated, known.skipped,
                                                   known.deleted};
             return OCH_OK;
         }
         struct view *view CLEANUP(view_cleanup) = NULL;
-        TRY(view_acquire(gateway->options.views, write->collection, READ_INDEX_AND_WAL, &view,
-                         err));
+        TRY(view_acquire(gateway->options.views, collection, READ_INDEX_AND_WAL, &view, err));
         struct view_counts counts;
         och_code code = view_batch_counts(view, appended->first, appended->count, &counts, err);
         if (code == OCH_OK)
@@ -160,8 +158,8 @@ och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scop
                                  .count = input->count,
                                  .dimension = input->dimension,
                                  .fixes_dimension = fixes && input->dimension,
-                                 .batch_id = write->batch_id,
-                                 .request_hash = write->request_hash,
+                                 .batch_id = write->once.batch_id,
+                                 .request_hash = write->once.request_hash,
                                  .decide = in_turn ? decide_write : NULL,
                                  .context = &turn,
                                  .limits = scope->limits};
@@ -170,7 +168,8 @@ och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scop
     views_settle(gateway->options.views, write->collection);
     *ret_counts = turn.counts;
     if (appended.repeated && write->want_counts)
-        return counts_of_repeated(gateway, write, &appended, ret_counts, err);
+        return counts_of_repeated(gateway, write->collection, write->once.batch_id, &appended,
+                                  ret_counts, err);
     return OCH_OK;
 }
 
@@ -180,6 +179,7 @@ struct deletion {
     struct gateway *gateway;
     const struct gateway_scope *scope;
     const struct plan *which;
+    struct gateway_once once;
     struct arena *arena;
     uint64_t at; /* H */
     slice *ids;
@@ -187,6 +187,7 @@ struct deletion {
     struct payload *payload;
     bool inside; /* evaluate inside the turn */
     bool touched;
+    struct wal_appended appended;
 };
 
 /* The ids to delete, as of some H. */
@@ -268,14 +269,15 @@ static och_code delete_once(struct deletion *d, bool dry_run, och_error *err)
                                  .count = d->count,
                                  .decide = decide_delete,
                                  .context = d,
+                                 .batch_id = d->once.batch_id,
+                                 .request_hash = d->once.request_hash,
                                  .limits = d->scope->limits};
-    struct wal_appended appended;
-    return wal_append(d->gateway->options.wal, &request, &appended, err);
+    return wal_append(d->gateway->options.wal, &request, &d->appended, err);
 }
 
 och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
-                        const struct plan *which, bool dry_run, uint64_t *ret_deleted,
-                        och_error *err)
+                        const struct plan *which, const struct gateway_once *once, bool dry_run,
+                        uint64_t *ret_deleted, och_error *err)
 {
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(sysdb_collection_get(gateway->options.sysdb, scope->tenant, scope->database,
@@ -288,16 +290,24 @@ och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *sco
     struct arena arena;
     arena_init(&arena, gateway->options.budget, 0);
     struct deletion d = {.gateway = gateway, .scope = scope, .which = which, .arena = &arena};
+    if (once && !dry_run)
+        d.once = *once;
+    /* Under a key the log is asked first: what is there now is not what was deleted then. */
+    bool keyed = !uuid_is_zero(d.once.batch_id);
     och_code code = OCH_OK;
     for (int attempt = 0; attempt <= DELETE_TRIES; attempt++) {
-        d.inside = attempt == DELETE_TRIES;
+        d.inside = keyed || attempt == DELETE_TRIES;
         code = delete_once(&d, dry_run, err);
         if (code != OCH_OK || !d.touched)
             break;
     }
     payload_unref(d.payload);
+    struct gateway_counts counts = {.deleted = d.count};
+    if (code == OCH_OK && d.appended.repeated)
+        code = counts_of_repeated(gateway, which->collection, d.once.batch_id, &d.appended, &counts,
+                                  err);
     if (code == OCH_OK)
-        *ret_deleted = d.count;
+        *ret_deleted = counts.deleted;
     arena_done(&arena);
     views_settle(gateway->options.views, which->collection);
     return code;

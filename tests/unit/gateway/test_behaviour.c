@@ -47,6 +47,48 @@ static void a_request_with_a_key_is_applied_once(void **state)
     stack_done(s);
 }
 
+/* What came between is not deleted by the repetition, which tells what the first one did. */
+static void a_delete_with_a_key_is_applied_once(void **state)
+{
+    (void)state;
+    struct stack stack = {.tail_rows_max = 100}, *s = &stack;
+    char id[UUID_TEXT_SIZE];
+    uuid collection;
+    stack_open(s);
+    make_collection(s, "{\"name\":\"keys\"}", id);
+    assert_true(uuid_parse(slice_of(id), &collection));
+    static const char add[] = "{\"ids\":[\"a\",\"b\"],\"embeddings\":[[1,2],[3,4]],"
+                              "\"metadatas\":[{\"k\":1},{\"k\":1}]}";
+    static const char by_ids[] = "{\"ids\":[\"a\",\"x\"]}",
+                      by_filter[] = "{\"where\":{\"k\":1},\"counts\":true}",
+                      nothing[] = "{\"ids\":[\"x\"]}";
+    EXPECT(201, "{}", "POST", path(id, "add"), add);
+    keyed(s, path(id, "delete"), "d1", by_ids, 200, "{\"deleted\":1}");
+    EXPECT(201, "{}", "POST", path(id, "add"), add); /* a is back */
+    keyed(s, path(id, "delete"), "d1", by_ids, 200, "{\"deleted\":1}");
+    EXPECT(200, "2", "GET", path(id, "count"));
+    keyed(s, path(id, "delete"), "d1", by_filter, 422,
+          "this idempotency key was used with another request");
+    keyed(s, path(id, "upsert"), "d1", by_ids, 422, "");
+    keyed(s, path(id, "delete"), "d2", by_filter, 200,
+          "{\"inserted\":0,\"updated\":0,\"skipped\":0,\"deleted\":2}");
+    EXPECT(201, "{}", "POST", path(id, "add"), add);
+    OK(compactor_run(s->compactor, &collection, false, err));
+    stack_close(s);
+    stack_open(s);
+    keyed(s, path(id, "delete"), "d2", by_filter, 200,
+          "{\"inserted\":0,\"updated\":0,\"skipped\":0,\"deleted\":2}");
+    keyed(s, path(id, "delete"), "d1", by_ids, 200, "{\"deleted\":1}");
+    EXPECT(200, "2", "GET", path(id, "count"));
+    /* One that found nothing did nothing: the next one is the first that does. */
+    keyed(s, path(id, "delete"), "d3", nothing, 200, "{\"deleted\":0}");
+    keyed(s, path(id, "delete"), "d3", nothing, 200, "{\"deleted\":0}");
+    keyed(s, path(id, "delete"), "d4", "{\"where\":{\"k\":1},\"dry_run\":true}", 200,
+          "{\"deleted\":2}");
+    EXPECT(200, "2", "GET", path(id, "count"));
+    stack_done(s);
+}
+
 static void counts_are_told_when_asked(void **state)
 {
     (void)state;
@@ -455,6 +497,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_with_a_key_is_applied_once),
+        cmocka_unit_test(a_delete_with_a_key_is_applied_once),
         cmocka_unit_test(counts_are_told_when_asked),
         cmocka_unit_test(deletes_keep_to_their_table),
         cmocka_unit_test(fields_are_cleared_and_merged),
