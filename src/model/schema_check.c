@@ -27,6 +27,7 @@ och_code schema_check_bounds(const struct vector_config *config, const char *pre
     return OCH_OK;
 }
 
+#define RECONCILE "Failed to reconcile schema: "
 #define RULE(...) return FAIL(err, OCH_INVALID, "Validation error: schema: " __VA_ARGS__)
 
 static bool slot_on(const struct schema_types *types, enum schema_slot slot)
@@ -41,7 +42,7 @@ static och_code check_vector(const struct schema_types *types, och_error *err)
         return OCH_OK;
     if (config->has_source && !slice_equal(config->source_key, DOCUMENT_KEY))
         RULE("Vector index can only source from #document");
-    return schema_check_bounds(config, "Failed to reconcile schema: ", err);
+    return schema_check_bounds(config, RECONCILE, err);
 }
 
 static och_code check_sparse(const struct schema_types *types, och_error *err)
@@ -49,7 +50,7 @@ static och_code check_sparse(const struct schema_types *types, och_error *err)
     const struct sparse_config *config = types->sparse;
     if (!config || !config->has_source)
         return OCH_OK;
-    if (!config->embedding_function)
+    if (slot_on(types, SLOT_SPARSE) && !config->embedding_function)
         RULE("If source_key is provided then embedding_function must also be provided since there "
              "is no default embedding function.");
     if (slice_starts_with(config->source_key, SLICE("#")) &&
@@ -59,6 +60,7 @@ static och_code check_sparse(const struct schema_types *types, och_error *err)
     return OCH_OK;
 }
 
+/* Any source_key is taken here, as the original does: no key gets it from the defaults, so it names nothing that anybody would embed. */
 static och_code check_defaults(const struct schema_types *types, och_error *err)
 {
     if (slot_on(types, SLOT_VECTOR))
@@ -73,8 +75,7 @@ static och_code check_defaults(const struct schema_types *types, och_error *err)
     if (slot_on(types, SLOT_FTS))
         RULE("Full text search / regular expression index cannot be enabled by default. It can "
              "only be enabled on #document field.");
-    TRY(check_vector(types, err));
-    return check_sparse(types, err);
+    return types->vector ? schema_check_bounds(types->vector, RECONCILE, err) : OCH_OK;
 }
 
 static och_code check_key(const struct schema_key *key, och_error *err)

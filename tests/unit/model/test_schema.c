@@ -242,6 +242,30 @@ static void everything_given_comes_back(void **state)
     }
 }
 
+/* As the original: what no key takes over is not judged. */
+static void a_source_is_judged_where_it_counts(void **state)
+{
+    struct fixture *f = *state;
+    slice text = shown(
+        f, made(f, NULL,
+                "{'defaults':{'float_list':{'vector_index':{'enabled':false,'config':{'source_key':"
+                "'#x'}}},'sparse_vector':{'sparse_vector_index':{'enabled':false,'config':"
+                "{'source_key':'#y'}}}},'keys':{'k':{'sparse_vector':{'sparse_vector_index':"
+                "{'enabled':false,'config':{'source_key':'z'}}}}}}"));
+    static const char *const wanted[] = {
+        "'source_key':'#x'",
+        "'source_key':'#y'",
+        "'k':{'sparse_vector':{'sparse_vector_index':{'enabled':false,'config':{'source_key':'z'}}",
+        "'#embedding':{'float_list':{'vector_index':{'enabled':true,'config':{'space':'l2',"
+        "'source_key':'#document'",
+    };
+    for (size_t i = 0; i < COUNT_OF(wanted); i++) {
+        slice part = quoted(&f->arena, wanted[i]);
+        if (!memmem(text.at, text.len, part.at, part.len))
+            fail_msg("%s is not in %.*s", wanted[i], SLICE_ARG(text));
+    }
+}
+
 static void the_default_embedding_function_survives_in_either_place(void **state)
 {
     struct fixture *f = *state;
@@ -301,6 +325,14 @@ static void what_breaks_a_rule_is_refused(void **state)
          "Validation error: schema: Vector index can only be enabled on #embedding field: k"},
         {NULL, KEY("#embedding", VECTOR("true", "{'source_key':'x'}")), NULL, OCH_INVALID,
          "Validation error: schema: Vector index can only source from #document"},
+        {NULL, KEY("k", VECTOR("false", "{'source_key':'x'}")), NULL, OCH_INVALID,
+         "Validation error: schema: Vector index can only source from #document"},
+        {NULL, KEY("k", SPARSE("false", "{'source_key':'#t'}")), NULL, OCH_INVALID,
+         "Validation error: schema: source_key cannot begin with '#'. The only valid key starting "
+         "with '#' is Key.DOCUMENT or '#document'."},
+        {NULL, DEFAULTS(VECTOR("false", "{'hnsw':{'sync_threshold':1}}")), NULL, OCH_INVALID,
+         "Failed to reconcile schema: Invalid HNSW configuration: sync_threshold: must be at least "
+         "2, got 1"},
         {NULL, KEY("#embedding", VECTOR("true", "{'hnsw':{'sync_threshold':1}}")), NULL,
          OCH_INVALID,
          "Failed to reconcile schema: Invalid HNSW configuration: sync_threshold: must be at least "
@@ -657,6 +689,7 @@ int main(void)
         TEST(a_cluster_builds_the_other_kind_of_index),
         TEST(settings_of_the_other_index_are_kept_beside_the_embedding),
         TEST(everything_given_comes_back),
+        TEST(a_source_is_judged_where_it_counts),
         TEST(the_default_embedding_function_survives_in_either_place),
         TEST(what_breaks_a_rule_is_refused),
         TEST(long_names_do_not_spoil_messages),
