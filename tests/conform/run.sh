@@ -61,7 +61,8 @@ check_copy || { echo "run.sh: tests/conform differs from the kit in shared/; cop
 
 port=$(free_port)
 if $embedded; then
-    PYTHONPATH=$here/../../bindings/python "$program" "$here/embedded.py" --path "$folder/data" --port "$port" >"$folder/log" 2>&1 &
+    export PYTHONPATH=$here/../../bindings/python
+    "$program" "$here/embedded.py" --path "$folder/data" --port "$port" >"$folder/log" 2>&1 &
 else
     "$program" serve --path "$folder/data" --port "$port" >"$folder/log" 2>&1 &
 fi
@@ -70,9 +71,13 @@ wait_until_up "$port" "$server" || { echo "run.sh: $program did not come up" >&2
 
 address=http://127.0.0.1:$port
 failed=0
-command=()
-$embedded || command=(--command "'$program' serve --path {path} --port {port}")
-python3 "$here/replay.py" --url "$address" --skip-file "$here/excused.txt" "${command[@]}" "$@" || failed=1
+command="'$program' serve --path {path} --port {port}"
+cp "$here/excused.txt" "$folder/excused.txt"
+if $embedded; then
+    command="'$program' '$here/embedded.py' --path {path} --port {port}"
+    cat "$here/excused-embedded.txt" >>"$folder/excused.txt"
+fi
+python3 "$here/replay.py" --url "$address" --skip-file "$folder/excused.txt" --command "$command" "$@" || failed=1
 if [ $# -eq 0 ]; then
     echo "corrected/:"
     python3 "$here/replay.py" --url "$address" --scenarios "$here/corrected/scenarios" \
