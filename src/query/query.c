@@ -79,13 +79,6 @@ static och_code dispatch(struct run *run, struct query_result *result, och_error
     }
 }
 
-static const char *plan_name(struct run *run)
-{
-    if (run->plan->has_ids)
-        return "by id";
-    return atomic_load(&run->rows_scored) ? "vector index" : "exact scan";
-}
-
 static och_code say_more(struct run *run, struct query_result *result, uint64_t began_ns,
                          och_error *err)
 {
@@ -93,24 +86,10 @@ static och_code say_more(struct run *run, struct query_result *result, uint64_t 
     buf_init(&text, 4096);
     if (view_warning(run->view, &text))
         result->warning = arena_copy(run->arena, buf_view(&text));
-    if (run->plan->explain) {
-        const struct view_info *info = view_info(run->view);
-        buf_clear(&text);
-        buf_printf(
-            &text,
-            "{\"version\":%" PRId64 ",\"log_from\":%" PRIu64 ",\"log_to\":%" PRIu64
-            ",\"parts\":%zu,\"tail_slots\":%" PRIu32 ",\"plan\":\"%s\",\"rows_scanned\":%" PRIu64
-            ",\"survivors\":%" PRIu64 ",\"lists_probed\":%" PRIu64 ",\"rows_coded\":%" PRIu64
-            ",\"rows_scored\":%" PRIu64 ",\"rows_reranked\":%" PRIu64 ",\"time_us\":%" PRIu64 "}",
-            info->version, info->from, info->to, view_part_count(run->view),
-            view_slot_count(run->view), plan_name(run), run->scanned, run->survivors,
-            atomic_load(&run->lists_probed), atomic_load(&run->rows_coded),
-            atomic_load(&run->rows_scored), atomic_load(&run->rows_reranked),
-            (clock_mono_ns(run->query->options.clock) - began_ns) / 1000);
-        result->explain = arena_copy(run->arena, buf_view(&text));
-    }
-    och_code code = buf_check(&text, "explain", err);
+    och_code code = buf_check(&text, "a warning", err);
     buf_done(&text);
+    if (code == OCH_OK && run->plan->explain)
+        code = run_explain(run, began_ns, &result->explain, err);
     return code;
 }
 

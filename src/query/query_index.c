@@ -6,16 +6,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define RECALL_DEFAULT 0.99f
-#define RECALL_EXACT   0.9999f
-#define SAMPLE_ROWS    256
-#define SAMPLE_LEAST   4
-#define LAZY_VECTORS   4    /* more of them share the cost of a mask */
-#define LAZY_ROWS      4096 /* fewer are asked at once */
-#define LAZY_SHARE     8    /* one in so many rows may be asked */
-#define EPSILON_BOUND  2.5f /* a bound from elsewhere is tight from the first list on */
-#define KEEP_READS     512  /* rows asked before their blocks are given back */
-#define MASK_ROWS      (16 * QUERY_CHUNK) /* of a task that evaluates the filter */
+#define SAMPLE_ROWS  256
+#define SAMPLE_LEAST 4
+#define LAZY_VECTORS 4                  /* more of them share the cost of a mask */
+#define LAZY_ROWS    4096               /* fewer are asked at once */
+#define LAZY_SHARE   8                  /* one in so many rows may be asked */
+#define KEEP_READS   512                /* rows asked before their blocks are given back */
+#define MASK_ROWS    (16 * QUERY_CHUNK) /* of a task that evaluates the filter */
 
 static int by_rows(const void *a, const void *b)
 {
@@ -31,24 +28,40 @@ och_code knn_choose_indexed(struct knn *knn, och_error *err)
     float recall = run->plan->recall > 0 ? run->plan->recall : view_info(run->view)->recall;
     knn->recall = recall > 0 ? recall : RECALL_DEFAULT;
     knn->indexed = ARENA_ARRAY(run->arena, struct indexed_part, parts + 1);
-    knn->order = ARENA_ARRAY(run->arena, uint32_t, parts + 1);
+    knn->order = ARENA_ARRAY(run->arena, uint32_t, parts + 2);
     uint64_t *sorted = ARENA_ARRAY(run->arena, uint64_t, parts + 1);
     if (!knn->indexed || !knn->order || !sorted)
         return FAIL_NO_MEMORY(err, "a search");
+    const struct vector_index *newest = NULL;
+    run->recall = knn->recall;
     for (size_t i = 0; i < parts && knn->recall < RECALL_EXACT; i++) {
         const struct vector_index *index;
         TRY(part_vector_index(view_part(run->view, i), &index, err));
         if (!index || knn->k > index->coded / 10)
             continue;
+        newest = index;
         knn->indexed[i].index = index;
         sorted[knn->indexed_count++] =
             (uint64_t)index->coded << 32 | (uint32_t)(UINT32_MAX - (uint32_t)i);
     }
     if (knn->indexed_count)
         qsort(sorted, knn->indexed_count, sizeof(*sorted), by_rows);
+    knn_choose_tail(knn, newest);
+    uint32_t *order = knn->order;
+    if (knn->tail.index.coded)
+        *order++ = (uint32_t)parts;
     for (size_t i = 0; i < knn->indexed_count; i++)
-        knn->order[i] = UINT32_MAX - (uint32_t)sorted[i];
+        *order++ = UINT32_MAX - (uint32_t)sorted[i];
+    knn->indexed_count += knn->tail.index.coded != 0;
     return OCH_OK;
+}
+
+/* Rows of a source that lies in knn->order. */
+static uint32_t source_rows(const struct knn *knn, uint32_t source)
+{
+    const struct view *view = knn->run->view;
+    return source == view_part_count(view) ? knn->tail.index.coded
+                                           : part_rows(view_part(view, source));
 }
 
 /* ---- masks ---- */
@@ -66,6 +79,7 @@ static och_code fill_mask(struct knn *knn, const struct range *range, uint64_t *
 {
     struct lookup lookup;
     och_code code = OCH_OK;
+    uint64_t since = run_now(knn->run);
     lookup_init(&lookup, knn->run);
     for (uint32_t done = 0; code == OCH_OK && done < range->count; done += QUERY_CHUNK) {
         uint32_t first = range->first + done, left = range->count - done,
@@ -75,6 +89,7 @@ static och_code fill_mask(struct knn *knn, const struct range *range, uint64_t *
         lookup_init(&lookup, knn->run);
     }
     lookup_done(&lookup);
+    run_spent(knn->run, range->source, STAGE_FILTER, since);
     return code;
 }
 
@@ -117,11 +132,12 @@ static och_code sample_share(struct knn *knn, och_error *err)
     uint64_t all = 0;
     uint32_t alive = 0, passed = 0;
     struct lookup lookup;
-    for (size_t i = 0; i < knn->indexed_count; i++)
+    size_t first = knn->tail.index.coded != 0; /* the tail is asked as a whole */
+    for (size_t i = first; i < knn->indexed_count; i++)
         all += knn->indexed[knn->order[i]].index->coded;
     lookup_init(&lookup, run);
     och_code code = work_check(run->limits, err);
-    for (size_t i = 0; i < knn->indexed_count && code == OCH_OK; i++) {
+    for (size_t i = first; i < knn->indexed_count && code == OCH_OK; i++) {
         uint32_t source = knn->order[i];
         uint64_t rows = (uint64_t)SAMPLE_ROWS * knn->indexed[source].index->coded / all;
         code = sample_part(knn, &lookup, source, (uint32_t)rows, &alive, &passed, err);
@@ -170,12 +186,12 @@ static och_code live_mask(struct knn *knn, uint32_t source, uint64_t **ret_mask,
 static och_code plan_mask(struct knn *knn, uint32_t source, och_error *err)
 {
     struct run *run = knn->run;
-    struct part *part = view_part(run->view, source);
     struct indexed_part *indexed = &knn->indexed[source];
-    uint32_t rows = part_rows(part);
-    bool asks = run->filter || part_has_expiry(part);
+    uint32_t rows = source_rows(knn, source);
+    bool tail = source == view_part_count(run->view),
+         asks = tail || run->filter || part_has_expiry(view_part(run->view, source));
     atomic_store_explicit(&indexed->survivors, indexed->index->coded, memory_order_relaxed);
-    if (asks)
+    if (asks && !tail)
         TRY(choose_lazy(knn, source, err));
     if (!asks || indexed->lazy) {
         TRY(live_mask(knn, source, &indexed->mask, err));
@@ -200,7 +216,7 @@ static och_code make_masks(struct knn *knn, och_error *err)
     struct run *run = knn->run;
     size_t total = 0;
     for (size_t i = 0; i < knn->indexed_count; i++)
-        total += part_rows(view_part(run->view, knn->order[i])) / MASK_ROWS + 1;
+        total += source_rows(knn, knn->order[i]) / MASK_ROWS + 1;
     knn->ranges = ARENA_ARRAY(run->arena, struct range, total + 1);
     if (!knn->ranges)
         return FAIL_NO_MEMORY(err, "a search");
@@ -348,11 +364,13 @@ static och_code search_part(struct worker *w, uint32_t source, och_error *err)
 {
     struct knn *knn = w->knn;
     struct run *run = knn->run;
-    struct part *part = view_part(run->view, source);
     const struct indexed_part *indexed = &knn->indexed[source];
     const struct vector_index *index = indexed->index;
     uint64_t survivors = atomic_load_explicit(&indexed->survivors, memory_order_relaxed);
     uint64_t *mask = indexed->mask;
+    if (source == view_part_count(run->view))
+        return knn_search_tail(w, mask, survivors, err);
+    struct part *part = view_part(run->view, source);
     struct vector_query query = {
         .vector = run->plan->vectors + (size_t)w->first * run->plan->dimension,
         .mask = mask,
@@ -361,6 +379,7 @@ static och_code search_part(struct worker *w, uint32_t source, och_error *err)
         .plan = vector_plan_make(index, (uint32_t)knn->k, knn->recall, survivors)};
     struct vector_found found = {0};
     bool usable = false;
+    query.timed = run->plan->explain;
     if (isfinite(query.bound) && query.plan.epsilon < EPSILON_BOUND)
         query.plan.epsilon = EPSILON_BOUND;
     if (indexed->lazy) {
@@ -375,9 +394,17 @@ static och_code search_part(struct worker *w, uint32_t source, och_error *err)
     if (!usable && survivors > 4 * (uint64_t)query.plan.keep)
         TRY(part_vector_search(part, &query, &w->arena, &found, &usable, err));
     uint32_t exact = usable ? index->coded : 0;
+    uint64_t since = run_now(run);
     TRY(scan_rows(w, source, mask, exact, index->coded + index->outside, err));
+    run_spent(run, source, STAGE_EXACT, since);
+    if (exact < index->coded + index->outside) {
+        atomic_fetch_or_explicit(&run->sources[source].ways, RUN_EXACT, memory_order_relaxed);
+        run_add(&run->sources[source].rows_exact, usable ? index->outside : survivors);
+    }
+    since = run_now(run);
     TRY(rerank(w, source, &found, err));
-    run_count(run, &found);
+    run_spent(run, source, STAGE_RERANK, since);
+    knn_count(knn, source, &query, &found);
     return OCH_OK;
 }
 
@@ -406,4 +433,19 @@ och_code knn_search_indexed(struct knn *knn, och_error *err)
     TRY(make_masks(knn, err));
     pool_for(knn->run->query->options.pool, knn->run->plan->vector_count, vector_task, knn);
     return knn_failure(knn, err);
+}
+
+void knn_count(struct knn *knn, uint32_t source, const struct vector_query *query,
+               const struct vector_found *found)
+{
+    struct run_source *to = &knn->run->sources[source];
+    if (found->rows_scored || found->lists_probed)
+        atomic_fetch_or_explicit(&to->ways, 1u << query->plan.mode, memory_order_relaxed);
+    run_add(&to->lists_probed, found->lists_probed);
+    run_add(&to->rows_coded, found->rows_scanned);
+    run_add(&to->rows_scored, found->rows_scored);
+    run_add(&to->rows_reranked, found->count);
+    run_add(&to->ns[STAGE_COARSE], found->coarse_ns);
+    run_add(&to->ns[STAGE_CODES], found->scan_ns);
+    run_add(&to->ns[STAGE_CODES8], found->score_ns);
 }

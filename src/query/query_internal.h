@@ -21,6 +21,23 @@ struct query_pins {
     struct part_reads reads;
 };
 
+/* What a search did in one part or in the tail; summed over its vectors.  Times only with explain, of all threads together. */
+enum run_stage {
+    STAGE_FILTER,
+    STAGE_COARSE,
+    STAGE_CODES,
+    STAGE_CODES8,
+    STAGE_RERANK,
+    STAGE_EXACT,
+    STAGE_COUNT
+};
+struct run_source {
+    _Atomic uint32_t ways; /* bit per enum vector_mode, RUN_EXACT */
+    _Atomic uint64_t lists_probed, rows_coded, rows_scored, rows_reranked, rows_exact;
+    _Atomic uint64_t ns[STAGE_COUNT];
+};
+#define RUN_EXACT (1u << 8)
+
 /* One plan at work; read only while tasks run. */
 struct run {
     struct query *query;
@@ -32,16 +49,27 @@ struct run {
     struct arena *arena;   /* the caller's: one thread only */
     float *query_norms;    /* Σq², per vector (cosine) */
     uint64_t scanned, survivors;
-    /* by vector indexes: 1-bit codes, 8-bit codes, stored vectors */
-    _Atomic uint64_t lists_probed, rows_coded, rows_scored, rows_reranked;
+    struct run_source *sources; /* parts, then the tail; NULL before a search */
+    float recall, effort;       /* asked for; what correction added (query_correct.c) */
 };
-static inline void run_count(struct run *run, const struct vector_found *found)
+
+static inline void run_add(_Atomic uint64_t *sum, uint64_t more)
 {
-    atomic_fetch_add_explicit(&run->lists_probed, found->lists_probed, memory_order_relaxed);
-    atomic_fetch_add_explicit(&run->rows_coded, found->rows_scanned, memory_order_relaxed);
-    atomic_fetch_add_explicit(&run->rows_scored, found->rows_scored, memory_order_relaxed);
-    atomic_fetch_add_explicit(&run->rows_reranked, found->count, memory_order_relaxed);
+    if (more)
+        atomic_fetch_add_explicit(sum, more, memory_order_relaxed);
 }
+/** Time for run_spent; 0 when nobody asks. */
+static inline uint64_t run_now(const struct run *run)
+{
+    return run->plan->explain ? sched_mono_ns() : 0;
+}
+static inline void run_spent(struct run *run, size_t source, enum run_stage stage, uint64_t since)
+{
+    if (since)
+        run_add(&run->sources[source].ns[stage], sched_mono_ns() - since);
+}
+/** query_explain.c: the JSON object of query_result.explain. */
+MUST_USE och_code run_explain(struct run *run, uint64_t began_ns, slice *ret_json, och_error *err);
 
 /* A task's own means of reading rows; one thread. */
 struct lookup {

@@ -185,8 +185,8 @@ och_code knn_scan_part_rows(struct worker *w, const struct range *range, const u
     return OCH_OK;
 }
 
-static och_code scan_tail_range(struct worker *w, const struct range *range, const uint64_t *words,
-                                och_error *err)
+och_code knn_scan_tail(struct worker *w, const struct range *range, const uint64_t *words,
+                       och_error *err)
 {
     struct view *view = w->knn->run->view;
     size_t dim = w->knn->run->plan->dimension;
@@ -235,11 +235,14 @@ static och_code scan_ranges(struct worker *w, och_error *err)
             break;
         const struct range *range = &knn->ranges[i];
         uint64_t words[QUERY_CHUNK_WORDS], alive = 0;
+        uint64_t since = run_now(knn->run);
         code = survive_range(&w->lookup, range->source, range->first, range->count, words, err);
         if (code != OCH_OK)
             break;
+        run_spent(knn->run, range->source, STAGE_FILTER, since);
         for (uint32_t word = 0; word * 64 < range->count; word++)
             alive += (uint64_t)__builtin_popcountll(words[word]);
+        run_add(&knn->run->sources[range->source].rows_exact, alive);
         atomic_fetch_add_explicit(&knn->survivors, alive, memory_order_relaxed);
         if (range->source != windows_of) {
             cache_unpin(knn->run->query->options.cache, vectors.extent);
@@ -249,12 +252,14 @@ static och_code scan_ranges(struct worker *w, och_error *err)
         }
         if (alive == 0)
             continue;
+        since = run_now(knn->run);
         if (range->source == view_part_count(view))
-            code = scan_tail_range(w, range, words, err);
+            code = knn_scan_tail(w, range, words, err);
         else if (part_all_vectors(view_part(view, range->source)))
             code = knn_scan_part(w, range, words, &vectors, &norms, err);
         else
             code = knn_scan_part_rows(w, range, words, err);
+        run_spent(knn->run, range->source, STAGE_EXACT, since);
         /* Pinned blocks of this range are not needed any more. */
         lookup_done(&w->lookup);
         lookup_init(&w->lookup, knn->run);
@@ -302,17 +307,21 @@ static och_code make_ranges(struct knn *knn, och_error *err)
     for (int fill = 0; fill < 2; fill++) {
         total = 0;
         for (size_t s = 0; s <= parts; s++) {
-            uint32_t rows = s < parts ? part_rows(view_part(view, s)) : view_slot_count(view);
+            uint32_t rows = s < parts ? part_rows(view_part(view, s)) : view_slot_count(view),
+                     start = s < parts ? 0 : knn->tail.index.coded;
             if (s < parts && knn->indexed[s].index)
                 continue;
-            for (uint32_t first = 0; first < rows; first += QUERY_CHUNK, total++) {
+            for (uint32_t first = start; first < rows; first += QUERY_CHUNK, total++) {
                 if (fill)
                     knn->ranges[total] =
                         (struct range){(uint32_t)s, first,
                                        rows - first < QUERY_CHUNK ? rows - first : QUERY_CHUNK};
             }
-            if (fill)
-                knn->run->scanned += rows;
+            if (fill) {
+                knn->run->scanned += rows - start;
+                if (rows > start)
+                    atomic_fetch_or(&knn->run->sources[s].ways, RUN_EXACT);
+            }
         }
         if (!fill && !(knn->ranges = ARENA_ARRAY(knn->run->arena, struct range, total + 1)))
             return FAIL_NO_MEMORY(err, "a scan");
@@ -427,6 +436,9 @@ static och_code search(struct knn *knn, och_error *err)
 och_code query_run_knn(struct run *run, struct query_result *result, och_error *err)
 {
     const struct plan *plan = run->plan;
+    run->sources = ARENA_ARRAY(run->arena, struct run_source, view_part_count(run->view) + 1);
+    if (!run->sources)
+        return FAIL_NO_MEMORY(err, "a query");
     result->hits = ARENA_ARRAY(run->arena, struct query_hits, plan->vector_count + 1);
     run->query_norms = ARENA_ARRAY(run->arena, float, plan->vector_count + 1);
     if (!result->hits || !run->query_norms)

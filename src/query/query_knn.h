@@ -8,6 +8,10 @@
 #define WORKERS_MAX 8
 #define BLOCK       64 /* rows whose distances are computed together */
 
+#define RECALL_DEFAULT 0.99f
+#define RECALL_EXACT   0.9999f
+#define EPSILON_BOUND  2.5f /* a bound from elsewhere is tight from the first list on */
+
 struct range {
     uint32_t source, first, count;
 };
@@ -28,8 +32,9 @@ struct knn {
     struct topk *heaps; /* WORKERS_MAX x vector_count */
     struct topk *best;  /* vector_count */
     float recall;
-    struct indexed_part *indexed; /* by part */
-    uint32_t *order;              /* parts with an index, most rows first */
+    struct view_codes tail;       /* index.coded 0: the tail is scanned */
+    struct indexed_part *indexed; /* by part; of the tail last */
+    uint32_t *order; /* the tail if it has codes, then parts with an index, most rows first */
     size_t indexed_count;
     double share; /* of rows that the filter lets through, about; -1: not known, 0: few */
     _Atomic uint64_t survivors;
@@ -67,9 +72,23 @@ MUST_USE och_code knn_scan_part(struct worker *w, const struct range *range, con
                                 struct window *vectors, struct window *norms, och_error *err);
 MUST_USE och_code knn_scan_part_rows(struct worker *w, const struct range *range,
                                      const uint64_t *words, och_error *err);
+/** Survivors among a range of the tail's slots, exactly. */
+MUST_USE och_code knn_scan_tail(struct worker *w, const struct range *range, const uint64_t *words,
+                                och_error *err);
 /** Remember the first failure of several threads; and hand it over. */
 void knn_fail(struct knn *knn, och_code code, const och_error *failure);
 MUST_USE och_code knn_failure(const struct knn *knn, och_error *err);
+
+/** What an index did, and what came of it. */
+void knn_count(struct knn *knn, uint32_t source, const struct vector_query *query,
+               const struct vector_found *found);
+
+/* ---- query_tail.c ---- */
+/** Has the tail codes that this search can use?  Then knn->tail. */
+void knn_choose_tail(struct knn *knn, const struct vector_index *like);
+/** One vector in the coded slots that the mask allows; the rest of the tail is scanned as ranges. */
+MUST_USE och_code knn_search_tail(struct worker *w, const uint64_t *mask, uint64_t survivors,
+                                  och_error *err);
 
 /* ---- query_index.c ---- */
 /** Which parts have an index that this search can use. */

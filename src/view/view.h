@@ -100,6 +100,25 @@ MUST_USE och_code view_slot_read(struct view *view, const struct tail_slot *slot
                                  struct part_reads *reads, unsigned fields,
                                  struct record *ret_record, och_error *err);
 
+/* ---- 8-bit codes of the tail (D18) ---- */
+#define VIEW_CODES_MIN VECTOR_CODES_MIN /* slots: a shorter tail has none */
+struct tail_codes;
+struct view_codes {
+    struct vector_index index; /* coded: slots below may have a code; for VECTOR_CODES8 only */
+    struct tail_codes *codes;
+};
+/**
+ * The codes of a prefix of the tail's slots; makes some that are missing, unless another reader is at it.  False: there are none, or no memory
+ * for them.  `like`: index of the newest part, NULL: none.  Holds with the view.
+ */
+bool view_codes(struct view *view, const struct vector_index *like, struct view_codes *ret);
+/** Which of the 64 slots from `slot` (a multiple of 64) on have a code; the others must be looked at. */
+uint64_t view_codes_word(const struct view_codes *codes, uint32_t slot);
+/** struct vector_pages.at of them; the context is the struct view_codes. */
+och_code view_codes_page(void *context, enum vector_section section, uint64_t unit,
+                         const uint8_t **ret_base, uint64_t *ret_first, uint64_t *ret_units,
+                         och_error *err);
+
 /* ---- any row of a view ---- */
 /** Where a row lives: part < view_part_count and its row, or VIEW_NO_PART and a slot. */
 struct view_place {

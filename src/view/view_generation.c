@@ -43,7 +43,9 @@ static void generation_free(struct generation *g)
         table = retired;
     }
     budget_give(g->views->options.budget, g->charged_bytes);
+    tail_codes_free(atomic_load(&g->codes), g->views->options.budget);
     arena_done(&g->arena);
+    mutex_done(&g->codes_lock);
     mutex_done(&g->lock);
     mem_free(g);
 }
@@ -123,6 +125,7 @@ och_code generation_new(struct collection *collection, const struct generation *
     g->views = views;
     arena_init(&g->arena, views->options.budget, 0);
     mutex_init(&g->lock, RANK_LEAF);
+    mutex_init(&g->codes_lock, RANK_LEAF);
     struct sysdb_version version;
     const struct sysdb_collection *row = NULL;
     och_code code = sysdb_collection_get(views->options.sysdb, SLICE_NONE, SLICE_NONE,

@@ -49,6 +49,8 @@ struct generation_part {
     struct dead_set *combined;   /* the newest one asked for; guarded by generation.lock */
 };
 
+struct tail_codes;
+
 struct generation {
     _Atomic uint32_t refs;
     struct views *views;
@@ -66,6 +68,9 @@ struct generation {
     size_t charged_bytes;
     enum metric metric;
     float recall; /* target of default effort */
+
+    struct mutex codes_lock; /* RANK_LEAF; held by the reader that makes codes */
+    _Atomic(struct tail_codes *) codes;
 
     /* The resolver's own, under the resolve lock: readers learn of them by publish. */
     uint32_t slots_made;
@@ -141,6 +146,9 @@ struct tail_slot *generation_slot(const struct generation *generation, uint32_t 
 /** Number + 1 of the newest slot of an id made by an operation before `to`; 0: the tail does not know it. */
 uint32_t generation_find(const struct generation *generation, slice id, uint64_t hash,
                          uint32_t slot_count, uint64_t to);
+
+/* view_codes.c */
+void tail_codes_free(struct tail_codes *codes, struct budget *budget); /* NULL is fine */
 
 /* view_files.c */
 /** Count a generation that refers to a part.  False: no memory, nothing is counted. */

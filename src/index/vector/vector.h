@@ -111,6 +111,8 @@ struct vector_plan {
 /** Choose by cost; `survivors` of the coded rows, `coded` when nothing is filtered. */
 struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k, float recall,
                                     uint64_t survivors);
+/** VECTOR_CODES8 for an index without lists (vector_frame.h). */
+struct vector_plan vector_plan_codes8(uint32_t k);
 /** Lists that calibration promises a recall for. */
 uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recall);
 
@@ -121,6 +123,7 @@ struct vector_query {
     const uint64_t *mask; /* bit per row that may be returned; NULL: all */
     float bound; /* only rows with a smaller or equal reported distance matter; +inf: all do */
     const struct limits_of_work *limits;
+    bool timed;
     /** Asked about rows before their 8-bit codes are read; NULL: the mask says all.  Keeps those that may be returned, in order. */
     och_code (*allow)(void *context, uint32_t *rows, uint32_t *count, och_error *err);
     void *allow_context;
@@ -134,6 +137,7 @@ struct vector_found {
     struct vector_candidate *rows; /* by ascending row */
     size_t count;
     uint64_t lists_probed, rows_scanned, rows_scored; /* 1-bit, 8-bit */
+    uint64_t coarse_ns, scan_ns, score_ns;            /* when timed */
 };
 /**
  * The rows among which the k nearest are, as far as the codes can tell; min(k, survivors) at least when bound is +inf.

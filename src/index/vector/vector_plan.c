@@ -101,3 +101,13 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
     plan.mode = codes8 <= probe ? VECTOR_CODES8 : VECTOR_PROBE;
     return plan;
 }
+
+struct vector_plan vector_plan_codes8(uint32_t k)
+{
+    uint32_t half = k / 2 > 4 ? k / 2 : 4;
+    return (struct vector_plan){.mode = VECTOR_CODES8,
+                                .k = k,
+                                .keep = k > half ? 2 * k : k + half,
+                                .rerank_max = 8 * (k < 1u << 20 ? k : 1u << 20) + 256,
+                                .epsilon = 3};
+}

@@ -188,9 +188,15 @@ static void select_low(struct pending *items, uint32_t len, uint32_t want)
     }
 }
 
+static uint64_t now(const struct search *s)
+{
+    return s->query->timed ? sched_mono_ns() : 0;
+}
+
 static och_code drain(struct search *s, och_error *err)
 {
     uint32_t at[GROUP], count = 0;
+    uint64_t since = now(s);
     if (s->heap_len < s->keep && s->pending_len > 2 * s->keep)
         select_low(s->pending, s->pending_len, 2 * s->keep);
     float limit = threshold(s);
@@ -211,6 +217,8 @@ static och_code drain(struct search *s, och_error *err)
     if (count)
         TRY(score_group(s, at, count, err));
     s->pending_len = 0;
+    if (since)
+        s->found.score_ns += now(s) - since;
     return OCH_OK;
 }
 
@@ -416,8 +424,11 @@ static och_code search_lists(struct search *s, och_error *err)
 {
     const struct vector_plan *plan = &s->query->plan;
     bool limited = plan->mode == VECTOR_BUDGET;
+    uint64_t since = now(s);
     TRY(coarse(s, err));
     rank_lists(s, limited ? plan->lists : s->index->lists);
+    if (since)
+        s->found.coarse_ns += now(s) - since;
     TRY(visit_lists(s, limited ? plan->lists : UINT32_MAX, err));
     /* Too few found: whatever is left, nearest first, until there are enough. */
     if (s->heap_len < plan->k && isinf(s->bound)) {
@@ -532,16 +543,23 @@ och_code vector_search(const struct vector_query *query, struct arena *arena,
     struct search s = {
         .query = query, .index = query->index, .kernel = kernel_code_get(), .arena = arena};
     assert(query->plan.k && query->plan.keep >= query->plan.k);
+    uint64_t began = now(&s), middle;
     TRY(prepare(&s, ret_usable, err));
     if (!*ret_usable) {
         *ret_found = (struct vector_found){0};
         return OCH_OK;
     }
+    middle = now(&s);
+    s.found.coarse_ns += middle - began;
     if (query->plan.mode == VECTOR_CODES8)
         TRY(search_codes8(&s, err));
     else
         TRY(search_lists(&s, err));
     TRY(choose(&s, err));
+    if (query->plan.mode == VECTOR_CODES8)
+        s.found.score_ns += now(&s) - middle;
+    else
+        s.found.scan_ns = now(&s) - began - s.found.coarse_ns - s.found.score_ns;
     *ret_found = s.found;
     return OCH_OK;
 }

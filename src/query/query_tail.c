@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Nearest neighbours in the tail by 8-bit codes: the coded slots as one source among the indexed parts, searched first because all of it is
+ * looked at anyway and what it finds bounds the search of the parts. */
+#include "query/query_knn.h"
+
+#include <math.h>
+
+void knn_choose_tail(struct knn *knn, const struct vector_index *like)
+{
+    struct view *view = knn->run->view;
+    struct view_codes codes;
+    if (knn->recall >= RECALL_EXACT || !view_codes(view, like, &codes) ||
+        knn->k > codes.index.coded / 10)
+        return;
+    knn->tail = codes;
+    knn->indexed[view_part_count(view)].index = &knn->tail.index;
+}
+
+static och_code scan_slots(struct worker *w, const uint64_t *words, uint32_t count, och_error *err)
+{
+    uint32_t source = (uint32_t)view_part_count(w->knn->run->view);
+    for (uint32_t first = 0; first < count; first += QUERY_CHUNK) {
+        struct range range = {source, first,
+                              count - first < QUERY_CHUNK ? count - first : QUERY_CHUNK};
+        TRY(work_check(w->knn->run->limits, err));
+        TRY(knn_scan_tail(w, &range, words + first / 64, err));
+    }
+    return OCH_OK;
+}
+
+static och_code score_found(struct worker *w, const struct vector_found *found, och_error *err)
+{
+    struct view *view = w->knn->run->view;
+    uint32_t source = (uint32_t)view_part_count(view);
+    for (size_t i = 0; i < found->count; i++) {
+        uint32_t slot = found->rows[i].row;
+        TRY(knn_score_block(w, view_slot(view, slot)->record.vector, NULL, 1, 1, source, slot,
+                            err));
+    }
+    return OCH_OK;
+}
+
+och_code knn_search_tail(struct worker *w, const uint64_t *mask, uint64_t survivors, och_error *err)
+{
+    struct knn *knn = w->knn;
+    struct run *run = knn->run;
+    uint32_t source = (uint32_t)view_part_count(run->view), slots = knn->tail.index.coded;
+    struct vector_pages pages = {.context = &knn->tail, .at = view_codes_page};
+    struct vector_query query = {.index = &knn->tail.index,
+                                 .pages = &pages,
+                                 .vector =
+                                     run->plan->vectors + (size_t)w->first * run->plan->dimension,
+                                 .bound = topk_bound(&w->heaps[w->first]),
+                                 .limits = run->limits,
+                                 .timed = run->plan->explain,
+                                 .plan = vector_plan_codes8((uint32_t)knn->k)};
+    struct vector_found found = {0};
+    bool usable = false;
+    uint64_t *coded = ARENA_ARRAY(&w->arena, uint64_t, slots / 64 + 1),
+             *rest = ARENA_ARRAY(&w->arena, uint64_t, slots / 64 + 1);
+    if (!coded || !rest)
+        return FAIL_NO_MEMORY(err, "a search");
+    uint64_t exact = 0;
+    for (uint32_t i = 0; i < slots / 64; i++) {
+        coded[i] = mask[i] & view_codes_word(&knn->tail, i * 64);
+        rest[i] = mask[i] & ~coded[i];
+        exact += (uint64_t)__builtin_popcountll(rest[i]);
+    }
+    query.mask = coded;
+    if (survivors > 4 * (uint64_t)query.plan.keep)
+        TRY(vector_search(&query, &w->arena, &found, &usable, err));
+    if (!usable)
+        exact = survivors;
+    uint64_t since = run_now(run);
+    if (exact)
+        TRY(scan_slots(w, usable ? rest : mask, slots, err));
+    run_spent(run, source, STAGE_EXACT, since);
+    run_add(&run->sources[source].rows_exact, exact);
+    since = run_now(run);
+    TRY(score_found(w, &found, err));
+    run_spent(run, source, STAGE_RERANK, since);
+    knn_count(knn, source, &query, &found);
+    return OCH_OK;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* 8-bit codes of the tail's vectors (D18).  They are made by readers, some with each query that could use them: a writer pays nothing, a tail that
+ * nobody searches costs nothing, and a query right after a large ingest pays for CODES_STEP rows, not for all. */
+#include "view/view_internal.h"
+
+#include "index/vector/vector_frame.h"
+
+#define CODES_CHUNK  1024u /* slots */
+#define CODES_CHUNKS 4096u /* slots beyond are scanned exactly */
+#define CODES_STEP \
+    1024u /* slots that one query codes at most: a few per cent of what it scans, at the latest when all are coded */
+#define CHUNK_WORDS (CODES_CHUNK / 64)
+
+struct tail_codes {
+    struct vector_frame frame;
+    size_t chunk_bytes;
+    _Atomic uint32_t
+        slots; /* a multiple of 64: those below are coded or have no place among codes */
+    uint8_t *chunks[CODES_CHUNKS]; /* u64[CHUNK_WORDS]: which slots have a code; then their rows */
+};
+
+void tail_codes_free(struct tail_codes *codes, struct budget *budget)
+{
+    if (!codes)
+        return;
+    for (uint32_t i = 0; i < CODES_CHUNKS && codes->chunks[i]; i++) {
+        mem_free_aligned(codes->chunks[i]);
+        budget_give(budget, codes->chunk_bytes);
+    }
+    budget_give(budget, sizeof(*codes));
+    vector_frame_done(&codes->frame);
+    mem_free(codes);
+}
+
+static const float *own_vector(const struct tail_slot *slot)
+{
+    return slot->tombstone || (slot->from_part & RECORD_VECTOR) ? NULL : slot->record.vector;
+}
+
+/* The newest part's mean and rotation, so that what merges say of a space holds for the tail as well; else a mean of the tail's own. */
+static struct tail_codes *codes_new(struct view *view, const struct vector_index *like,
+                                    och_error *err)
+{
+    struct budget *budget = view->collection->views->options.budget;
+    const float *sample[VIEW_CODES_MIN];
+    for (uint32_t i = 0; i < VIEW_CODES_MIN; i++)
+        sample[i] = own_vector(view_slot(view, i));
+    if (budget_take(budget, sizeof(struct tail_codes), "codes of the tail", err) != OCH_OK)
+        return NULL;
+    struct tail_codes *codes = MEM_NEW(struct tail_codes);
+    if (!codes || vector_frame_init(&codes->frame, view->info.metric, view->info.dimension, like,
+                                    sample, VIEW_CODES_MIN, budget, err) != OCH_OK) {
+        budget_give(budget, sizeof(struct tail_codes));
+        mem_free(codes);
+        return NULL;
+    }
+    codes->chunk_bytes = CHUNK_WORDS * sizeof(uint64_t) +
+                         (size_t)CODES_CHUNK * code_row_size(codes->frame.index.code_dim);
+    return codes;
+}
+
+/* Codes of slots [first, first + 64). */
+static void code_slots(struct tail_codes *codes, const struct view *view, uint32_t first,
+                       float *scratch)
+{
+    uint8_t *chunk = codes->chunks[first / CODES_CHUNK];
+    size_t row_size = code_row_size(codes->frame.index.code_dim);
+    uint32_t at = first % CODES_CHUNK;
+    uint8_t *row = chunk + CHUNK_WORDS * sizeof(uint64_t) + at * row_size;
+    uint64_t word = 0;
+    for (uint32_t i = 0; i < 64; i++, row += row_size) {
+        const struct tail_slot *slot = view_slot(view, first + i);
+        const float *vector = own_vector(slot);
+        /* one that was replaced is looked up by older views only */
+        if (vector &&
+            atomic_load_explicit(&slot->superseded_at, memory_order_relaxed) == UINT64_MAX &&
+            vector_frame_code(&codes->frame, vector, scratch, row))
+            word |= 1ull << i;
+    }
+    memcpy(chunk + at / 64 * sizeof(word), &word, sizeof(word));
+}
+
+/* One reader at a time, under codes_lock.  What does not fit the budget is not coded. */
+static void code_more(struct tail_codes *codes, const struct view *view, struct budget *budget)
+{
+    uint32_t first = atomic_load_explicit(&codes->slots, memory_order_relaxed),
+             end = view->slot_count / 64 * 64;
+    if (first >= end)
+        return; /* a later view's reader was here */
+    end = end - first < CODES_STEP ? end : first + CODES_STEP;
+    end = end < CODES_CHUNK * CODES_CHUNKS ? end : CODES_CHUNK * CODES_CHUNKS;
+    float *scratch = mem_alloc_aligned(64, codes->frame.index.code_dim * sizeof(float));
+    for (; scratch && first < end; first += 64) {
+        uint8_t **chunk = &codes->chunks[first / CODES_CHUNK];
+        if (!*chunk) {
+            if (budget_take(budget, codes->chunk_bytes, "codes of the tail", NULL) != OCH_OK)
+                break;
+            *chunk = mem_alloc_aligned(64, codes->chunk_bytes);
+            if (!*chunk) {
+                budget_give(budget, codes->chunk_bytes);
+                break;
+            }
+            memset(*chunk, 0, codes->chunk_bytes);
+        }
+        code_slots(codes, view, first, scratch);
+        /* Pairs with the acquire in view_codes. */
+        atomic_store_explicit(&codes->slots, first + 64, memory_order_release);
+    }
+    mem_free_aligned(scratch);
+}
+
+bool view_codes(struct view *view, const struct vector_index *like, struct view_codes *ret)
+{
+    struct generation *g = view->generation;
+    if (view->slot_count < VIEW_CODES_MIN || !vector_wanted(view->slot_count, view->info.dimension))
+        return false;
+    struct tail_codes *codes = atomic_load_explicit(&g->codes, memory_order_acquire);
+    if ((!codes ||
+         atomic_load_explicit(&codes->slots, memory_order_relaxed) < view->slot_count / 64 * 64) &&
+        mutex_try_lock(&g->codes_lock)) {
+        struct budget *budget = view->collection->views->options.budget;
+        codes = atomic_load_explicit(&g->codes, memory_order_relaxed);
+        if (!codes && (codes = codes_new(view, like, NULL)) != NULL)
+            atomic_store_explicit(&g->codes, codes, memory_order_release);
+        if (codes)
+            code_more(codes, view, budget);
+        mutex_unlock(&g->codes_lock);
+    }
+    if (!codes)
+        return false;
+    // pairs with the release in code_more
+    uint32_t slots = atomic_load_explicit(&codes->slots, memory_order_acquire);
+    slots = slots < view->slot_count ? slots : view->slot_count / 64 * 64;
+    *ret = (struct view_codes){.index = codes->frame.index, .codes = codes};
+    ret->index.coded = slots;
+    return slots != 0;
+}
+
+uint64_t view_codes_word(const struct view_codes *codes, uint32_t slot)
+{
+    uint64_t word;
+    assert(slot < codes->index.coded && slot % 64 == 0);
+    memcpy(&word, codes->codes->chunks[slot / CODES_CHUNK] + slot % CODES_CHUNK / 64 * sizeof(word),
+           sizeof(word));
+    return word;
+}
+
+och_code view_codes_page(void *context, enum vector_section section, uint64_t unit,
+                         const uint8_t **ret_base, uint64_t *ret_first, uint64_t *ret_units,
+                         och_error *err)
+{
+    const struct view_codes *codes = context;
+    (void)err;
+    assert(section == VECTOR_CODE8 && unit < codes->index.coded);
+    *ret_base = codes->codes->chunks[unit / CODES_CHUNK] + CHUNK_WORDS * sizeof(uint64_t);
+    *ret_first = unit / CODES_CHUNK * CODES_CHUNK;
+    *ret_units = CODES_CHUNK;
+    return OCH_OK;
+}
