@@ -33,8 +33,10 @@ const char *sqlite_vfs_name(const struct sqlite_vfs *vfs);
 och_error sqlite_vfs_take_error(struct sqlite_vfs *vfs);
 
 /** Look for damage that SQLite would take for the torn end of a write-ahead log: a bad frame before a sound one that was
- *  written later.  A missing file is fine.  OCH_CORRUPT names the frame. */
-MUST_USE och_code sqlite_wal_check(struct io *io, const char *path, och_error *err);
+ *  written later.  catalogue_path: the file that the log belongs to; how large it is tells headers from noise.  A missing log
+ *  is fine.  OCH_CORRUPT names the frame. */
+MUST_USE och_code sqlite_wal_check(struct io *io, const char *path, const char *catalogue_path,
+                                   och_error *err);
 /** The running checksum of a write-ahead log over `len` bytes (a multiple of 8), big- or little-endian words. */
 void sqlite_wal_sum(const uint8_t *at, size_t len, bool big_endian, uint32_t sum[2]);
 /** Is the page of frame `index` (from 0) what its header says?  `page` holds its bytes. */

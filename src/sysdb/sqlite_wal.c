@@ -4,7 +4,9 @@
  * SQLite stops at the first frame whose running checksum is wrong and forgets all behind it.  That is right after a power
  * cut, when the last transaction was not synced; it silently loses acknowledged writes when a bit rots in the middle.  With
  * synchronous=FULL the header is synced before the first frame, and each commit before the next transaction's frames are
- * written.  So a bad frame is damage when the transaction it belongs to ended and a sound frame of a later one follows. */
+ * written.  So a bad frame is damage when the transaction it belongs to ended and a sound frame of a later one follows.
+ * That it ended may be told by the header of a bad frame, half of which may be noise from a torn sector: it counts only with
+ * figures that a catalogue of this size can have. */
 #include "sysdb/sqlite_vfs.h"
 
 #include "base/bytes.h"
@@ -67,7 +69,14 @@ static bool header_sound(const uint8_t *header)
     return sum[0] == load_big(header + HEADER - 8) && sum[1] == load_big(header + HEADER - 4);
 }
 
-static och_code scan(struct file *file, uint64_t size, och_error *err)
+/* Does a frame's header, the checksum of which is wrong, end a transaction?  pages: the most that the catalogue can have. */
+static bool ends_transaction(const uint8_t *header, uint64_t pages)
+{
+    uint32_t page = load_big(header), size = load_big(header + 4);
+    return size != 0 && page != 0 && page <= size && size <= pages;
+}
+
+static och_code scan(struct file *file, uint64_t size, uint64_t catalogue_pages, och_error *err)
 {
     uint8_t head[HEADER], before[8];
     if (size <= HEADER)
@@ -94,14 +103,16 @@ static och_code scan(struct file *file, uint64_t size, och_error *err)
                         "frame %" PRIu64 " of %s is damaged, though frame %" PRIu64
                         ", written after it was durable, is sound",
                         bad + 1, file_path(file), i + 1);
-        if (bad != UINT64_MAX && ours && load_big(frame + 4) != 0)
+        // a new page of the catalogue is a frame here before it is a page there
+        if (bad != UINT64_MAX && ours && ends_transaction(frame, catalogue_pages + count))
             ended = true;
         memcpy(before, frame + 16, 8);
     }
     return OCH_OK;
 }
 
-och_code sqlite_wal_check(struct io *io, const char *path, och_error *err)
+och_code sqlite_wal_check(struct io *io, const char *path, const char *catalogue_path,
+                          och_error *err)
 {
     CLEANUP(file_cleanup) struct file *file = NULL;
     och_error missing = {0};
@@ -115,5 +126,7 @@ och_code sqlite_wal_check(struct io *io, const char *path, och_error *err)
         return code;
     }
     TRY(file_size(file, &size, err));
-    return scan(file, size, err);
+    struct io_entry catalogue;
+    TRY(io_stat(io, catalogue_path, &catalogue, err));
+    return scan(file, size, catalogue.size / CATALOGUE_PAGE, err);
 }

@@ -60,7 +60,7 @@ static och_code check_journal(struct sysdb *sysdb, och_error *err)
         return FAIL_NO_MEMORY(err, "a path");
     memcpy(path, sysdb->path, len);
     memcpy(path + len, "-wal", 5);
-    return sqlite_wal_check(sysdb->io, path, err);
+    return sqlite_wal_check(sysdb->io, path, sysdb->path, err);
 }
 
 static och_code open_there(struct sysdb *sysdb, och_error *err)

@@ -185,9 +185,15 @@ static uint8_t *log_bytes(struct io *io, uint64_t *ret_size)
     return bytes;
 }
 
-/* A create that fails in its sync; the disk as it is then, with a byte of its first or last frame torn. */
+enum tear {
+    TEAR_FIRST_PAGE,   /* one byte */
+    TEAR_LAST_PAGE,    /* one byte */
+    TEAR_FIRST_HEADER, /* its first eight bytes, as when a sector ends there */
+};
+
+/* A create that fails in its sync; the disk as it is then, with a part of its first or last frame torn. */
 static struct io *tear_create(struct test *t, struct io *io, struct sysdb *sysdb, uint64_t number,
-                              size_t metadata_bytes, bool first)
+                              size_t metadata_bytes, enum tear tear)
 {
     uint64_t before_size, after_size, at = UINT64_MAX;
     uint8_t *metadata = mem_zalloc(metadata_bytes);
@@ -206,12 +212,16 @@ static struct io *tear_create(struct test *t, struct io *io, struct sysdb *sysdb
     uint8_t *after = log_bytes(copy, &after_size);
     for (uint64_t i = 32; i + 4120 <= after_size; i += 4120) {
         bool same = i + 4120 <= before_size && memcmp(before + i, after + i, 4120) == 0;
-        if (!same && (at == UINT64_MAX || !first))
+        if (!same && (at == UINT64_MAX || tear == TEAR_LAST_PAGE))
             at = i;
     }
     assert_true(at != UINT64_MAX);
     uint8_t torn = (uint8_t)(after[at + 24 + 2000] ^ 1);
-    ok(io_sim_poke(copy, CATALOGUE "-wal", at + 24 + 2000, &torn, 1, &err));
+    static const uint8_t noise[8] = {0x4e, 0x18, 0xbf, 0x3f, 0x69, 0x87, 0x26, 0x29};
+    if (tear == TEAR_FIRST_HEADER)
+        ok(io_sim_poke(copy, CATALOGUE "-wal", at, noise, sizeof(noise), &err));
+    else
+        ok(io_sim_poke(copy, CATALOGUE "-wal", at + 24 + 2000, &torn, 1, &err));
     sysdb_free(sysdb);
     io_sim_free(io);
     mem_free(before);
@@ -229,15 +239,32 @@ static void a_torn_end_behind_a_torn_end_is_no_damage(void **state)
     ok(io_make_folder(io, "data", &err));
     ok(open_on(t, io, true, &sysdb));
     ok(create(t, sysdb, 1, "one"));
-    io = tear_create(t, io, sysdb, 100, 200000, true); // fifty frames, all but the first whole
+    io = tear_create(t, io, sysdb, 100, 200000,
+                     TEAR_FIRST_PAGE); // fifty frames, all but the first whole
     ok(open_on(t, io, false, &sysdb));
     ok(create(t, sysdb, 2, "two"));
-    io = tear_create(t, io, sysdb, 101, 1, false);
+    io = tear_create(t, io, sysdb, 101, 1, TEAR_LAST_PAGE);
     ok(open_on(t, io, false, &sysdb));
     ok(sysdb_collection_find(sysdb, TENANT, DATABASE, SLICE("two"), &c, &err));
     sysdb_collection_unref(c);
     fails(OCH_NOT_FOUND, "torn",
           sysdb_collection_find(sysdb, TENANT, DATABASE, SLICE("torn"), &c, &err));
+    verify_clean(sysdb);
+    ok(sysdb_close(sysdb, &err));
+    sysdb_free(sysdb);
+    io_sim_free(io);
+}
+
+static void a_torn_header_that_seems_to_end_a_transaction_is_no_damage(void **state)
+{
+    struct test *t = *state;
+    struct io *io = io_sim_new(false);
+    struct sysdb *sysdb;
+    ok(io_make_folder(io, "data", &err));
+    ok(open_on(t, io, true, &sysdb));
+    ok(create(t, sysdb, 1, "one"));
+    io = tear_create(t, io, sysdb, 100, 200000, TEAR_FIRST_HEADER);
+    ok(open_on(t, io, false, &sysdb));
     verify_clean(sysdb);
     ok(sysdb_close(sysdb, &err));
     sysdb_free(sysdb);
@@ -521,6 +548,7 @@ int main(void)
         T(power_cuts_lose_nothing_acknowledged),
         T(cuts_in_a_row_leave_nothing_that_looks_like_damage),
         T(a_torn_end_behind_a_torn_end_is_no_damage),
+        T(a_torn_header_that_seems_to_end_a_transaction_is_no_damage),
         T(a_catalogue_being_made_is_whole_or_absent),
         T(a_failed_write_is_reported_and_survived),
         T(a_failed_sync_is_reported_and_survived),
