@@ -46,6 +46,12 @@ PRINTF_LIKE(3, 4) static size_t add(char *text, size_t len, const char *format, 
     return len;
 }
 
+static bool ends_with(const char *text, size_t len, const char *end)
+{
+    size_t end_len = strlen(end);
+    return len >= end_len && memcmp(text + len - end_len, end, end_len) == 0;
+}
+
 /* The place below src/, so that messages and logs do not depend on where the tree was built. */
 static const char *short_file(const char *file)
 {
@@ -68,7 +74,9 @@ och_code error_set(och_error *err, och_code code, int os_errno, const char *file
     va_end(args);
     if (os_errno) {
         char space[128];
-        len = add(text, len, ": %s", strerror_r(os_errno, space, sizeof(space)));
+        const char *reason = strerror_r(os_errno, space, sizeof(space));
+        if (!ends_with(text, len, reason)) // a message that quotes the one below has it already
+            len = add(text, len, ": %s", reason);
     }
     memcpy(err->message, text, len + 1);
     err->code = code;

@@ -53,6 +53,10 @@ static void a_failed_system_call_is_told_in_words(void **state)
     assert_int_equal(FAIL_OS(&err, OCH_IO, ENOSPC, "cannot write %s", "a"), OCH_IO);
     assert_string_equal(err.message, "cannot write a: No space left on device");
     assert_int_equal(err.os_errno, ENOSPC);
+    /* Once is enough, however many quote it. */
+    (void)FAIL_OS(&err, OCH_BUSY, err.os_errno, "the log cannot grow: %s", err.message);
+    assert_string_equal(err.message,
+                        "the log cannot grow: cannot write a: No space left on device");
 }
 
 static void nobody_has_to_listen(void **state)
