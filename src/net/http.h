@@ -45,7 +45,8 @@ void http_reply_done(struct http_reply *reply);
 void http_reply_header(struct http_reply *reply, const char *name, const char *format, ...)
     PRINTF_LIKE(3, 4);
 const char *http_reason(int status);
-/** %XX decoding of one path segment or query value; plus_is_blank for queries.  False: bad escape. Result in arena. */
+/** %XX decoding of one path segment or query value; plus_is_blank for queries.  A % without two hex digits stands for itself.
+ *  False: no memory.  Result in arena. */
 bool http_percent_decode(slice text, bool plus_is_blank, struct arena *arena, slice *ret_text);
 
 struct http_handler {

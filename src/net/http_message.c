@@ -134,13 +134,12 @@ bool http_percent_decode(slice text, bool plus_is_blank, struct arena *arena, sl
     for (size_t i = 0; i < text.len; i++) {
         uint8_t byte = text.at[i];
         if (byte == '%') {
-            if (text.len - i < 3)
-                return false;
-            int high = hex_digit(text.at[i + 1]), low = hex_digit(text.at[i + 2]);
-            if (high < 0 || low < 0)
-                return false;
-            byte = (uint8_t)(high * 16 + low);
-            i += 2;
+            int high = text.len - i < 3 ? -1 : hex_digit(text.at[i + 1]);
+            int low = high < 0 ? -1 : hex_digit(text.at[i + 2]);
+            if (low >= 0) {
+                byte = (uint8_t)(high * 16 + low);
+                i += 2;
+            }
         } else if (byte == '+' && plus_is_blank) {
             byte = ' ';
         }

@@ -109,11 +109,6 @@ void reply_error(struct exchange *x, och_code code, const och_error *err)
     const char *message = err->message;
     if (code == OCH_SHAPE && !slice_starts_with(slice_of(message), SLICE(SHAPE_PREFIX)))
         message = arena_printf(&x->arena, SHAPE_PREFIX "%s", message);
-    /* The content type is refused with a code of its own. */
-    if (code == OCH_SETTING) {
-        status = 415;
-        name = "ChromaError";
-    }
     if (x->error_status) {
         status = x->error_status;
         name = "ChromaError";

@@ -36,8 +36,10 @@ static och_code check_content_type(struct exchange *x, och_error *err)
     if (!fits && name.len > prefix.len + suffix.len)
         fits = slice_equal_nocase(slice_make(name.at, prefix.len), prefix) &&
                slice_equal_nocase(slice_from(name, name.len - suffix.len), suffix);
-    return fits ? OCH_OK
-                : FAIL(err, OCH_SETTING, "Expected request with `Content-Type: application/json`");
+    if (fits)
+        return OCH_OK;
+    x->error_status = 415;
+    return FAIL(err, OCH_INVALID, "Expected request with `Content-Type: application/json`");
 }
 
 static och_code check_size(struct exchange *x, och_error *err)
@@ -145,9 +147,15 @@ static const struct {
 static och_code check_include(struct exchange *x, const struct json_value *value, const char *path,
                               och_error *err)
 {
-    TRY(check_strings(x, value, path, false, err));
+    if (value->kind != JSON_ARRAY)
+        return wrong_type(x, value, path, "a sequence", err);
     for (uint32_t i = 0; i < value->count; i++) {
         bool known = false;
+        if (value->items[i].kind != JSON_STRING) /* the original takes it for bad JSON */
+            return FAIL(err, OCH_INVALID,
+                        "Failed to parse the request body as JSON: %s[%" PRIu32
+                        "]: expected a string, got %s",
+                        path, i, json_describe(&value->items[i], &x->arena));
         for (size_t j = 0; j < COUNT_OF(includes); j++)
             known |= slice_equal(value->items[i].string, slice_of(includes[j].name));
         if (!known)

@@ -175,7 +175,8 @@ static const struct fault faults[] = {
     {"query", "{\"query_embeddings\":[[1,2],[]]}", 400, DIMENSIONS},
     {"query", "{\"query_embeddings\":[[1e39,2]]}", 400, NON_FINITE},
     {"query", "{\"query_embeddings\":[[1,2]],\"where\":{}}", 400, WHERE},
-    {"query", "{\"query_embeddings\":[[1,2]],\"include\":[1]}", 422, SHAPE "include[0]: "},
+    {"query", "{\"query_embeddings\":[[1,2]],\"include\":[1]}", 400,
+     "Failed to parse the request body as JSON: include[0]: "},
     /* count by filter */
     {"count", "{\"were\":{}}", 422, SHAPE "unknown field `were`"},
     {"count", "{\"where\":{}}", 400, WHERE},
@@ -400,7 +401,8 @@ static void routes_and_methods_that_are_none_say_so(void **state)
     EXPECT(404, "No such route", "GET", "/api/v2/heartbeat/");
     EXPECT(404, "No such route", "POST", "/a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p");
     EXPECT(400, "Invalid URL: Invalid UTF-8", "GET", "/api/v2/tenants/%ff");
-    EXPECT(400, "Invalid URL", "GET", "/api/v2/tenants/%zz");
+    EXPECT(400, "Invalid URL", "GET", "/api/v2/tenants/%ff");
+    EXPECT(404, "Tenant [%zz] not found", "GET", "/api/v2/tenants/%zz");
     EXPECT(404, "Tenant [a/b] not found", "GET", "/api/v2/tenants/a%2Fb");
     EXPECT(410, "The v1 API is deprecated. Please use /v2 apis", "GET", "/api/v1/heartbeat");
     EXPECT(410, "The v1 API is deprecated", "POST", "/api/v1/x");
