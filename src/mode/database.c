@@ -137,6 +137,12 @@ static och_code open_folder(struct database *d, bool *ret_create, och_error *err
                     d->options.path);
     if (!d->options.create || d->options.read_only)
         return FAIL(err, OCH_NOT_FOUND, "folder %s holds no database", d->options.path);
+    if (io_stat(d->io, path_of(d, "chroma.sqlite3"), &entry, NULL) == OCH_OK)
+        return FAIL(
+            err, OCH_UNSUPPORTED,
+            "folder %s holds data of Chroma (chroma.sqlite3), which is not read yet. Choose "
+            "another folder, and copy through the clients.",
+            d->options.path);
     *ret_create = true;
     return OCH_OK;
 }

@@ -243,12 +243,15 @@ static och_code apply_flag(struct settings *settings, const struct setting_flag 
     const char *text = flag->name;
     while (*text == '-')
         text++;
-    for (size_t i = 0; text[i] && i + 1 < sizeof(name); i++)
+    char spelt[64] = "";
+    for (size_t i = 0; text[i] && i + 1 < sizeof(name); i++) {
         name[i] = text[i] == '-' ? '_' : text[i];
-    const struct setting_row *row = setting_find(slice_of(name));
-    const char *shown = arena_printf(&settings->arena, "--%s", text);
+        spelt[i] = text[i] == '_' ? '-' : text[i];
+    }
+    const char *shown = arena_printf(&settings->arena, "--%s", spelt);
     if (!shown)
         return FAIL_NO_MEMORY(err, "the settings");
+    const struct setting_row *row = setting_find(slice_of(name));
     if (!row) {
         const char *nearest = setting_nearest(slice_of(name));
         char dashed[64] = "";
@@ -357,7 +360,7 @@ och_code settings_check_host(const struct settings *settings, bool have_keys, oc
         return OCH_OK;
     return FAIL(err, OCH_SETTING,
                 "refusing to listen on %.255s without keys: anyone in reach could read and delete. "
-                "Run \"ochre keys create --role admin\", or add --insecure.",
+                "Listen on localhost, or add --insecure where nobody else can reach it.",
                 settings->host);
 }
 

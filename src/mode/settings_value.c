@@ -217,13 +217,16 @@ static och_code fail_value(struct settings *settings, const struct setting_row *
     while (len > 0 && len < shown.len && (shown.at[len] & 0xC0) == 0x80)
         len--;
     const char *place = setting_place(given, &settings->arena);
+    if (given->source != SETTING_FLAG) { /* a flag names the setting itself */
+        const char *both = arena_printf(&settings->arena, "%s: %s", place, row->name);
+        place = both ? both : place;
+    }
     if (given->is_list)
-        return FAIL(err, OCH_SETTING, "%s: %s: expected %.*s, got a list", place, row->name,
+        return FAIL(err, OCH_SETTING, "%s: expected %.*s, got a list", place,
                     SLICE_ARG(buf_view(&expected)));
     if (row->secret)
-        return FAIL(err, OCH_SETTING, "%s: %s: expected %.*s", place, row->name,
-                    SLICE_ARG(buf_view(&expected)));
-    return FAIL(err, OCH_SETTING, "%s: %s: expected %.*s, got \"%.*s\"", place, row->name,
+        return FAIL(err, OCH_SETTING, "%s: expected %.*s", place, SLICE_ARG(buf_view(&expected)));
+    return FAIL(err, OCH_SETTING, "%s: expected %.*s, got \"%.*s\"", place,
                 SLICE_ARG(buf_view(&expected)), (int)len, (const char *)shown.at);
 }
 

@@ -142,6 +142,21 @@ static void a_second_server_is_told_who_has_the_folder(void **state)
     (void)stop(&second);
 }
 
+static void a_folder_of_the_original_is_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    char name[200];
+    (void)mkdir(f->path, 0700);
+    (void)snprintf(name, sizeof(name), "%s/chroma.sqlite3", f->path);
+    FILE *file = fopen(name, "w");
+    assert_non_null(file);
+    (void)fclose(file);
+    FAILS(OCH_UNSUPPORTED, start(f, NULL));
+    SAYS("holds data of Chroma");
+    (void)snprintf(name, sizeof(name), "%s/catalogue.sqlite", f->path);
+    assert_int_not_equal(access(name, F_OK), 0);
+}
+
 static void a_port_that_is_taken_is_said_with_a_way_out(void **state)
 {
     struct fixture *f = *state;
@@ -241,6 +256,7 @@ int main(void)
         TEST(the_banner_says_where_and_for_whom),
         TEST(a_second_server_is_told_who_has_the_folder),
         TEST(a_port_that_is_taken_is_said_with_a_way_out),
+        TEST(a_folder_of_the_original_is_left_alone),
         TEST(a_public_address_needs_keys_or_insecure),
         TEST(the_local_socket_comes_and_goes_with_the_server),
         TEST(under_load_it_stops_in_time_too),

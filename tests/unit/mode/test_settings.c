@@ -208,7 +208,7 @@ static void what_is_wrong_is_refused_by_place_and_name(void **state)
          "unknown option \"--memory-limt\". Did you mean \"--memory-limit\"?"},
         {NULL, NULL, "--port", NULL, "--port needs a value"},
         {NULL, NULL, "allow_reset", "maybe",
-         "--allow_reset: allow_reset: expected true or false, got \"maybe\""},
+         "--allow-reset: expected true or false, got \"maybe\""},
     };
     for (size_t i = 0; i < COUNT_OF(refusals); i++) {
         const struct refusal *r = &refusals[i];
@@ -300,7 +300,8 @@ static void an_open_address_needs_keys_or_insecure(void **state)
     assert_int_equal(settings_check_host(&s, false, &err), OCH_SETTING);
     assert_string_equal(err.message,
                         "refusing to listen on 0.0.0.0 without keys: anyone in reach could read "
-                        "and delete. Run \"ochre keys create --role admin\", or add --insecure.");
+                        "and delete. Listen on localhost, or add --insecure where nobody else can "
+                        "reach it.");
     settings_done(&s);
 }
 
