@@ -11,10 +11,17 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#define SAME_SIGNAL_NS \
+    300000000ull /* `timeout`, shells and supervisors send one to a process and again to its group */
+
+static uint64_t first_signal_ns; /* written before the handler is there */
+
 static void exit_now(int number)
 {
     static const char text[] = "ochre: stopped at once\n";
     (void)number;
+    if (clock_mono_ns(clock_system()) - first_signal_ns < SAME_SIGNAL_NS)
+        return;
     if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
         _exit(EXIT_INTERRUPTED);
     _exit(EXIT_INTERRUPTED);
@@ -56,7 +63,8 @@ static const char *wait_for_end(struct server *server, int signals, struct trace
 
 static void leave_at_second_signal(const sigset_t *caught)
 {
-    struct sigaction action = {.sa_handler = exit_now};
+    struct sigaction action = {.sa_handler = exit_now, .sa_flags = SA_RESTART};
+    first_signal_ns = clock_mono_ns(clock_system());
     (void)sigaction(SIGTERM, &action, NULL);
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigprocmask(SIG_UNBLOCK, caught, NULL);

@@ -86,6 +86,7 @@ def idle(server, number):
     assert server.wait_ready(), server.log_tail()
     keep = Client(server.port)  # an open connection without a request
     keep.call("GET", "/api/v2/heartbeat")
+    server.process.send_signal(number)  # the same stop, sent to the process and to its group
     status, took = server.stop(number, 10)
     keep.close()
     assert status == 0, f"exit status {status}: {server.log_tail()}"
