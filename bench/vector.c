@@ -9,12 +9,14 @@
  *       --space S         l2, cosine, ip
  *       --queries Q       at most (1000)
  *       --flat            one list
+ *       --threads T       that build (1)
  *       --share P         only every row with chance P passes a filter
  *
  * One JSON line for the build and one for each target. */
 #include "index/vector/vector.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/pool.h"
 #include "kernel/kernel.h"
 
 #include <math.h>
@@ -24,7 +26,8 @@
 #include <time.h>
 
 struct bench {
-    uint32_t rows, dim, queries, k;
+    uint32_t rows, dim, queries, k, threads;
+    struct pool *pool;
     enum metric metric;
     bool flat;
     double share;
@@ -44,6 +47,13 @@ static double cpu(void)
 {
     struct timespec t;
     (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static double wall(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
@@ -218,10 +228,12 @@ static double exact(struct bench *b)
 static void make(struct bench *b)
 {
     struct vector_rows rows = {.context = b, .count = b->rows, .row = row_at};
-    struct vector_options options = {
-        .dimension = b->dim, .metric = b->metric, .flat_rows = b->flat ? UINT32_MAX : 0};
+    struct vector_options options = {.dimension = b->dim,
+                                     .metric = b->metric,
+                                     .pool = b->pool,
+                                     .flat_rows = b->flat ? UINT32_MAX : 0};
     och_error err = {0};
-    double start = cpu();
+    double start = cpu(), begin = wall();
     if (vector_build_new(&options, &rows, &b->build, &err) != OCH_OK)
         die(err.message);
     b->built = vector_build_result(b->build);
@@ -229,7 +241,7 @@ static void make(struct bench *b)
     double middle = cpu();
     if (vector_build_code8(b->build, emit, &b->code8, &err) != OCH_OK)
         die(err.message);
-    double end = cpu();
+    double end = cpu(), finish = wall();
     b->order = vector_build_order(b->build);
     b->ordered = need((size_t)b->rows * b->dim, 4);
     for (uint32_t row = 0; row < b->rows; row++)
@@ -238,13 +250,16 @@ static void make(struct bench *b)
     if (!vector_index_open(b->built.mean, b->built.list, b->built.centq, b->built.code.len,
                            b->code8.len, b->rows, b->dim, b->metric, &b->index))
         die("the index does not open");
-    double hot =
-        (double)(b->built.mean.len + b->built.list.len + b->built.centq.len + b->built.code.len) /
-        b->rows;
+    if (!vector_index_super(&b->index, b->built.super))
+        die("SUPER does not open");
+    double hot = (double)(b->built.mean.len + b->built.list.len + b->built.centq.len +
+                          b->built.super.len + b->built.code.len) /
+                 b->rows;
     printf("{\"bench\":\"vector build\",\"rows\":%u,\"dimension\":%u,\"lists\":%u,\"gamma\":%.2f,"
-           "\"kappa\":%.3f,\"hot_bytes_a_row\":%.1f,\"cpu_s\":%.2f,\"code8_cpu_s\":%.2f}\n",
+           "\"kappa\":%.3f,\"hot_bytes_a_row\":%.1f,\"cpu_s\":%.2f,\"code8_cpu_s\":%.2f,"
+           "\"threads\":%u,\"wall_s\":%.2f}\n",
            b->rows, b->dim, b->index.lists, (double)b->index.gamma, (double)b->index.kappa, hot,
-           end - start, end - middle);
+           end - start, end - middle, b->threads, finish - begin);
     (void)fflush(stdout);
 }
 
@@ -339,7 +354,7 @@ static void make_mask(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.queries = 1000, .k = 10, .metric = METRIC_COSINE, .share = 1};
+    struct bench b = {.queries = 1000, .k = 10, .metric = METRIC_COSINE, .share = 1, .threads = 1};
     const char *folder = NULL;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -360,6 +375,8 @@ int main(int argc, char **argv)
             b.k = (uint32_t)strtoul(value, NULL, 10);
         else if (strcmp(argv[i - 1], "--queries") == 0)
             b.queries = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--threads") == 0)
+            b.threads = (uint32_t)strtoul(value, NULL, 10);
         else if (strcmp(argv[i - 1], "--share") == 0)
             b.share = strtod(value, NULL);
         else if (strcmp(argv[i - 1], "--space") == 0)
@@ -368,6 +385,11 @@ int main(int argc, char **argv)
                                                   : METRIC_COSINE;
         else
             die("unknown option");
+    }
+    if (b.threads > 1) {
+        struct pool_options pool = {.name = "build", .thread_count = b.threads - 1};
+        if (pool_new(&pool, &b.pool, NULL) != OCH_OK)
+            die("no threads");
     }
     if (folder) {
         read_folder(&b, folder);
@@ -386,5 +408,6 @@ int main(int argc, char **argv)
     static const float targets[] = {0.8f, 0.9f, 0.95f, 0.975f, 0.99f, 0.995f, 0.999f};
     for (size_t t = 0; t < COUNT_OF(targets); t++)
         ask(&b, targets[t], exact_s);
+    pool_free(b.pool);
     return 0;
 }

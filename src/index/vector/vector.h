@@ -17,20 +17,34 @@
 
 /* ---- building ---- */
 
-/** Rows by source index; a row's vector holds until the next call.  NULL: it has none. */
+/** Rows by source index; a row's vector holds until the reader's next call.  NULL: it has none. */
 struct vector_rows {
     void *context;
     uint32_t count;
-    och_code (*row)(void *context, uint32_t i, const float **ret_vector, och_error *err);
+    och_code (*row)(void *reader, uint32_t i, const float **ret_vector, och_error *err);
+    /** A reader for one more thread.  NULL: the context is the reader of all of them. */
+    och_code (*reader_new)(void *context, void **ret_reader, och_error *err);
+    void (*reader_free)(void *reader);
+    /** Merges, with options.inputs: the input that a source comes from and its row there; constant, any thread. */
+    void (*place)(const void *context, uint32_t i, uint32_t *ret_input, uint32_t *ret_row);
+    /** The 8-bit code of an input's row, until the reader's next call; NULL: it cannot be read, its vector says it. */
+    och_code (*code8)(void *reader, uint32_t input, uint32_t row, const uint8_t **ret_row8,
+                      och_error *err);
 };
 struct vector_options {
     uint32_t dimension;
     enum metric metric;
     struct budget *budget;               /* NULL: uncounted */
-    struct pool *pool;                   /* NULL: one thread */
+    struct pool *pool;                   /* NULL: one thread; reader_new then makes a reader each */
     const struct limits_of_work *limits; /* NULL: none */
     size_t work_bytes;                   /* rows held at once while training; 0 = 128 MiB */
     uint32_t flat_rows;                  /* 0 = VECTOR_FLAT_ROWS; tests and benchmarks */
+    /** Indexes of the parts that the rows come from; entries may be NULL.  Codes of the space that most rows share are taken over, and
+     *  the lists of the largest of these inputs while they fit (README, "Merging"). */
+    const struct vector_index *const *inputs;
+    uint32_t input_count;
+    const struct vector_index
+        *like; /* no inputs: take its mean and rotation if they fit, so that merges copy codes */
 };
 struct vector_build; /* one thread */
 
@@ -51,11 +65,18 @@ void vector_build_free(struct vector_build *build);
 const uint32_t *vector_build_order(const struct vector_build *build);
 /** Contents of the sections, borrowed from the build.  CODE8 is streamed by vector_build_code8. */
 struct vector_built {
-    slice mean, list, centq, code;
+    slice mean, list, centq, super, code; /* super: empty with one list */
     uint64_t code8_bytes;
     uint32_t coded, lists, lists_098; /* lists for a recall of 0.98, by calibration */
     float rms;
+    uint32_t trained_rows, trained_lists,
+        trained_098; /* of the training that the lists come from */
+    float trained_rms;
+    uint32_t
+        space_of; /* the input whose mean and rotation these are; 0 with `like`; VECTOR_NEW_SPACE */
+    uint32_t base; /* the input whose lists these are, or VECTOR_NEW_SPACE: trained anew */
 };
+#define VECTOR_NEW_SPACE UINT32_MAX
 struct vector_built vector_build_result(const struct vector_build *build);
 /** The 8-bit rows in row order, in pieces. */
 MUST_USE och_code vector_build_code8(struct vector_build *build,
@@ -84,15 +105,21 @@ struct vector_index {
     uint32_t lists;
     uint64_t blocks, seed;
     float big2, gamma, kappa, rms;
-    const float *mean;    /* wide floats */
-    const uint8_t *list;  /* 16 bytes each */
-    const uint8_t *centq; /* coarse blocks */
+    uint32_t trained_rows, trained_lists, trained_098, lists_098; /* 0: not known */
+    float trained_rms, trained_imbalance;
+    uint32_t cells;                    /* of SUPER; 0: none */
+    const uint8_t *super, *cell_first; /* coarse blocks; u32[cells + 1] */
+    const float *mean;                 /* wide floats */
+    const uint8_t *list;               /* 16 bytes each */
+    const uint8_t *centq;              /* coarse blocks */
     const uint8_t *budgets;
 };
 /** Check every figure of MEAN and LIST against the sizes; false: not an index of this part. */
 MUST_USE bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
                                 uint64_t code8_bytes, uint32_t part_rows, uint32_t dimension,
                                 enum metric metric, struct vector_index *ret_index);
+/** SUPER, checked against the index; false: not this index's.  Empty: there is none. */
+MUST_USE bool vector_index_super(struct vector_index *index, slice super);
 
 enum vector_mode {
     VECTOR_BUDGET, /* as many lists as calibration says, without those out of reach */

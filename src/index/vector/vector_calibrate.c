@@ -40,7 +40,7 @@ och_code vector_calibration_init(struct vector_calibration *c, struct vector_bui
         uint32_t source = order[(uint64_t)q * build->coded / queries];
         const float *x;
         float norm2, shift, *y = (float *)c->rotated.at + q * dim;
-        TRY(vector_fetch(build, source, &x, err));
+        TRY(vector_fetch(build, build->reader, source, &x, err));
         if (!x)
             return FAIL(err, OCH_INTERNAL, "a row lost its vector while its part was built");
         ((uint32_t *)c->sources.at)[q] = source;
@@ -91,9 +91,9 @@ static void keep(struct neighbour *heap, uint32_t *len, struct neighbour item)
     heap[at] = item;
 }
 
-static void one_query(struct vector_calibration *c, uint32_t q, uint32_t list,
-                      const float *centroid, const uint8_t *blocks, const uint8_t *rows8,
-                      const uint32_t *sources, uint32_t count)
+void vector_calibration_rows(struct vector_calibration *c, uint32_t q, uint32_t list,
+                             const float *centroid, const uint8_t *blocks, const uint8_t *rows8,
+                             const uint32_t *sources, uint32_t count)
 {
     const struct kernel_code *kernel = kernel_code_get();
     size_t dim = c->build->space.code_dim;
@@ -126,14 +126,6 @@ static void one_query(struct vector_calibration *c, uint32_t q, uint32_t list,
     }
 }
 
-void vector_calibration_rows(struct vector_calibration *c, uint32_t list, const float *centroid,
-                             const uint8_t *blocks, const uint8_t *rows8, const uint32_t *sources,
-                             uint32_t count)
-{
-    for (uint32_t q = 0; q < c->queries; q++)
-        one_query(c, q, list, centroid, blocks, rows8, sources, count);
-}
-
 static int compare_neighbours(const void *a, const void *b)
 {
     const struct neighbour *x = a, *y = b;
@@ -151,37 +143,79 @@ static uint32_t rank_of(const float *keys, uint32_t lists, uint32_t list)
     return before;
 }
 
-/* hits[k][rank]: neighbours found in the list that comes at that place, over all queries. */
-static void count_hits(struct vector_calibration *c, float gamma, float *keys, uint32_t *hits,
-                       uint64_t total[VECTOR_KS])
+struct ranking {
+    struct vector_calibration *c;
+    float gamma;
+    uint32_t *ranks; /* [queries x NEIGHBOURS]: the place of the list that holds each neighbour */
+};
+
+static och_code keys_begin(void *context, void *state, och_error *err)
 {
-    const struct vector_build *build = c->build;
-    uint32_t lists = build->lists;
-    size_t dim = build->space.code_dim;
+    const struct vector_build *build = ((struct ranking *)context)->c->build;
+    return vector_alloc(build->options.budget, (uint64_t)build->lists + CODE_LISTS, 4,
+                        "calibration", state, err);
+}
+
+static void keys_end(void *context, void *state)
+{
+    vector_release(((struct ranking *)context)->c->build->options.budget, state);
+}
+
+static och_code rank_query(void *context, void *reader, void *state, uint32_t q, och_error *err)
+{
+    const struct ranking *r = context;
+    const struct vector_build *build = r->c->build;
+    const struct neighbour *heap =
+        (const struct neighbour *)r->c->heaps.at + (size_t)q * NEIGHBOURS;
+    float *keys = ((struct vector_memory *)state)->at;
+    uint32_t len = ((const uint32_t *)r->c->heap_len.at)[q], lists = build->lists;
+    uint32_t last = VECTOR_NO_LIST, rank = 0;
+    (void)reader;
+    (void)err;
+    kernel_code_get()->coarse16(build->centq.at, (lists + CODE_LISTS - 1) / CODE_LISTS,
+                                (const struct code_query8 *)r->c->query8.at + q,
+                                build->space.code_dim, keys);
+    for (uint32_t j = 0; j < lists; j++)
+        keys[j] += r->gamma *
+                   load_f32((const uint8_t *)build->list.at + (size_t)j * VECTOR_LIST_SIZE + 12);
+    for (uint32_t i = 0; i < len; i++) {
+        if (heap[i].list != last)
+            rank = rank_of(keys, lists, heap[i].list);
+        last = heap[i].list;
+        r->ranks[(size_t)q * NEIGHBOURS + i] = rank;
+    }
+    return OCH_OK;
+}
+
+/* hits[k][rank]: neighbours found in the list that comes at that place, over all queries. */
+static och_code count_hits(struct vector_calibration *c, float gamma, uint32_t *ranks,
+                           uint32_t *hits, uint64_t total[VECTOR_KS], och_error *err)
+{
+    uint32_t lists = c->build->lists;
+    struct ranking ranking = {c, gamma, ranks};
+    struct vector_job job = {.pool = c->build->options.pool,
+                             .limits = &c->build->limits,
+                             .context = &ranking,
+                             .state_size = sizeof(struct vector_memory),
+                             .begin = keys_begin,
+                             .run = rank_query,
+                             .end = keys_end,
+                             .items = c->queries};
+    TRY(vector_for(&job, err));
     total[0] = total[1] = 0;
     memset(hits, 0, (size_t)lists * VECTOR_KS * sizeof(*hits));
     for (uint32_t q = 0; q < c->queries; q++) {
-        struct neighbour *heap = (struct neighbour *)c->heaps.at + (size_t)q * NEIGHBOURS;
         uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
-        qsort(heap, len, sizeof(*heap), compare_neighbours);
-        kernel_code_get()->coarse16(build->centq.at, (lists + CODE_LISTS - 1) / CODE_LISTS,
-                                    (const struct code_query8 *)c->query8.at + q, dim, keys);
-        for (uint32_t j = 0; j < lists; j++)
-            keys[j] += gamma * load_f32((const uint8_t *)build->list.at +
-                                        (size_t)j * VECTOR_LIST_SIZE + 12);
-        uint32_t last = VECTOR_NO_LIST, rank = 0;
         for (uint32_t i = 0; i < len; i++) {
-            if (heap[i].list != last)
-                rank = rank_of(keys, lists, heap[i].list);
-            last = heap[i].list;
             for (unsigned k = 0; k < VECTOR_KS; k++) {
                 if (i < vector_ks[k]) {
-                    hits[k * (size_t)lists + rank]++;
+                    hits[k * (size_t)lists + ranks[(size_t)q * NEIGHBOURS + i]]++;
                     total[k]++;
                 }
             }
         }
     }
+    return OCH_OK;
 }
 
 static uint32_t lists_for(const uint32_t *hits, uint32_t lists, uint64_t total, float recall)
@@ -238,33 +272,51 @@ static och_code measure_reach(struct vector_calibration *c, float *keys,
     return OCH_OK;
 }
 
-och_code vector_calibration_finish(struct vector_calibration *c, struct vector_calibrated *ret,
-                                   och_error *err)
+static och_code choose_gamma(struct vector_calibration *c, uint32_t *ranks, uint32_t *hits,
+                             struct vector_calibrated *ret, och_error *err)
 {
     static const float gammas[] = {0, 0.25f, 0.5f};
     struct vector_build *build = c->build;
-    struct budget *budget = build->options.budget;
     uint32_t lists = build->lists, best = UINT32_MAX;
-    struct vector_memory keys = {0}, hits = {0};
-    TRY(vector_alloc(budget, (uint64_t)lists + CODE_LISTS, 4, "calibration", &keys, err));
-    och_code code = vector_alloc(budget, (uint64_t)lists * VECTOR_KS, 4, "calibration", &hits, err);
-    for (size_t g = COUNT_OF(gammas); code == OCH_OK && g-- > 0;) {
+    for (uint32_t q = 0; q < c->queries; q++)
+        qsort((struct neighbour *)c->heaps.at + (size_t)q * NEIGHBOURS,
+              ((const uint32_t *)c->heap_len.at)[q], sizeof(struct neighbour), compare_neighbours);
+    for (size_t g = COUNT_OF(gammas); g-- > 0;) {
         uint64_t total[VECTOR_KS];
-        count_hits(c, gammas[g], keys.at, hits.at, total);
-        uint32_t at_975 = lists_for(hits.at, lists, total[0], 0.975f);
+        TRY(count_hits(c, gammas[g], ranks, hits, total, err));
+        uint32_t at_975 = lists_for(hits, lists, total[0], 0.975f);
         if (at_975 >= best)
             continue;
         best = at_975;
         ret->gamma = gammas[g];
         for (unsigned k = 0; k < VECTOR_KS; k++)
             for (unsigned t = 0; t < VECTOR_TARGETS; t++)
-                ret->budgets[k][t] = lists_for((const uint32_t *)hits.at + k * (size_t)lists, lists,
-                                               total[k], vector_targets[t]);
-        build->lists_098 = lists_for(hits.at, lists, total[0], 0.98f);
+                ret->budgets[k][t] =
+                    lists_for(hits + k * (size_t)lists, lists, total[k], vector_targets[t]);
+        build->lists_098 = lists_for(hits, lists, total[0], 0.98f);
     }
+    return OCH_OK;
+}
+
+och_code vector_calibration_finish(struct vector_calibration *c, struct vector_calibrated *ret,
+                                   och_error *err)
+{
+    struct budget *budget = c->build->options.budget;
+    uint32_t lists = c->build->lists;
+    struct vector_memory keys = {0}, hits = {0}, ranks = {0};
+    och_code code =
+        vector_alloc(budget, (uint64_t)lists + CODE_LISTS, 4, "calibration", &keys, err);
+    if (code == OCH_OK)
+        code = vector_alloc(budget, (uint64_t)lists * VECTOR_KS, 4, "calibration", &hits, err);
+    if (code == OCH_OK)
+        code =
+            vector_alloc(budget, (uint64_t)c->queries * NEIGHBOURS, 4, "calibration", &ranks, err);
+    if (code == OCH_OK)
+        code = choose_gamma(c, ranks.at, hits.at, ret, err);
     if (code == OCH_OK)
         code = measure_reach(c, keys.at, ret->reach, err);
     vector_release(budget, &keys);
     vector_release(budget, &hits);
+    vector_release(budget, &ranks);
     return code;
 }

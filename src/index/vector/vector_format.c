@@ -52,6 +52,12 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
                                  .rms = load_f32(at + 60),
                                  .list = list.at,
                                  .centq = centq.at,
+                                 .trained_rows = load_u32(at + VECTOR_TRAINED_AT),
+                                 .trained_lists = load_u32(at + VECTOR_TRAINED_AT + 4),
+                                 .trained_098 = load_u32(at + VECTOR_TRAINED_AT + 8),
+                                 .trained_rms = load_f32(at + VECTOR_TRAINED_AT + 12),
+                                 .trained_imbalance = load_f32(at + VECTOR_TRAINED_AT + 16),
+                                 .lists_098 = load_u32(at + VECTOR_TRAINED_AT + 20),
                                  .budgets = at + VECTOR_BUDGETS_AT};
     index.code_dim = vector_code_dim(index.wide);
     uint64_t coarse_blocks = ((uint64_t)index.lists + CODE_LISTS - 1) / CODE_LISTS;
@@ -59,7 +65,8 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
         load_u32(at + 16) != (uint32_t)metric || index.coded > part_rows ||
         index.outside > part_rows - index.coded || !index.lists || index.lists > index.coded ||
         !is_sound(index.big2) || !is_sound(index.gamma) || !is_sound(index.kappa) ||
-        !is_sound(index.rms) || index.code_dim > CODE_DIM_MAX ||
+        !is_sound(index.rms) || !is_sound(index.trained_rms) ||
+        !is_sound(index.trained_imbalance) || index.code_dim > CODE_DIM_MAX ||
         mean.len != VECTOR_HEADER_SIZE + 4 * (uint64_t)index.wide ||
         list.len != (uint64_t)index.lists * VECTOR_LIST_SIZE ||
         centq.len != coarse_blocks * code_coarse_size(index.code_dim) ||
@@ -72,5 +79,25 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
     if (!lists_fit(&index, list, code_bytes))
         return false;
     *ret_index = index;
+    return true;
+}
+
+bool vector_index_super(struct vector_index *index, slice super)
+{
+    const uint8_t *mean = (const uint8_t *)(const void *)index->mean - VECTOR_HEADER_SIZE;
+    uint32_t cells = load_u32(mean + VECTOR_TRAINED_AT + 24);
+    if (!cells && !super.len)
+        return true;
+    if (!cells || cells > index->lists || super.len != vector_super_size(cells, index->code_dim))
+        return false;
+    const uint8_t *first = super.at + super.len - 4 * ((size_t)cells + 1);
+    for (uint32_t c = 0; c < cells; c++)
+        if (load_u32(first + 4 * (size_t)c) >= load_u32(first + 4 * ((size_t)c + 1)))
+            return false;
+    if (load_u32(first) != 0 || load_u32(first + 4 * (size_t)cells) != index->lists)
+        return false;
+    index->cells = cells;
+    index->super = super.at;
+    index->cell_first = first;
     return true;
 }

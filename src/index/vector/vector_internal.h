@@ -17,6 +17,7 @@
 #define VECTOR_LIST_SIZE   16u
 #define VECTOR_TARGETS     6u
 #define VECTOR_KS          2u
+#define VECTOR_TRAINED_AT  64u
 #define VECTOR_BUDGETS_AT  128u
 #define VECTOR_REACH_AT    176u
 extern const float vector_targets[VECTOR_TARGETS];
@@ -58,22 +59,7 @@ static inline float vector_nearest(float delta, float rms2, float reach)
     return delta + rms2 - 2 * reach * sqrtf((delta > 0 ? delta : 0) * rms2);
 }
 
-/* ---- k-means in memory ---- */
-struct vector_kmeans {
-    const float *rows; /* count x dim */
-    size_t count;
-    uint32_t dim, centers, rounds;
-    uint64_t seed;
-    const struct limits_of_work *limits;
-};
-/** centers x dim floats.  count ≥ 1; centres without rows repeat others. */
-MUST_USE och_code vector_kmeans_run(const struct vector_kmeans *job, float *ret_centroids,
-                                    och_error *err);
-
-/* ---- building ---- */
-#define LIST_OUTSIDE (UINT32_MAX - 1)
-#define LIST_NONE    UINT32_MAX
-
+/* ---- work for several threads (vector_work.c) ---- */
 /* Memory counted in the budget; 64-byte aligned, zeroed. */
 struct vector_memory {
     void *at;
@@ -83,40 +69,149 @@ MUST_USE och_code vector_alloc(struct budget *budget, uint64_t count, size_t siz
                                struct vector_memory *ret, och_error *err);
 void vector_release(struct budget *budget, struct vector_memory *memory);
 
-/* Centroids in hierarchical order, packed cell by cell. */
-struct vector_codebook {
-    uint32_t cells, lists;
-    struct vector_memory cell_packed, cell_norms;
-    struct vector_memory list_packed, list_norms;
-    struct vector_memory cell_first; /* u32[cells + 1]: first list of a cell */
-    struct vector_memory
-        packed_at; /* u64[cells]: floats into list_packed; norms at packed_at / wide */
+/* Items [0, items) in any order, by the caller and idle threads of the pool; a thread that finds no room for its state leaves the work to
+ * the others.  What an item does depends on its number alone, so the result does not depend on the threads. */
+struct vector_job {
+    struct vector_build *build; /* whose rows the workers read; NULL: they read none */
+    struct pool *pool;
+    const struct limits_of_work *limits;
+    void *context;
+    size_t state_size;                                             /* of a worker, zeroed */
+    och_code (*begin)(void *context, void *state, och_error *err); /* NULL: nothing to do */
+    och_code (*run)(void *context, void *reader, void *state, uint32_t item, och_error *err);
+    void (*end)(void *context, void *state); /* after a begin that failed, too; NULL: nothing */
+    uint32_t items;
+};
+MUST_USE och_code vector_for(const struct vector_job *job, och_error *err);
+
+/* ---- k-means in memory ---- */
+struct vector_kmeans {
+    const float *rows; /* count x dim */
+    size_t count;
+    uint32_t dim, centers, rounds;
+    uint64_t seed;
+    struct budget *budget;
+    struct pool *pool; /* NULL: one thread */
+    const struct limits_of_work *limits;
+};
+/** centers x dim floats.  count ≥ 1; centres without rows repeat others. */
+MUST_USE och_code vector_kmeans_run(const struct vector_kmeans *job, float *ret_centroids,
+                                    och_error *err);
+
+/** Bytes of SUPER. */
+static inline size_t vector_super_size(uint32_t cells, size_t code_dim)
+{
+    return ((size_t)cells + CODE_LISTS - 1) / CODE_LISTS * code_coarse_size(code_dim) +
+           4 * ((size_t)cells + 1);
+}
+
+/* ---- building ---- */
+#define LIST_OUTSIDE (UINT32_MAX - 1)
+#define LIST_NONE    UINT32_MAX
+
+/* What is remembered of the training that the lists come from; 0 rows: not known. */
+struct vector_trained {
+    uint32_t rows, lists, lists_098;
+    float rms, imbalance;
 };
 
 struct vector_build {
     struct vector_options options;
     struct vector_rows rows;
+    void *reader; /* of the thread that builds */
     struct vector_space space;
-    struct vector_memory mean, mean_section;
-    struct vector_memory list_of; /* u32[count]: list, LIST_OUTSIDE, LIST_NONE */
-    struct vector_memory order;   /* u32[count] */
+    bool kept_space; /* taken from an input or from options.like */
+    bool
+        rotated; /* training and assignment happen in rotated space, from 8-bit codes where there are */
+    uint32_t width;         /* floats of a row there */
+    const bool *same_space; /* by input: its codes are taken over */
+    uint32_t base;          /* input whose lists are kept, VECTOR_NO_INPUT */
+    struct vector_memory same, mean, mean_section, super;
+    struct vector_memory list_of;    /* u32[count]: list, LIST_OUTSIDE, LIST_NONE */
+    struct vector_memory order;      /* u32[count] */
+    struct vector_memory cell_first; /* u32[cells + 1]: lists of one cell are neighbours */
     struct vector_memory list, centq, code;
-    uint32_t coded, outside, lists, lists_098;
+    uint32_t coded, outside, lists, cells, lists_098, space_of;
+    struct vector_trained trained;
     bool permuted;
     float rms;
     struct limits_of_work limits;
 };
-static inline och_code vector_fetch(struct vector_build *build, uint32_t source, const float **ret,
-                                    och_error *err)
+#define VECTOR_NO_INPUT UINT32_MAX
+
+static inline och_code vector_fetch(struct vector_build *build, void *reader, uint32_t source,
+                                    const float **ret, och_error *err)
 {
-    return build->rows.row(build->rows.context, source, ret, err);
+    return build->rows.row(reader, source, ret, err);
 }
-/** Fills list_of and lists: several lists. */
+/** A row as training sees it: build->width floats. */
+MUST_USE och_code vector_read_row(struct vector_build *build, void *reader, uint32_t source,
+                                  float *out, och_error *err);
+/** The 8-bit row of a source: taken over if its input is of this space, else made; `scratch` is code_dim floats, aligned. */
+MUST_USE och_code vector_read_code8(struct vector_build *build, void *reader, uint32_t source,
+                                    float *scratch, uint8_t *out, och_error *err);
+/** Source indexes of `want` coded rows, evenly spread; returns how many. */
+uint32_t vector_sample(const struct vector_build *build, uint32_t want, uint32_t *sources);
+
+/* Centroids in hierarchical order, packed cell by cell. */
+struct vector_codebook {
+    uint32_t cells, lists, width;
+    struct vector_memory cell_packed, cell_norms;
+    struct vector_memory list_packed, list_norms;
+    struct vector_memory cell_first; /* u32[cells + 1]: first list of a cell */
+    struct vector_memory
+        packed_at; /* u64[cells]: floats into list_packed; norms at packed_at / width */
+};
+/* Rows gathered to be assigned. */
+#define VECTOR_NEAR_CELLS 8
+struct vector_batch {
+    struct vector_build *build;
+    const struct vector_codebook *book;
+    uint32_t room, count;
+    struct vector_memory rows; /* room x width */
+    struct vector_memory sources, best, score, near, cell_scores;
+    struct vector_memory pointers, picked, picked_best, picked_score;
+};
+MUST_USE och_code vector_batch_init(struct vector_batch *b, struct vector_build *build,
+                                    const struct vector_codebook *book, och_error *err);
+void vector_batch_done(struct vector_batch *b);
+static inline float *vector_batch_row(const struct vector_batch *b, uint32_t i)
+{
+    return (float *)b->rows.at + (size_t)i * b->build->width;
+}
+/** b->near: the nearest cells of each row. */
+void vector_batch_cells(struct vector_batch *b);
+uint32_t vector_batch_room(const struct vector_build *build);
+/** Centroids -> cell_packed of a book; lists x width floats -> the rest of it. */
+MUST_USE och_code vector_book_cells(struct vector_build *build, struct vector_codebook *book,
+                                    const float *centroids, och_error *err);
+MUST_USE och_code vector_book_lists(struct vector_build *build, struct vector_codebook *book,
+                                    const float *centroids, och_error *err);
+void vector_book_done(struct vector_build *build, struct vector_codebook *book);
+/** Rows with codes to the lists of the book: all of them, or only those whose list_of is LIST_UNKNOWN. */
+#define LIST_UNKNOWN (UINT32_MAX - 2)
+MUST_USE och_code vector_assign(struct vector_build *build, const struct vector_codebook *book,
+                                bool unknown_only, och_error *err);
+
+/** Fills list_of, lists and cells: several lists. */
 MUST_USE och_code vector_train(struct vector_build *build, och_error *err);
-/** Lists of far too many rows become several.  Needs list_of; changes list_of and lists. */
+/** Lists of far too many rows become several, empty ones none.  Needs list_of; changes list_of, lists, cell_first. */
 MUST_USE och_code vector_split(struct vector_build *build, och_error *err);
-/** From list_of: order, LIST, CENTQ, CODE, MEAN. */
+/** Σ rows² · lists / n²: 1 if all lists are equally long. */
+MUST_USE och_code vector_imbalance(const struct vector_build *build, float *ret, och_error *err);
+/** From list_of: order, LIST, CENTQ, SUPER, CODE, MEAN. */
 MUST_USE och_code vector_encode(struct vector_build *build, och_error *err);
+
+/* ---- merging (vector_merge.c) ---- */
+/** Which space and which lists: from options.inputs and like.  Before the survey. */
+MUST_USE och_code vector_choose_space(struct vector_build *build, och_error *err);
+/** Do the rows fit in the space that was taken over?  Behind the survey.  If not: vector_drop_space, and survey them again. */
+MUST_USE och_code vector_space_fits(struct vector_build *build, bool *ret_fits, och_error *err);
+void vector_drop_space(struct vector_build *build);
+/** list_of, from the base's lists; *ret_fits false: train anew. */
+MUST_USE och_code vector_merge_lists(struct vector_build *build, bool *ret_fits, och_error *err);
+/** Have the lists that were taken over become worse than training would make them? */
+bool vector_has_drifted(const struct vector_build *build);
 
 /* ---- calibration: the build's own rows as queries ---- */
 #define CALIBRATION_QUERIES 256u
@@ -133,10 +228,11 @@ struct vector_calibration {
 MUST_USE och_code vector_calibration_init(struct vector_calibration *c, struct vector_build *build,
                                           och_error *err);
 void vector_calibration_done(struct vector_calibration *c);
-/** `count` rows of a list with their codes; sources tell a query's own row. */
-void vector_calibration_rows(struct vector_calibration *c, uint32_t list, const float *centroid,
-                             const uint8_t *blocks, const uint8_t *rows8, const uint32_t *sources,
-                             uint32_t count);
+/** `count` rows of a list with their codes, asked by one of the queries; sources tell its own row.  Several threads may ask for
+ *  different queries; each must see all rows in the same order. */
+void vector_calibration_rows(struct vector_calibration *c, uint32_t query, uint32_t list,
+                             const float *centroid, const uint8_t *blocks, const uint8_t *rows8,
+                             const uint32_t *sources, uint32_t count);
 /** γ, reach and the table of lists, from the lists' centroids and spreads. */
 struct vector_calibrated {
     float gamma, reach[VECTOR_TARGETS];

@@ -1,41 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lloyd's rounds over rows in memory.  Deterministic: one order of summation, seeds by number. */
+/* Lloyd's rounds over rows in memory.  Deterministic: seeds by number; a centre adds up its rows in ascending order, whoever does it. */
 #include "index/vector/vector_internal.h"
 
 #include <math.h>
 
-#define STEP 512 /* rows assigned at once */
+#define STEP    512 /* rows assigned at once */
+#define CENTERS 16  /* recentred at once */
 
 struct work {
     const struct vector_kmeans *job;
-    float *packed, *norms, *best_score;
-    uint32_t *best, *counts;
-    const float **pointers;
+    float *centroids;
+    struct vector_memory packed, norms, best, counts;
+    struct vector_memory members, first; /* rows by centre; u32[centers + 1] */
+};
+struct assigner {
+    const float *pointers[STEP];
+    float score[STEP];
 };
 
 static void work_done(struct work *w)
 {
-    mem_free_aligned(w->packed);
-    mem_free_aligned(w->norms);
-    mem_free(w->best_score);
-    mem_free(w->best);
-    mem_free(w->counts);
-    mem_free(w->pointers);
+    struct vector_memory *const all[] = {&w->packed, &w->norms,   &w->best,
+                                         &w->counts, &w->members, &w->first};
+    for (size_t i = 0; i < COUNT_OF(all); i++)
+        vector_release(w->job->budget, all[i]);
 }
 
-static och_code work_init(struct work *w, const struct vector_kmeans *job, och_error *err)
+static och_code work_init(struct work *w, och_error *err)
 {
-    *w = (struct work){.job = job};
-    size_t count = job->count, centers = job->centers;
-    w->packed = mem_alloc_aligned(64, code_packed_floats(centers, job->dim) * sizeof(float));
-    w->norms = mem_alloc_aligned(64, code_packed_norms(centers) * sizeof(float));
-    w->best_score = mem_alloc(STEP * sizeof(float));
-    w->best = mem_alloc(count * sizeof(uint32_t));
-    w->counts = mem_alloc(centers * sizeof(uint32_t));
-    w->pointers = mem_alloc(STEP * sizeof(*w->pointers));
-    if (!w->packed || !w->norms || !w->best_score || !w->best || !w->counts || !w->pointers)
-        return FAIL_NO_MEMORY(err, "training a vector index");
-    return OCH_OK;
+    struct budget *budget = w->job->budget;
+    size_t count = w->job->count, centers = w->job->centers;
+    TRY(vector_alloc(budget, code_packed_floats(centers, w->job->dim), 4, "training", &w->packed,
+                     err));
+    TRY(vector_alloc(budget, code_packed_norms(centers), 4, "training", &w->norms, err));
+    TRY(vector_alloc(budget, count, 4, "training", &w->best, err));
+    TRY(vector_alloc(budget, centers, 4, "training", &w->counts, err));
+    TRY(vector_alloc(budget, count, 4, "training", &w->members, err));
+    return vector_alloc(budget, centers + 1, 4, "training", &w->first, err);
 }
 
 /* Different rows where there are enough. */
@@ -53,71 +54,118 @@ static void seed_centers(const struct vector_kmeans *job, float *centroids)
     }
 }
 
-static och_code assign(struct work *w, const float *centroids, och_error *err)
+static och_code assign_step(void *context, void *reader, void *state, uint32_t item, och_error *err)
+{
+    struct work *w = context;
+    struct assigner *a = state;
+    const struct vector_kmeans *job = w->job;
+    uint32_t *best = w->best.at;
+    size_t at = (size_t)item * STEP, count = min_size(STEP, job->count - at);
+    (void)reader;
+    (void)err;
+    for (size_t i = 0; i < count; i++) {
+        a->pointers[i] = job->rows + (at + i) * job->dim;
+        best[at + i] = UINT32_MAX;
+        a->score[i] = INFINITY;
+    }
+    kernel_code_get()->assign_f32(a->pointers, count, w->packed.at, w->norms.at, job->centers,
+                                  job->dim, 0, best + at, a->score);
+    for (size_t i = 0; i < count; i++)
+        if (best[at + i] >= job->centers) /* sums that overflowed compare with nothing */
+            best[at + i] = 0;
+    return OCH_OK;
+}
+
+static och_code assign(struct work *w, och_error *err)
 {
     const struct vector_kmeans *job = w->job;
-    const struct kernel_code *kernel = kernel_code_get();
-    code_pack_f32(centroids, job->dim, job->centers, job->dim, w->packed, w->norms);
-    for (size_t at = 0; at < job->count; at += STEP) {
-        size_t count = min_size(STEP, job->count - at);
-        if (job->limits)
-            TRY(work_check(job->limits, err));
-        for (size_t i = 0; i < count; i++) {
-            w->pointers[i] = job->rows + (at + i) * job->dim;
-            w->best[at + i] = UINT32_MAX;
-            w->best_score[i] = INFINITY;
+    code_pack_f32(w->centroids, job->dim, job->centers, job->dim, w->packed.at, w->norms.at);
+    struct vector_job steps = {.pool = job->pool,
+                               .limits = job->limits,
+                               .context = w,
+                               .state_size = sizeof(struct assigner),
+                               .run = assign_step,
+                               .items = (uint32_t)((job->count + STEP - 1) / STEP)};
+    return vector_for(&steps, err);
+}
+
+/* Rows of each centre, in ascending order. */
+static void sort_members(struct work *w)
+{
+    const struct vector_kmeans *job = w->job;
+    const uint32_t *best = w->best.at;
+    uint32_t *counts = w->counts.at, *first = w->first.at, *members = w->members.at, sum = 0;
+    memset(counts, 0, job->centers * sizeof(uint32_t));
+    for (size_t i = 0; i < job->count; i++)
+        counts[best[i]]++;
+    for (uint32_t c = 0; c < job->centers; c++) {
+        first[c] = sum;
+        sum += counts[c];
+    }
+    for (size_t i = 0; i < job->count; i++)
+        members[first[best[i]]++] = (uint32_t)i;
+    for (uint32_t c = 0; c < job->centers; c++)
+        first[c] -= counts[c];
+}
+
+static och_code recentre_step(void *context, void *reader, void *state, uint32_t item,
+                              och_error *err)
+{
+    struct work *w = context;
+    const struct vector_kmeans *job = w->job;
+    const uint32_t *counts = w->counts.at, *first = w->first.at, *members = w->members.at;
+    size_t dim = job->dim;
+    (void)reader;
+    (void)state;
+    (void)err;
+    for (uint32_t c = item * CENTERS; c < job->centers && c < (item + 1) * CENTERS; c++) {
+        float *sum = w->centroids + c * dim, factor = counts[c] ? 1.0f / (float)counts[c] : 0;
+        memset(sum, 0, dim * sizeof(float));
+        for (uint32_t i = 0; i < counts[c]; i++) {
+            const float *row = job->rows + members[first[c] + i] * dim;
+            for (size_t j = 0; j < dim; j++)
+                sum[j] += row[j];
         }
-        kernel->assign_f32(w->pointers, count, w->packed, w->norms, job->centers, job->dim, 0,
-                           w->best + at, w->best_score);
-        for (size_t i = 0; i < count; i++)
-            if (w->best[at + i] >= job->centers) /* sums that overflowed compare with nothing */
-                w->best[at + i] = 0;
+        for (size_t j = 0; j < dim; j++)
+            sum[j] *= factor;
     }
     return OCH_OK;
 }
 
-static void recentre(struct work *w, float *centroids)
+static och_code recentre(struct work *w, och_error *err)
 {
-    const struct vector_kmeans *job = w->job;
-    size_t dim = job->dim;
-    memset(centroids, 0, job->centers * dim * sizeof(float));
-    memset(w->counts, 0, job->centers * sizeof(uint32_t));
-    for (size_t i = 0; i < job->count; i++) {
-        float *sum = centroids + w->best[i] * dim;
-        const float *row = job->rows + i * dim;
-        for (size_t j = 0; j < dim; j++)
-            sum[j] += row[j];
-        w->counts[w->best[i]]++;
-    }
-    for (uint32_t c = 0; c < job->centers; c++) {
-        float factor = w->counts[c] ? 1.0f / (float)w->counts[c] : 0;
-        for (size_t j = 0; j < dim; j++)
-            centroids[c * dim + j] *= factor;
-    }
+    sort_members(w);
+    struct vector_job steps = {.pool = w->job->pool,
+                               .limits = w->job->limits,
+                               .context = w,
+                               .run = recentre_step,
+                               .items = (w->job->centers + CENTERS - 1) / CENTERS};
+    return vector_for(&steps, err);
 }
 
 /* An empty centre moves to a row of the largest one. */
-static void refill(struct work *w, float *centroids, struct random *random)
+static void refill(struct work *w, struct random *random)
 {
     const struct vector_kmeans *job = w->job;
+    uint32_t *counts = w->counts.at, *best = w->best.at;
     for (uint32_t c = 0; c < job->centers; c++) {
-        if (w->counts[c])
+        if (counts[c])
             continue;
         uint32_t largest = 0;
         for (uint32_t other = 1; other < job->centers; other++)
-            largest = w->counts[other] > w->counts[largest] ? other : largest;
-        if (w->counts[largest] < 2)
+            largest = counts[other] > counts[largest] ? other : largest;
+        if (counts[largest] < 2)
             return;
         size_t start = (size_t)random_below(random, job->count);
         for (size_t i = 0; i < job->count; i++) {
             size_t row = (start + i) % job->count;
-            if (w->best[row] != largest)
+            if (best[row] != largest)
                 continue;
-            memcpy(centroids + c * (size_t)job->dim, job->rows + row * job->dim,
+            memcpy(w->centroids + c * (size_t)job->dim, job->rows + row * job->dim,
                    job->dim * sizeof(float));
-            w->best[row] = c;
-            w->counts[largest]--;
-            w->counts[c] = 1;
+            best[row] = c;
+            counts[largest]--;
+            counts[c] = 1;
             break;
         }
     }
@@ -125,20 +173,21 @@ static void refill(struct work *w, float *centroids, struct random *random)
 
 och_code vector_kmeans_run(const struct vector_kmeans *job, float *ret_centroids, och_error *err)
 {
-    assert(job->count && job->centers);
+    assert(job->count && job->centers && job->count < UINT32_MAX);
     seed_centers(job, ret_centroids);
     if (job->centers > 1 && job->count <= job->centers)
         return OCH_OK;
-    struct work w;
+    struct work w = {.job = job, .centroids = ret_centroids};
     struct random random;
     random_seed(&random, job->seed + 1);
-    och_code code = work_init(&w, job, err);
+    och_code code = work_init(&w, err);
     for (uint32_t round = 0; code == OCH_OK && round < job->rounds; round++) {
-        code = assign(&w, ret_centroids, err);
+        code = assign(&w, err);
+        if (code == OCH_OK)
+            code = recentre(&w, err);
         if (code != OCH_OK)
             break;
-        recentre(&w, ret_centroids);
-        refill(&w, ret_centroids, &random);
+        refill(&w, &random);
         if (job->centers == 1)
             break;
     }

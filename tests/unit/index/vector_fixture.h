@@ -32,10 +32,11 @@ struct fixture {
     float *vectors; /* rows x dim */
     bool *absent;   /* NULL: none */
     uint32_t flat_rows;
+    struct pool *pool;
     struct budget budget;
     uint32_t *order; /* row -> source; always there */
     struct buf code8;
-    uint8_t *mean, *list, *centq, *code;
+    uint8_t *mean, *list, *centq, *super, *code;
     struct vector_built built;
     struct vector_index index;
     uint64_t piece_units; /* cut CODE and CODE8 into pieces of so many units; 0: whole */
@@ -101,14 +102,12 @@ static inline uint8_t *fixture_copy(slice bytes)
     return at;
 }
 
-static inline void fixture_build(struct fixture *f)
+/* Keep all that a build makes, and open it. */
+static inline void fixture_build_from(struct fixture *f, const struct vector_options *options,
+                                      const struct vector_rows *rows)
 {
-    struct vector_rows rows = {.context = f, .count = f->rows, .row = fixture_row};
-    budget_init(&f->budget, 0, NULL);
-    struct vector_options options = {
-        .dimension = f->dim, .metric = f->metric, .budget = &f->budget, .flat_rows = f->flat_rows};
     struct vector_build *build;
-    MUST(vector_build_new(&options, &rows, &build, err));
+    MUST(vector_build_new(options, rows, &build, err));
     const uint32_t *order = vector_build_order(build);
     f->order = malloc(sizeof(uint32_t) * (f->rows + 1));
     for (uint32_t i = 0; i < f->rows; i++)
@@ -117,6 +116,7 @@ static inline void fixture_build(struct fixture *f)
     f->mean = fixture_copy(f->built.mean);
     f->list = fixture_copy(f->built.list);
     f->centq = fixture_copy(f->built.centq);
+    f->super = fixture_copy(f->built.super);
     f->code = fixture_copy(f->built.code);
     buf_init(&f->code8, BUF_MAX_NONE);
     MUST(vector_build_code8(build, fixture_emit, &f->code8, err));
@@ -124,13 +124,28 @@ static inline void fixture_build(struct fixture *f)
     f->built.mean.at = f->mean;
     f->built.list.at = f->list;
     f->built.centq.at = f->centq;
+    f->built.super.at = f->super;
     f->built.code.at = f->code;
     vector_build_free(build);
     assert_int_equal(budget_used(&f->budget), 0);
-    if (f->built.coded)
+    if (f->built.coded) {
         assert_true(vector_index_open(f->built.mean, f->built.list, f->built.centq,
                                       f->built.code.len, f->code8.len, f->rows, f->dim, f->metric,
                                       &f->index));
+        assert_true(vector_index_super(&f->index, f->built.super));
+    }
+}
+
+static inline void fixture_build(struct fixture *f)
+{
+    struct vector_rows rows = {.context = f, .count = f->rows, .row = fixture_row};
+    budget_init(&f->budget, 0, NULL);
+    struct vector_options options = {.dimension = f->dim,
+                                     .metric = f->metric,
+                                     .budget = &f->budget,
+                                     .pool = f->pool,
+                                     .flat_rows = f->flat_rows};
+    fixture_build_from(f, &options, &rows);
 }
 
 static inline void fixture_done(struct fixture *f)
@@ -138,6 +153,7 @@ static inline void fixture_done(struct fixture *f)
     mem_free_aligned(f->mean);
     mem_free_aligned(f->list);
     mem_free_aligned(f->centq);
+    mem_free_aligned(f->super);
     mem_free_aligned(f->code);
     buf_done(&f->code8);
     free(f->order);
