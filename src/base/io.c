@@ -39,6 +39,12 @@ och_code file_read_all(struct file *file, uint64_t offset, void *at, size_t len,
                 offset + got, len, offset);
 }
 
+void file_expect(struct file *file, uint64_t offset, uint64_t len)
+{
+    if (file->io->ops->expect)
+        file->io->ops->expect(file, offset, len);
+}
+
 och_code file_write(struct file *file, uint64_t offset, const void *at, size_t len, och_error *err)
 {
     // iovec has no const; implementations only read from it

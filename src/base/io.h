@@ -16,7 +16,8 @@ enum io_open_flags {
     IO_WRITE = 1,     /* else read only */
     IO_CREATE = 2,    /* make it if missing */
     IO_EXCLUSIVE = 4, /* with IO_CREATE: OCH_EXISTS if it is there */
-    IO_TRUNCATE = 8
+    IO_TRUNCATE = 8,
+    IO_SCATTERED = 16 /* will be read here and there: nothing is read ahead unasked */
 };
 struct io_entry {
     const char *name;
@@ -38,6 +39,8 @@ MUST_USE och_code file_read(struct file *file, uint64_t offset, void *at, size_t
 /** Like file_read, but a short read is OCH_CORRUPT naming path and offset. */
 MUST_USE och_code file_read_all(struct file *file, uint64_t offset, void *at, size_t len,
                                 och_error *err);
+/** These bytes are wanted soon: the system may begin to read them.  Never fails, never waits. */
+void file_expect(struct file *file, uint64_t offset, uint64_t len);
 /** Write all of it, or fail with any part of it written. */
 MUST_USE och_code file_write(struct file *file, uint64_t offset, const void *at, size_t len,
                              och_error *err);
@@ -72,6 +75,37 @@ MUST_USE och_code io_space(struct io *io, const char *path, uint64_t *ret_free, 
 MUST_USE och_code io_lock(struct io *io, const char *path, bool shared, struct arena *arena,
                           struct file **ret_file, slice *ret_holder, och_error *err);
 
+/* ---- many reads at once ---- */
+struct io_reader; /* what it takes: rings of the kernel, threads, or nothing; any thread */
+enum io_reader_kind {
+    IO_READER_BEST,    /* rings where the kernel lets us, else threads */
+    IO_READER_THREADS, /* as where it does not */
+    IO_READER_SERIAL   /* one after the other */
+};
+struct io_read {
+    struct file *file;
+    uint64_t offset;
+    void *at;
+    size_t len;
+    /* set by io_read_batch */
+    size_t got; /* less than len: the file ends there */
+    och_code code;
+    int os_errno;
+};
+MUST_USE och_code io_reader_new(struct io *io, enum io_reader_kind kind,
+                                struct io_reader **ret_reader, och_error *err);
+/** Ends its threads and gives back its rings; no batch may be on its way.  NULL is fine. */
+void io_reader_free(struct io_reader *reader);
+/**
+ * Do all of them at once; returns when all are done, each with its own fate.
+ *
+ * Neighbours in the array that are neighbours in a file become one read.  Files are of the reader's io.
+ * Cost: one system call and the slowest read, where rings are allowed.
+ */
+void io_read_batch(struct io_reader *reader, struct io_read *reads, size_t count);
+/** What file_read_all would have said of it: its error, OCH_CORRUPT when it is short, else OCH_OK. */
+MUST_USE och_code io_read_result(const struct io_read *read, och_error *err);
+
 /** What an implementation provides; callers use the functions above. */
 struct io_ops {
     och_code (*open)(struct io *io, const char *path, unsigned flags, struct file **ret_file,
@@ -79,6 +113,8 @@ struct io_ops {
     void (*close)(struct file *file);
     och_code (*read)(struct file *file, uint64_t offset, void *at, size_t len, size_t *ret_len,
                      och_error *err);
+    void (*expect)(struct file *file, uint64_t offset, uint64_t len); /* NULL: nothing to gain */
+    int (*descriptor)(const struct file *file); /* for batches; NULL: they go through read */
     och_code (*write_v)(struct file *file, uint64_t offset, const struct iovec *parts, size_t count,
                         och_error *err);
     och_code (*sync)(struct file *file, och_error *err);

@@ -112,6 +112,22 @@ MUST_USE och_code part_read(struct part *part, struct part_reads *reads, uint32_
 MUST_USE och_code part_vectors(struct part *part, uint32_t row, const float **ret_vectors,
                                uint32_t *ret_count, const struct extent **ret_extent,
                                och_error *err);
+/** Vectors of rows here and there: those that are not in memory are read in one batch, and all stay pinned until part_picked_done.  Rows
+ *  ascend; each has a vector's bytes in the part (see part_vectors).  *ret_vectors[i] belongs to rows[i]; the array is the arena's. */
+struct part_picked {
+    struct part *part;
+    const struct extent **pins;
+    size_t pin_count;
+    bool was_cold; /* some had to be read */
+};
+MUST_USE och_code part_pick_vectors(struct part *part, const uint32_t *rows, size_t count,
+                                    struct arena *arena, const float ***ret_vectors,
+                                    struct part_picked *ret_picked, och_error *err);
+void part_picked_done(struct part_picked *picked);
+/** Begin to read what part_read will want of these rows: those that are not in memory, in one batch, kept by `reads`.  Any order; a
+ *  wish, so nothing that goes wrong is told. */
+void part_read_ahead(struct part *part, struct part_reads *reads, const uint32_t *rows,
+                     size_t count, unsigned fields);
 /** True when every row has a vector: then scans need not ask row by row. */
 bool part_all_vectors(const struct part *part);
 /** Σx² of rows like part_vectors (cosine only; computed from the vectors when the section is damaged or absent). */

@@ -6,12 +6,6 @@
 #include <lz4.h>
 #include <zstd.h>
 
-struct run {
-    uint64_t offset;
-    uint32_t encoded_len, decoded_len, first_row, blocks;
-    uint32_t rows;
-};
-
 static uint64_t index_at(const struct part_section *section)
 {
     return section->size - section->aux * RUN_ENTRY;
@@ -40,8 +34,8 @@ static och_code check_index(struct part *part, unsigned id, const uint8_t *at, s
     return OCH_OK;
 }
 
-static och_code find_run(struct part *part, unsigned id, uint32_t row, uint32_t *ret_index,
-                         struct run *ret_run, och_error *err)
+och_code part_run_find(struct part *part, unsigned id, uint32_t row, struct part_run *ret_run,
+                       och_error *err)
 {
     const struct part_section *section = &part->sections[id];
     const uint8_t *index;
@@ -56,17 +50,21 @@ static och_code find_run(struct part *part, unsigned id, uint32_t row, uint32_t 
             high = middle;
     }
     const uint8_t *entry = index + (size_t)low * RUN_ENTRY;
-    *ret_run = (struct run){load_u64(entry),      load_u32(entry + 8),  load_u32(entry + 12),
-                            load_u32(entry + 16), load_u32(entry + 20), 0};
+    *ret_run = (struct part_run){.offset = load_u64(entry),
+                                 .index = low,
+                                 .encoded_len = load_u32(entry + 8),
+                                 .decoded_len = load_u32(entry + 12),
+                                 .first_row = load_u32(entry + 16),
+                                 .blocks = load_u32(entry + 20)};
     uint32_t next = low + 1 < section->aux ? load_u32(entry + RUN_ENTRY + 16) : part->info.rows;
     ret_run->rows = next - ret_run->first_row;
-    *ret_index = low;
     return OCH_OK;
 }
 
 struct run_load {
     struct part *part;
-    const struct run *run;
+    const struct part_run *run;
+    bool goes_on; /* from the run before */
 };
 
 static bool decode(uint8_t codec, const uint8_t *from, uint32_t encoded_len, uint8_t *to,
@@ -105,7 +103,8 @@ static bool make_ends(uint8_t *block, uint32_t rows, uint32_t bytes)
 }
 
 /* Returns what is wrong, or NULL. */
-static const char *decode_run(const struct run *run, struct reader *reader, uint8_t *at, size_t len)
+static const char *decode_run(const struct part_run *run, struct reader *reader, uint8_t *at,
+                              size_t len)
 {
     size_t place = (size_t)run->blocks * 16;
     uint32_t row = 0;
@@ -140,6 +139,15 @@ static const char *decode_run(const struct run *run, struct reader *reader, uint
     return NULL;
 }
 
+och_code part_run_decode(struct part *part, unsigned id, const struct part_run *run,
+                         const uint8_t *pages, uint64_t from, uint8_t *at, size_t len,
+                         och_error *err)
+{
+    struct reader reader = reader_of(slice_make(pages + (run->offset - from), run->encoded_len));
+    const char *fault = decode_run(run, &reader, at, len);
+    return fault ? part_corrupt(part, id, run->offset, fault, err) : OCH_OK;
+}
+
 static och_code load_run(void *context, struct cache_key key, uint8_t *at, size_t len,
                          och_error *err)
 {
@@ -152,24 +160,23 @@ static och_code load_run(void *context, struct cache_key key, uint8_t *at, size_
     CLEANUP(mem_cleanup) uint8_t *pages = mem_alloc((size_t)(cover_end - cover));
     if (!pages)
         return FAIL_NO_MEMORY(err, "pages of a part");
+    if (load->goes_on)
+        part_expect(load->part, key.section, cover_end);
     TRY(part_load_pages(load->part, key.section, cover / section->page_size, pages,
                         (size_t)(cover_end - cover), err));
-    struct reader reader = reader_of(slice_make(pages + (from - cover), load->run->encoded_len));
-    const char *fault = decode_run(load->run, &reader, at, len);
-    return fault ? part_corrupt(load->part, key.section, from, fault, err) : OCH_OK;
+    return part_run_decode(load->part, key.section, load->run, pages, cover, at, len, err);
 }
 
-och_code part_block_pin(struct part *part, unsigned id, uint32_t row,
+och_code part_block_pin(struct part *part, unsigned id, uint32_t row, bool goes_on,
                         struct part_block_view *ret_block, och_error *err)
 {
-    struct run run;
-    uint32_t index;
+    struct part_run run;
     assert(row < part->info.rows && part_has(part, id));
-    TRY(find_run(part, id, row, &index, &run, err));
-    struct run_load load = {part, &run};
-    struct cache_key key = {part->owner, id, index};
-    TRY(cache_pin(part->env.cache, key, run.decoded_len, false, load_run, &load, &ret_block->extent,
-                  err));
+    TRY(part_run_find(part, id, row, &run, err));
+    struct run_load load = {part, &run, goes_on};
+    struct cache_key key = {part->owner, id, run.index};
+    TRY(cache_pin(part->env.cache, key, run.decoded_len, part_heat(id), load_run, &load,
+                  &ret_block->extent, err));
     const uint32_t *table = (const uint32_t *)(const void *)ret_block->extent->at;
     uint32_t low = 0, high = run.blocks, in_run = row - run.first_row;
     while (high - low > 1) {

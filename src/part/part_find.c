@@ -44,7 +44,7 @@ static och_code hash_ids(struct part *part, uint64_t *hashes, och_error *err)
 {
     for (uint32_t row = 0; row < part->info.rows;) {
         struct part_block_view block;
-        TRY(part_block_pin(part, SECTION_IDS, row, &block, err));
+        TRY(part_block_pin(part, SECTION_IDS, row, true, &block, err));
         for (uint32_t i = 0; i < block.rows; i++)
             hashes[block.first_row + i] = slice_hash(part_block_field(block.base, block.rows, i));
         row = block.first_row + block.rows;
@@ -96,7 +96,7 @@ static och_code index_word(struct index_view *view, uint64_t offset, uint32_t *r
 static och_code same_id(struct part *part, uint32_t row, slice id, bool *ret_same, och_error *err)
 {
     struct part_block_view block;
-    TRY(part_block_pin(part, SECTION_IDS, row, &block, err));
+    TRY(part_block_pin(part, SECTION_IDS, row, false, &block, err));
     *ret_same = slice_equal(id, part_block_field(block.base, block.rows, row - block.first_row));
     cache_unpin(part->env.cache, block.extent);
     return OCH_OK;

@@ -9,7 +9,9 @@
 #include "index/vector/vector.h"
 
 #define PART_BIT(id) (1u << (id))
-#define PART_REBUILT 32u /* added to a section's id in cache keys: computed from primary ones */
+/* Added to a section's id in cache keys: */
+#define PART_REBUILT 32u /* computed from primary ones */
+#define PART_FEW     64u /* a few rows of it, read by themselves */
 
 enum part_index_state { INDEX_UNKNOWN = 0, INDEX_READY, INDEX_NONE };
 
@@ -30,6 +32,8 @@ struct part {
     _Atomic(const struct extent *) resident[SECTION_COUNT];
     _Atomic uint32_t index_state; /* enum part_index_state */
     struct vector_index index;    /* once index_state says so */
+    /* how often a few rows of a piece were read by themselves, by piece; for VEC and CODE8 */
+    _Atomic(_Atomic uint8_t *) few_reads[2];
     struct mutex mutex; /* guards: names_at and names, which are set once; index while it is set */
     uint8_t *names_at;
     slice names[4];
@@ -72,6 +76,21 @@ MUST_USE och_code part_pin(struct part *part, unsigned id, uint32_t unit, uint64
 MUST_USE och_code part_pin_derived(struct part *part, unsigned id, uint32_t unit, uint64_t offset,
                                    uint64_t size, part_rebuild rebuild,
                                    struct part_piece *ret_piece, och_error *err);
+/** What to evict last (D5: head, CODE, CODE8, VEC). */
+enum cache_heat part_heat(unsigned id);
+/** Check whole pages that were read, as part_load_pages does. */
+MUST_USE och_code part_check_pages(struct part *part, unsigned id, uint64_t page, const uint8_t *at,
+                                   size_t len, och_error *err);
+/** The key and length of the piece that holds byte `offset`; returns where it begins. */
+uint64_t part_piece_of(const struct part *part, unsigned id, uint32_t unit, uint64_t offset,
+                       struct cache_key *ret_key, size_t *ret_len);
+/** The same of the checksums of a page of the table's count. */
+uint64_t part_table_of(const struct part *part, uint64_t entry, struct cache_key *ret_key,
+                       size_t *ret_len);
+/** Judge a page of the table that was read: damage is noted, not an error (each page is still checked by its own entry). */
+void part_table_check(struct part *part, uint32_t index, const uint8_t *at, size_t len);
+/** A scan has come to byte `offset` of a section: what follows will be read. */
+void part_expect(struct part *part, unsigned id, uint64_t offset);
 /** Units in each piece but the last. */
 uint64_t part_group_of(const struct part_section *section, unsigned id, uint32_t unit);
 /** Bytes of a section that stay pinned as long as the part is open.  `check`, if not NULL, judges them once. */
@@ -80,13 +99,71 @@ typedef och_code (*part_check)(struct part *part, unsigned id, const uint8_t *at
 MUST_USE och_code part_resident(struct part *part, unsigned id, uint64_t from, size_t len,
                                 part_check check, const uint8_t **ret_at, och_error *err);
 
+/* ---- rows here and there (part_ahead.c) ---- */
+
+/** Whole rows of a section of `unit` bytes a row, in a pinned extent. */
+struct part_rows {
+    const struct extent *extent;
+    const uint8_t *base; /* of the first */
+    uint64_t first, count;
+};
+/** Pin the extent that holds a row of VEC or CODE8 if there is one. */
+bool part_row_peek(struct part *part, unsigned id, uint32_t unit, uint64_t row,
+                   struct part_rows *ret_rows);
+/** Pin the extent that holds a row of VEC or CODE8: the piece that a scan reads if it is there or worth it, else a few KiB around the row. */
+MUST_USE och_code part_row_pin(struct part *part, unsigned id, uint32_t unit, uint64_t row,
+                               struct part_rows *ret_rows, och_error *err);
+
+/** A run in the file and in the cache. */
+struct part_run {
+    uint64_t offset;
+    uint32_t index, encoded_len, decoded_len, first_row, blocks, rows;
+};
+/** One thing that a batch wants to have in the cache. */
+struct part_want {
+    struct cache_want want;
+    unsigned id;
+    uint64_t from, place; /* of the pages that hold it: in the section, in the part */
+    size_t len;
+    uint8_t *pages; /* what is decoded; NULL: they are the extent */
+    struct part_run run;
+};
+/** A batch; one thread. */
+struct part_ahead {
+    struct part *part;
+    VEC(struct part_want) wants;
+};
+/* Adding is a wish: without memory it is not heard. */
+void part_ahead_init(struct part_ahead *ahead, struct part *part);
+/** A row of VEC or CODE8, as part_row_pin will look for it. */
+void part_ahead_row(struct part_ahead *ahead, unsigned id, uint32_t unit, uint64_t row);
+/** The piece that holds byte `offset`, as part_pin will look for it. */
+void part_ahead_piece(struct part_ahead *ahead, unsigned id, uint32_t unit, uint64_t offset);
+/** The run that holds a row of IDS, VALUES, DOCS or URIS. */
+void part_ahead_block(struct part_ahead *ahead, unsigned id, uint32_t row);
+/**
+ * Read all that is not there in one batch, with the checksums it needs, and keep it pinned until part_ahead_done.
+ *
+ * Failures are not told: whoever then asks for what is missing reads it again and says what is wrong (D4).
+ */
+void part_ahead_load(struct part_ahead *ahead);
+void part_ahead_done(struct part_ahead *ahead);
+
+MUST_USE och_code part_run_find(struct part *part, unsigned id, uint32_t row,
+                                struct part_run *ret_run, och_error *err);
+/** From pages that begin at `from` of the section and hold the run. */
+MUST_USE och_code part_run_decode(struct part *part, unsigned id, const struct part_run *run,
+                                  const uint8_t *pages, uint64_t from, uint8_t *at, size_t len,
+                                  och_error *err);
+
 /** The decoded block that holds a row of IDS, VALUES, DOCS or URIS. */
 struct part_block_view {
     const struct extent *extent; /* pinned */
     const uint8_t *base;
     uint32_t first_row, rows;
 };
-MUST_USE och_code part_block_pin(struct part *part, unsigned id, uint32_t row,
+/** goes_on: the row before was read just now, so the rows after will be. */
+MUST_USE och_code part_block_pin(struct part *part, unsigned id, uint32_t row, bool goes_on,
                                  struct part_block_view *ret_block, och_error *err);
 /** A row's field in a decoded block of `rows` rows; i counts from the block's first. */
 static inline slice part_block_field(const uint8_t *base, uint32_t rows, uint32_t i)

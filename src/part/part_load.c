@@ -11,6 +11,7 @@
 #define WHOLE_BYTES (1u << 20)   /* sections up to this are one extent */
 #define INDEX_BYTES (4u << 20)   /* the same for IDHASH, where a look-up then pays for one pin */
 #define PIECE_BYTES (256u << 10) /* else extents of about this */
+#define AHEAD_BYTES (1u << 20)   /* what a scan says that it will read */
 
 /* ---- damage ---- */
 
@@ -55,28 +56,43 @@ static och_code load_table(void *context, struct cache_key key, uint8_t *at, siz
         return part_corrupt(part, SECTION_CRCS, from, "the file ends before it", err);
     if (code != OCH_OK)
         return code;
-    uint32_t seed = part_page_seed(part->id, SECTION_CRCS, key.index);
-    if (kernel_get()->crc32c(seed, at, len) != part->table_crcs[key.index]) {
-        // the entries that are sound still prove their pages; the others refuse them
-        och_error failure = {0};
-        och_code ignored = part_corrupt(part, SECTION_CRCS, from, "checksum mismatch", &failure);
-        (void)ignored;
-        part_note_damage(part, SECTION_CRCS, &failure);
-    }
+    part_table_check(part, key.index, at, len);
     return OCH_OK;
 }
 
-static och_code pin_table(struct part *part, uint64_t page, const struct extent **ret_extent,
-                          och_error *err)
+void part_table_check(struct part *part, uint32_t index, const uint8_t *at, size_t len)
 {
-    uint64_t index = page * 4 / TABLE_PAGE, size = part->table_count * 4;
-    size_t len = min_size((size_t)(size - index * TABLE_PAGE), TABLE_PAGE);
-    struct cache_key key = {part->owner, SECTION_CRCS, (uint32_t)index};
-    return cache_pin(part->env.cache, key, len, true, load_table, part, ret_extent, err);
+    uint32_t seed = part_page_seed(part->id, SECTION_CRCS, index);
+    if (kernel_get()->crc32c(seed, at, len) == part->table_crcs[index])
+        return;
+    // the entries that are sound still prove their pages; the others refuse them
+    och_error failure = {0};
+    och_code ignored = part_corrupt(part, SECTION_CRCS, (uint64_t)index * TABLE_PAGE,
+                                    "checksum mismatch", &failure);
+    (void)ignored;
+    part_note_damage(part, SECTION_CRCS, &failure);
 }
 
-static och_code check_pages(struct part *part, unsigned id, uint64_t page, const uint8_t *at,
-                            size_t len, och_error *err)
+uint64_t part_table_of(const struct part *part, uint64_t entry, struct cache_key *ret_key,
+                       size_t *ret_len)
+{
+    uint64_t index = entry * 4 / TABLE_PAGE, size = part->table_count * 4;
+    *ret_len = min_size((size_t)(size - index * TABLE_PAGE), TABLE_PAGE);
+    *ret_key = (struct cache_key){part->owner, SECTION_CRCS, (uint32_t)index};
+    return index * TABLE_PAGE;
+}
+
+static och_code pin_table(struct part *part, uint64_t entry, const struct extent **ret_extent,
+                          och_error *err)
+{
+    struct cache_key key;
+    size_t len;
+    (void)part_table_of(part, entry, &key, &len);
+    return cache_pin(part->env.cache, key, len, CACHE_HOT, load_table, part, ret_extent, err);
+}
+
+och_code part_check_pages(struct part *part, unsigned id, uint64_t page, const uint8_t *at,
+                          size_t len, och_error *err)
 {
     const struct part_section *section = &part->sections[id];
     const struct kernel *kernel = kernel_get();
@@ -119,7 +135,7 @@ och_code part_load_pages(struct part *part, unsigned id, uint64_t page, uint8_t 
         error_context(err, "section %s", part_section_name(id));
         return code;
     }
-    return check_pages(part, id, page, at, len, err);
+    return part_check_pages(part, id, page, at, len, err);
 }
 
 och_code part_load_range(struct part *part, unsigned id, uint64_t from, uint8_t *at, size_t len,
@@ -190,19 +206,66 @@ static och_code load_seqrows(void *context, struct cache_key key, uint8_t *at, s
     return OCH_OK;
 }
 
-och_code part_pin(struct part *part, unsigned id, uint32_t unit, uint64_t offset,
-                  struct part_piece *ret_piece, och_error *err)
+enum cache_heat part_heat(unsigned id)
+{
+    switch (id) {
+    case SECTION_IDHASH:
+    case SECTION_SEQ:
+    case SECTION_NORM:
+    case SECTION_CODE:
+    case SECTION_CRCS:
+        return CACHE_HOT;
+    case SECTION_CODE8:
+    case SECTION_META:
+    case SECTION_TEXT:
+    case SECTION_SPRS:
+        return CACHE_WARM;
+    default:
+        return CACHE_COLD;
+    }
+}
+
+void part_expect(struct part *part, unsigned id, uint64_t offset)
+{
+    const struct part_section *section = &part->sections[id];
+    if (offset < section->size)
+        store_expect(part->env.store, part->info.ref.object,
+                     part->info.ref.offset + section->offset + offset,
+                     min_size((size_t)(section->size - offset), AHEAD_BYTES));
+}
+
+static och_code load_scanned(void *context, struct cache_key key, uint8_t *at, size_t len,
+                             och_error *err)
+{
+    struct range_load *load = context;
+    part_expect(load->part, key.section, load->from + len);
+    return part_load_range(load->part, key.section, load->from, at, len, err);
+}
+
+uint64_t part_piece_of(const struct part *part, unsigned id, uint32_t unit, uint64_t offset,
+                       struct cache_key *ret_key, size_t *ret_len)
 {
     const struct part_section *section = &part->sections[id];
     assert(unit && offset < section->size);
     uint64_t group_bytes = part_group_of(section, id, unit) * unit;
     uint64_t index = offset / group_bytes, from = index * group_bytes;
     uint64_t left = section->size - from;
+    *ret_key = (struct cache_key){part->owner, id, (uint32_t)index};
+    *ret_len = (size_t)(left < group_bytes ? left : group_bytes);
+    return from;
+}
+
+och_code part_pin(struct part *part, unsigned id, uint32_t unit, uint64_t offset,
+                  struct part_piece *ret_piece, och_error *err)
+{
+    struct cache_key key;
+    size_t len;
+    uint64_t from = part_piece_of(part, id, unit, offset, &key, &len);
     struct range_load load = {part, from};
-    struct cache_key key = {part->owner, id, (uint32_t)index};
-    bool hot = id == SECTION_IDHASH || id == SECTION_SEQ || id == SECTION_NORM;
-    TRY(cache_pin(part->env.cache, key, (size_t)(left < group_bytes ? left : group_bytes), hot,
-                  id == SECTION_SEQROWS ? load_seqrows : load_range, &load, &ret_piece->extent,
+    cache_loader loader = id == SECTION_SEQROWS ? load_seqrows
+                          : id == SECTION_VEC   ? load_scanned // others want rows of it
+                                                : load_range;
+    TRY(cache_pin(part->env.cache, key, len, part_heat(id), loader, &load, &ret_piece->extent,
                   err));
     ret_piece->from = from;
     return OCH_OK;
@@ -226,7 +289,7 @@ och_code part_pin_derived(struct part *part, unsigned id, uint32_t unit, uint64_
         part_note_damage(part, id, &failure);
     }
     struct cache_key key = {part->owner, id | PART_REBUILT, 0};
-    TRY(cache_pin(part->env.cache, key, (size_t)size, true, rebuild, part, &ret_piece->extent,
+    TRY(cache_pin(part->env.cache, key, (size_t)size, CACHE_HOT, rebuild, part, &ret_piece->extent,
                   err));
     ret_piece->from = 0;
     return OCH_OK;
@@ -254,7 +317,7 @@ och_code part_resident(struct part *part, unsigned id, uint64_t from, size_t len
     if (UNLIKELY(!extent)) {
         struct resident_load load = {part, from, check};
         struct cache_key key = {part->owner, id, UINT32_MAX};
-        TRY(cache_pin(part->env.cache, key, len, true, load_resident, &load, &extent, err));
+        TRY(cache_pin(part->env.cache, key, len, CACHE_HOT, load_resident, &load, &extent, err));
         const struct extent *before = NULL;
         if (!atomic_compare_exchange_strong_explicit(&part->resident[id], &before, extent,
                                                      memory_order_acq_rel, memory_order_acquire)) {

@@ -233,6 +233,9 @@ static void part_free(struct part *part)
                     atomic_load_explicit(&part->resident[id], memory_order_acquire));
     cache_owner_drop(part->env.cache, part->owner);
     mutex_done(&part->mutex);
+    for (size_t i = 0; i < COUNT_OF(part->few_reads); i++)
+        mem_free(
+            (void *)(uintptr_t)atomic_load_explicit(&part->few_reads[i], memory_order_acquire));
     mem_free(part->table_crcs);
     mem_free(part->names_at);
     mem_free(part);

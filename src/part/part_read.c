@@ -43,7 +43,8 @@ static NO_INLINE och_code slot_block(struct part *part, struct part_reads *reads
                                      och_error *err)
 {
     struct part_block_view block;
-    TRY(part_block_pin(part, id, row, &block, err));
+    bool goes_on = slot->owner == part->owner && row == slot->first_row + slot->row_count;
+    TRY(part_block_pin(part, id, row, goes_on, &block, err));
     if (slot->extent != block.extent)
         TRY(keep(reads, block.extent, err));
     else
@@ -222,6 +223,99 @@ och_code part_vectors(struct part *part, uint32_t row, const float **ret_vectors
     return OCH_OK;
 }
 
+static const float *vector_of(const struct part_rows *rows, uint32_t row, uint32_t stride)
+{
+    return (const float *)(const void *)(rows->base + (row - rows->first) * stride);
+}
+
+och_code part_pick_vectors(struct part *part, const uint32_t *rows, size_t count,
+                           struct arena *arena, const float ***ret_vectors,
+                           struct part_picked *ret_picked, och_error *err)
+{
+    uint32_t stride = part->info.dimension * 4;
+    struct part_picked picked = {.part = part};
+    const float **vectors = ARENA_ARRAY(arena, const float *, count + 1);
+    picked.pins = ARENA_ARRAY(arena, const struct extent *, count + 1);
+    if (!vectors || !picked.pins)
+        return FAIL_NO_MEMORY(err, "vectors");
+    struct part_rows now = {0};
+    struct part_ahead ahead;
+    part_ahead_init(&ahead, part);
+    for (size_t i = 0; i < count; i++) {
+        if (now.extent && rows[i] - now.first < now.count) {
+            vectors[i] = vector_of(&now, rows[i], stride);
+        } else if (part_row_peek(part, SECTION_VEC, stride, rows[i], &now)) {
+            picked.pins[picked.pin_count++] = now.extent;
+            vectors[i] = vector_of(&now, rows[i], stride);
+        } else {
+            now.extent = NULL;
+            vectors[i] = NULL;
+            picked.was_cold = true;
+            part_ahead_row(&ahead, SECTION_VEC, stride, rows[i]);
+        }
+    }
+    if (picked.was_cold)
+        part_ahead_load(&ahead);
+    och_code code = OCH_OK;
+    now.extent = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (vectors[i])
+            continue;
+        if (!now.extent || rows[i] - now.first >= now.count) {
+            code = part_row_pin(part, SECTION_VEC, stride, rows[i], &now, err);
+            if (code != OCH_OK)
+                break;
+            picked.pins[picked.pin_count++] = now.extent;
+        }
+        vectors[i] = vector_of(&now, rows[i], stride);
+    }
+    part_ahead_done(&ahead);
+    if (code != OCH_OK) {
+        part_picked_done(&picked);
+        return code;
+    }
+    *ret_vectors = vectors;
+    *ret_picked = picked;
+    return OCH_OK;
+}
+
+void part_picked_done(struct part_picked *picked)
+{
+    for (size_t i = 0; i < picked->pin_count; i++)
+        cache_unpin(picked->part->env.cache, picked->pins[i]);
+    picked->pin_count = 0;
+}
+
+void part_read_ahead(struct part *part, struct part_reads *reads, const uint32_t *rows,
+                     size_t count, unsigned fields)
+{
+    static const struct {
+        unsigned field, section;
+    } blocks[] = {{RECORD_ID, SECTION_IDS},
+                  {RECORD_METADATA, SECTION_VALUES},
+                  {RECORD_DOCUMENT, SECTION_DOCS},
+                  {RECORD_URI, SECTION_URIS}};
+    struct part_ahead ahead;
+    part_ahead_init(&ahead, part);
+    for (size_t b = 0; b < COUNT_OF(blocks); b++) {
+        for (size_t i = 0; i < count && fields & blocks[b].field; i++)
+            part_ahead_block(&ahead, blocks[b].section, rows[i]);
+    }
+    for (size_t i = 0; i < count && fields & RECORD_VECTOR; i++)
+        part_ahead_row(&ahead, SECTION_VEC, part->info.dimension * 4, rows[i]);
+    for (size_t i = 0; i < count && fields & RECORD_SEQ; i++) {
+        uint64_t stride = part_seq_stride(part->sections[SECTION_SEQ].aux);
+        part_ahead_piece(&ahead, SECTION_SEQ, (uint32_t)stride, rows[i] / SEQ_ROWS * stride);
+    }
+    part_ahead_load(&ahead);
+    for (size_t i = 0; i < ahead.wants.len; i++) {
+        struct cache_want *want = &ahead.wants.at[i].want;
+        if (want->extent && VEC_PUSH(&reads->pins, want->extent))
+            want->extent = NULL; // kept by the reads now
+    }
+    part_ahead_done(&ahead);
+}
+
 static och_code rebuild_norms(void *context, struct cache_key key, uint8_t *at, size_t len,
                               och_error *err)
 {
@@ -293,8 +387,13 @@ static och_code read_vector(struct part *part, struct part_reads *reads, uint32_
     if (present && !(present[row / 64] >> row % 64 & 1))
         return OCH_OK;
     uint32_t stride = part->info.dimension * 4;
-    if (!slot_has(slot, part, row))
-        TRY(slot_piece(part, reads, slot, SECTION_VEC, stride, 1, row, err));
+    if (!slot_has(slot, part, row)) {
+        struct part_rows rows;
+        TRY(part_row_pin(part, SECTION_VEC, stride, row, &rows, err));
+        TRY(keep(reads, rows.extent, err));
+        *slot = (struct part_block){part->owner,          SECTION_VEC, (uint32_t)rows.first,
+                                    (uint32_t)rows.count, rows.extent, rows.base};
+    }
     *ret_vector =
         (const float *)(const void *)(slot->base + (size_t)(row - slot->first_row) * stride);
     return OCH_OK;

@@ -139,7 +139,7 @@ static och_code verify_blocks(struct verify *verify, unsigned id, och_error *err
     for (uint32_t row = 0; row < part->info.rows && is_sound(verify, id);) {
         struct part_block_view block;
         och_error failure = {0};
-        och_code code = part_block_pin(part, id, row, &block, &failure);
+        och_code code = part_block_pin(part, id, row, true, &block, &failure);
         if (code != OCH_OK)
             return note(verify, id, code, &failure, err);
         for (uint32_t i = 0; code == OCH_OK && i < block.rows && verify->faults < 1000; i++)

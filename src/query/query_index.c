@@ -12,6 +12,7 @@
 #define LAZY_ROWS    4096               /* fewer are asked at once */
 #define LAZY_SHARE   8                  /* one in so many rows may be asked */
 #define KEEP_READS   512                /* rows asked before their blocks are given back */
+#define RERANK_BATCH 128                /* candidates whose vectors are read together */
 #define MASK_ROWS    (16 * QUERY_CHUNK) /* of a task that evaluates the filter */
 
 static int by_rows(const void *a, const void *b)
@@ -274,22 +275,27 @@ static och_code scan_rows(struct worker *w, uint32_t source, const uint64_t *mas
     return code;
 }
 
+/* Candidates, some at a time: their vectors come in one batch. */
 static och_code rerank(struct worker *w, uint32_t source, const struct vector_found *found,
                        och_error *err)
 {
     struct part *part = view_part(w->knn->run->view, source);
-    struct cache *cache = w->knn->run->query->options.cache;
-    size_t dim = w->knn->run->plan->dimension;
-    struct window vectors = {0};
+    uint32_t rows[RERANK_BATCH];
     och_code code = OCH_OK;
-    for (size_t i = 0; i < found->count && code == OCH_OK; i++) {
-        uint32_t row = found->rows[i].row;
-        code = knn_window_move(part, false, row, &vectors, cache, err);
-        if (code == OCH_OK)
-            code = knn_score_block(w, vectors.at + (size_t)(row - vectors.first) * dim, NULL, 1, 1,
-                                   source, row, err);
+    for (size_t done = 0; done < found->count && code == OCH_OK;) {
+        size_t count = min_size(found->count - done, RERANK_BATCH);
+        for (size_t i = 0; i < count; i++)
+            rows[i] = found->rows[done + i].row;
+        const float **vectors = NULL;
+        struct part_picked picked;
+        TRY(part_pick_vectors(part, rows, count, &w->arena, &vectors, &picked, err));
+        if (picked.was_cold)
+            atomic_store_explicit(&w->knn->was_cold, true, memory_order_relaxed);
+        for (size_t i = 0; i < count && code == OCH_OK; i++)
+            code = knn_score_block(w, vectors[i], NULL, 1, 1, source, rows[i], err);
+        part_picked_done(&picked);
+        done += count;
     }
-    cache_unpin(cache, vectors.extent);
     return code;
 }
 

@@ -10,6 +10,7 @@
 /* Norms outside this lose their value in f32: then f64 decides. */
 #define NORM2_LEAST 1e-30f
 #define NORM2_MOST  1e+30f
+#define AHEAD_ROWS  128u /* whose fields are read in one batch */
 
 static float cosine_f64(const float *a, const float *b, size_t dim)
 {
@@ -397,6 +398,30 @@ static och_code join(struct knn *knn, size_t workers, och_error *err)
     return OCH_OK;
 }
 
+/* What the answer will show of rows in parts: one batch of reads a part, instead of one wait after another. */
+static och_code read_ahead(struct knn *knn, struct query_result *result, const struct topk *top,
+                           och_error *err)
+{
+    struct run *run = knn->run;
+    unsigned shown = run->plan->fields | RECORD_ID | RECORD_SEQ;
+    if (!atomic_load_explicit(&knn->was_cold, memory_order_relaxed) &&
+        !(shown & (RECORD_DOCUMENT | RECORD_METADATA | RECORD_URI)))
+        return OCH_OK;
+    uint32_t *rows = ARENA_ARRAY(run->arena, uint32_t, top->len + 1);
+    if (!rows)
+        return FAIL_NO_MEMORY(err, "a query's results");
+    for (size_t part = 0; part < view_part_count(run->view); part++) {
+        size_t count = 0;
+        for (size_t j = 0; j < top->len; j++)
+            if (top->items[j].source == part)
+                rows[count++] = (uint32_t)top->items[j].row;
+        for (size_t done = 0; done < count; done += AHEAD_ROWS)
+            part_read_ahead(view_part(run->view, part), &result->pins->reads, rows + done,
+                            min_size(count - done, AHEAD_ROWS), shown);
+    }
+    return OCH_OK;
+}
+
 static och_code collect(struct knn *knn, struct query_result *result, och_error *err)
 {
     struct run *run = knn->run;
@@ -406,6 +431,7 @@ static och_code collect(struct knn *knn, struct query_result *result, och_error 
         struct query_row *rows = ARENA_ARRAY(run->arena, struct query_row, top->len + 1);
         if (!rows)
             return FAIL_NO_MEMORY(err, "a query's results");
+        TRY(read_ahead(knn, result, top, err));
         for (size_t j = 0; j < top->len; j++) {
             const struct topk_item *item = &top->items[j];
             bool in_tail = item->source == view_part_count(run->view);

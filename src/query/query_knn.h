@@ -38,6 +38,7 @@ struct knn {
     size_t indexed_count;
     double share; /* of rows that the filter lets through, about; -1: not known, 0: few */
     _Atomic uint64_t survivors;
+    _Atomic bool was_cold; /* vectors had to be read: what else is needed may have to be as well */
     _Atomic bool failed;
     struct mutex lock; /* guards code, err */
     och_code code;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The extent cache: 16 shards, each a hash table and the three queues of S3-FIFO ("FIFO queues are all you need for cache eviction",
  * SOSP 2023, §4): what comes in waits in `small`; what is used there again moves to `main`, the rest leaves and is remembered as a ghost;
- * a ghost that comes back goes to `main` at once.  A scan passes through `small` and disturbs nothing.  Hot extents have a queue of
- * their own, touched only when nothing else can go.
+ * a ghost that comes back goes to `main` at once.  A scan passes through `small` and disturbs nothing.  Warm and hot extents have queues of
+ * their own, touched only when little is left of what is colder.
  *
  * An entry's life: in the table while loading, in table and a queue when ready.  Pins rise only under the shard's lock; they fall without
  * it, so whoever finds 0 under the lock may free it.  An entry taken out of the table while pinned carries DOOMED and is freed by whoever
@@ -18,8 +18,10 @@
 #define DOOMED      0x80000000u
 #define USES_MAX    3u
 #define SMALL_SHARE 10u /* main may hold what is left of 100 */
+#define HEAT_SHARE  8u  /* one in so many bytes stays with the colder */
 
-enum queue_name { QUEUE_SMALL, QUEUE_MAIN, QUEUE_HOT, QUEUE_COUNT };
+enum queue_name { QUEUE_SMALL, QUEUE_MAIN, QUEUE_HOT, QUEUE_WARM, QUEUE_COUNT };
+#define HEATS 3
 enum entry_state { ENTRY_LOADING, ENTRY_READY, ENTRY_FAILED };
 
 struct entry {
@@ -30,8 +32,7 @@ struct entry {
     struct entry *owner_next, **owner_at; /* of the owner's list, while in the table */
     struct entry *newer, *older;          /* of the queue */
     _Atomic uint32_t pins;                /* with DOOMED */
-    uint8_t state, queue, uses;
-    bool hot;
+    uint8_t state, queue, uses, heat;
     /* while loading */
     uint32_t waiters;
     bool dropped; /* its owner was dropped meanwhile */
@@ -64,6 +65,7 @@ struct cache {
     struct budget budget;
     _Atomic uint64_t next_owner;
     _Atomic size_t doomed_bytes; /* pinned but no longer in a table */
+    _Atomic size_t heat_bytes[HEATS];
     struct shard shards[SHARDS];
 };
 
@@ -207,14 +209,23 @@ static bool ghost_take(struct shard *shard, uint64_t hash)
 
 /* ---- giving memory back ---- */
 
+/* Its bytes and what they were charged. */
+static void give_bytes(struct cache *cache, struct entry *entry)
+{
+    size_t bytes = charge_of(entry->extent.len);
+    mem_free_aligned(entry->bytes);
+    entry->bytes = NULL;
+    atomic_fetch_sub_explicit(&cache->heat_bytes[entry->heat], bytes, memory_order_relaxed);
+    budget_give(&cache->budget, bytes);
+}
+
 /* Nobody can reach it any more. */
 static size_t entry_free(struct cache *cache, struct entry *entry)
 {
     size_t bytes = charge_of(entry->extent.len);
-    mem_free_aligned(entry->bytes);
+    give_bytes(cache, entry);
     mem_free(entry->failure);
     mem_free(entry);
-    budget_give(&cache->budget, bytes);
     return bytes;
 }
 
@@ -251,30 +262,62 @@ static struct entry *queue_evict(struct shard *shard, enum queue_name name)
     return NULL;
 }
 
-static struct entry *shard_evict(struct shard *shard, bool hot)
+static struct entry *shard_evict(struct shard *shard, enum cache_heat heat)
 {
-    if (hot)
-        return queue_evict(shard, QUEUE_HOT);
+    if (heat != CACHE_COLD)
+        return queue_evict(shard, heat == CACHE_HOT ? QUEUE_HOT : QUEUE_WARM);
     const struct queue *small = &shard->queues[QUEUE_SMALL], *main = &shard->queues[QUEUE_MAIN];
     bool small_first = small->bytes * 100 >= (small->bytes + main->bytes) * SMALL_SHARE;
     struct entry *entry = queue_evict(shard, small_first ? QUEUE_SMALL : QUEUE_MAIN);
     return entry ? entry : queue_evict(shard, small_first ? QUEUE_MAIN : QUEUE_SMALL);
 }
 
-/* Free one extent, beginning to look at shard `from`; hot ones only when no other can go.  0: all are pinned. */
+static size_t heat_bytes(struct cache *cache, enum cache_heat heat)
+{
+    return atomic_load_explicit(&cache->heat_bytes[heat], memory_order_relaxed);
+}
+
+/* Which heat gives first: the coldest that holds more than its share. */
+static const uint8_t *order_of_heats(struct cache *cache)
+{
+    static const uint8_t orders[HEATS][HEATS] = {{CACHE_COLD, CACHE_WARM, CACHE_HOT},
+                                                 {CACHE_WARM, CACHE_HOT, CACHE_COLD},
+                                                 {CACHE_HOT, CACHE_WARM, CACHE_COLD}};
+    size_t share = (size_t)budget_used(&cache->budget) / HEAT_SHARE;
+    if (heat_bytes(cache, CACHE_COLD) > share)
+        return orders[0];
+    return heat_bytes(cache, CACHE_WARM) > share ? orders[1] : orders[2];
+}
+
+/* Free one extent, beginning to look at shard `from`.  0: all are pinned. */
 static size_t evict_one(struct cache *cache, size_t from)
 {
-    for (unsigned hot = 0; hot < 2; hot++) {
+    const uint8_t *order = order_of_heats(cache);
+    for (unsigned heat = 0; heat < HEATS; heat++) {
         for (size_t i = 0; i < SHARDS; i++) {
             struct shard *shard = &cache->shards[(from + i) % SHARDS];
             mutex_lock(&shard->mutex);
-            struct entry *entry = shard_evict(shard, hot);
+            struct entry *entry = shard_evict(shard, (enum cache_heat)order[heat]);
             mutex_unlock(&shard->mutex);
             if (entry)
                 return entry_free(cache, entry);
         }
     }
     return 0;
+}
+
+size_t cache_room(struct cache *cache, enum cache_heat heat)
+{
+    size_t share = (size_t)budget_used(&cache->budget) / HEAT_SHARE, room = 0;
+    static const enum cache_heat colder[] = {CACHE_COLD, CACHE_WARM};
+    for (size_t i = 0; i < (heat == CACHE_HOT ? 2u : heat == CACHE_WARM ? 1u : 0u); i++) {
+        size_t bytes = heat_bytes(cache, colder[i]);
+        room += bytes > share ? bytes - share : 0;
+    }
+    int64_t unused = budget_free(&cache->budget);
+    if (unused > 0 && add_overflows(room, (size_t)unused, &room))
+        return SIZE_MAX;
+    return room;
 }
 
 static och_code reserve(struct cache *cache, size_t bytes, size_t from, och_error *err)
@@ -318,11 +361,10 @@ static och_code copy_failure(const struct entry *entry, och_error *err)
     return entry->code;
 }
 
-/* Another thread loads it: wait for its result, under the lock. */
+/* Another thread loads it and we are among its waiters: wait for its result, under the lock. */
 static och_code wait_for(struct shard *shard, struct entry *entry, const struct extent **ret_extent,
                          bool *ret_free, och_error *err)
 {
-    entry->waiters++;
     while (entry->state == ENTRY_LOADING)
         cond_wait(&shard->loaded, &shard->mutex);
     bool last = --entry->waiters == 0;
@@ -337,7 +379,7 @@ static och_code wait_for(struct shard *shard, struct entry *entry, const struct 
 
 /* Put a new entry in the table, or find that another thread did. */
 static och_code begin_load(struct shard *shard, struct cache_key key, uint64_t hash, size_t len,
-                           bool hot, struct entry **ret_entry, och_error *err)
+                           enum cache_heat heat, struct entry **ret_entry, och_error *err)
 {
     struct entry *entry = table_room(shard) ? MEM_NEW(struct entry) : NULL;
     if (!entry)
@@ -345,7 +387,7 @@ static och_code begin_load(struct shard *shard, struct cache_key key, uint64_t h
     entry->extent.len = len;
     entry->key = key;
     entry->hash = hash;
-    entry->hot = hot;
+    entry->heat = (uint8_t)heat;
     entry->state = ENTRY_LOADING;
     table_add(shard, entry);
     shard->misses++;
@@ -353,27 +395,21 @@ static och_code begin_load(struct shard *shard, struct cache_key key, uint64_t h
     return OCH_OK;
 }
 
-/* Room and bytes of an entry, without locks. */
-static och_code fill(struct cache *cache, struct entry *entry, cache_loader loader, void *context,
-                     och_error *err)
+/* Room for the bytes of an entry, without locks. */
+static och_code make_room(struct cache *cache, struct entry *entry, och_error *err)
 {
     size_t len = entry->extent.len;
     if (len > PTRDIFF_MAX - 4096)
         return FAIL(err, OCH_TOO_LARGE, "a piece of the cache of %zu bytes", len);
     TRY(reserve(cache, charge_of(len), (size_t)(entry->hash >> 60), err));
-    och_code code = OCH_OK;
+    atomic_fetch_add_explicit(&cache->heat_bytes[entry->heat], charge_of(len),
+                              memory_order_relaxed);
     entry->bytes = mem_alloc_aligned(64, len);
-    if (!entry->bytes)
-        code = FAIL_NO_MEMORY(err, "a piece of the cache");
-    else
-        code = loader(context, entry->key, entry->bytes, len, err);
-    if (code != OCH_OK) {
-        mem_free_aligned(entry->bytes);
-        entry->bytes = NULL;
-        budget_give(&cache->budget, charge_of(len));
-    }
     entry->extent.at = entry->bytes;
-    return code;
+    if (entry->bytes)
+        return OCH_OK;
+    give_bytes(cache, entry);
+    return FAIL_NO_MEMORY(err, "a piece of the cache");
 }
 
 /* Tell the waiters, under the lock.  Returns whether nobody needs the (failed) entry any more. */
@@ -396,8 +432,8 @@ static bool publish(struct cache *cache, struct shard *shard, struct entry *entr
         pins |= DOOMED;
         atomic_fetch_add_explicit(&cache->doomed_bytes, charge_of(entry->extent.len),
                                   memory_order_relaxed);
-    } else if (entry->hot) {
-        queue_add(shard, entry, QUEUE_HOT);
+    } else if (entry->heat != CACHE_COLD) {
+        queue_add(shard, entry, entry->heat == CACHE_HOT ? QUEUE_HOT : QUEUE_WARM);
     } else {
         queue_add(shard, entry, ghost_take(shard, entry->hash) ? QUEUE_MAIN : QUEUE_SMALL);
     }
@@ -408,19 +444,19 @@ static bool publish(struct cache *cache, struct shard *shard, struct entry *entr
     return false;
 }
 
-static NO_INLINE och_code load(struct cache *cache, struct shard *shard, struct entry *entry,
-                               cache_loader loader, void *context, const struct extent **ret_extent,
-                               och_error *err)
+/* What became of an entry whose room was made (or not: then there are no bytes).  Frees it when it failed and nobody waits. */
+static void settle(struct cache *cache, struct entry *entry, och_code code, const och_error *reason)
 {
-    och_error mine = {0};
-    och_code code = fill(cache, entry, loader, context, &mine);
+    struct shard *shard = shard_of(cache, entry->hash);
     och_error *failure = NULL;
     if (code != OCH_OK) {
-        if (err)
-            *err = mine;
-        failure = mem_alloc(sizeof(*failure)); // without it waiters get the code alone
+        if (entry->bytes)
+            give_bytes(cache, entry);
+        entry->extent.at = NULL;
+        failure =
+            reason ? mem_alloc(sizeof(*failure)) : NULL; // without it waiters get the code alone
         if (failure)
-            *failure = mine;
+            *failure = *reason;
     }
     mutex_lock(&shard->mutex);
     bool unneeded = publish(cache, shard, entry, code, failure);
@@ -429,12 +465,24 @@ static NO_INLINE och_code load(struct cache *cache, struct shard *shard, struct 
         mem_free(failure);
         mem_free(entry);
     }
+}
+
+static NO_INLINE och_code load(struct cache *cache, struct entry *entry, cache_loader loader,
+                               void *context, const struct extent **ret_extent, och_error *err)
+{
+    och_error mine = {0};
+    och_code code = make_room(cache, entry, &mine);
     if (code == OCH_OK)
-        *ret_extent = &entry->extent;
+        code = loader(context, entry->key, entry->bytes, entry->extent.len, &mine);
+    if (code != OCH_OK && err)
+        *err = mine;
+    if (code == OCH_OK)
+        *ret_extent = &entry->extent; // pinned for us; after a failure it may be gone
+    settle(cache, entry, code, &mine);
     return code;
 }
 
-och_code cache_pin(struct cache *cache, struct cache_key key, size_t len, bool hot,
+och_code cache_pin(struct cache *cache, struct cache_key key, size_t len, enum cache_heat heat,
                    cache_loader loader, void *context, const struct extent **ret_extent,
                    och_error *err)
 {
@@ -450,6 +498,7 @@ och_code cache_pin(struct cache *cache, struct cache_key key, size_t len, bool h
     }
     if (entry) {
         bool unneeded;
+        entry->waiters++;
         och_code code = wait_for(shard, entry, ret_extent, &unneeded, err);
         mutex_unlock(&shard->mutex);
         if (unneeded) {
@@ -458,9 +507,92 @@ och_code cache_pin(struct cache *cache, struct cache_key key, size_t len, bool h
         }
         return code;
     }
-    och_code code = begin_load(shard, key, hash, len, hot, &entry, err);
+    och_code code = begin_load(shard, key, hash, len, heat, &entry, err);
     mutex_unlock(&shard->mutex);
-    return code == OCH_OK ? load(cache, shard, entry, loader, context, ret_extent, err) : code;
+    return code == OCH_OK ? load(cache, entry, loader, context, ret_extent, err) : code;
+}
+
+bool cache_peek(struct cache *cache, struct cache_key key, const struct extent **ret_extent)
+{
+    uint64_t hash = hash_of(key);
+    struct shard *shard = shard_of(cache, hash);
+    mutex_lock(&shard->mutex);
+    struct entry *entry = table_find(shard, hash, key);
+    bool ready = entry && entry->state == ENTRY_READY;
+    if (ready)
+        *ret_extent = pin_ready(shard, entry);
+    mutex_unlock(&shard->mutex);
+    return ready;
+}
+
+/* ---- many at once ---- */
+
+static void begin_one(struct cache *cache, struct cache_want *want)
+{
+    uint64_t hash = hash_of(want->key);
+    struct shard *shard = shard_of(cache, hash);
+    mutex_lock(&shard->mutex);
+    struct entry *entry = table_find(shard, hash, want->key);
+    want->code = OCH_OK;
+    want->extent = NULL;
+    want->at = NULL;
+    if (entry && entry->state == ENTRY_READY) {
+        assert(entry->extent.len == want->len);
+        want->extent = pin_ready(shard, entry);
+        want->state = WANT_PINNED;
+    } else if (entry) {
+        entry->waiters++;
+        want->state = WANT_WAIT;
+    } else {
+        want->code = begin_load(shard, want->key, hash, want->len, want->heat, &entry, NULL);
+        want->state = want->code == OCH_OK ? WANT_FILL : WANT_FAILED;
+    }
+    mutex_unlock(&shard->mutex);
+    want->entry = entry;
+    if (want->state != WANT_FILL)
+        return;
+    och_error failure = {0};
+    och_code code = make_room(cache, entry, &failure);
+    if (code == OCH_OK)
+        want->at = entry->bytes;
+    else
+        cache_filled(cache, want, code, &failure);
+}
+
+void cache_begin(struct cache *cache, struct cache_want *wants, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        begin_one(cache, &wants[i]);
+}
+
+void cache_filled(struct cache *cache, struct cache_want *want, och_code code,
+                  const och_error *failure)
+{
+    struct entry *entry = want->entry;
+    assert(want->state == WANT_FILL);
+    want->state = code == OCH_OK ? WANT_PINNED : WANT_FAILED;
+    want->code = code;
+    want->extent = code == OCH_OK ? &entry->extent : NULL;
+    want->at = NULL;
+    want->entry = NULL;
+    settle(cache, entry, code, failure);
+}
+
+void cache_await(struct cache *cache, struct cache_want *want)
+{
+    struct entry *entry = want->entry;
+    assert(want->state == WANT_WAIT);
+    struct shard *shard = shard_of(cache, entry->hash);
+    bool unneeded;
+    mutex_lock(&shard->mutex);
+    want->code = wait_for(shard, entry, &want->extent, &unneeded, NULL);
+    mutex_unlock(&shard->mutex);
+    want->state = want->code == OCH_OK ? WANT_PINNED : WANT_FAILED;
+    want->entry = NULL;
+    if (unneeded) {
+        mem_free(entry->failure);
+        mem_free(entry);
+    }
 }
 
 void cache_unpin(struct cache *cache, const struct extent *extent)

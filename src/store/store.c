@@ -36,6 +36,16 @@ och_code store_read(struct store *store, object_id id, uint64_t offset, void *at
     return store->ops->read(store, id, offset, at, len, err);
 }
 
+void store_read_batch(struct store *store, object_id id, struct io_read *reads, size_t count)
+{
+    store->ops->read_batch(store, id, reads, count);
+}
+
+void store_expect(struct store *store, object_id id, uint64_t offset, uint64_t len)
+{
+    store->ops->expect(store, id, offset, len);
+}
+
 och_code store_size(struct store *store, object_id id, uint64_t *ret_size, och_error *err)
 {
     return store->ops->size(store, id, ret_size, err);

@@ -20,6 +20,8 @@ struct store_ops {
     void (*abandon)(struct store_writer *writer);
     och_code (*read)(struct store *store, object_id id, uint64_t offset, void *at, size_t len,
                      och_error *err);
+    void (*read_batch)(struct store *store, object_id id, struct io_read *reads, size_t count);
+    void (*expect)(struct store *store, object_id id, uint64_t offset, uint64_t len);
     och_code (*size)(struct store *store, object_id id, uint64_t *ret_size, och_error *err);
     och_code (*remove)(struct store *store, object_id id, och_error *err);
     och_code (*punch)(struct store *store, object_id id, uint64_t offset, uint64_t len,
@@ -53,6 +55,10 @@ void store_abandon(struct store_writer *writer);
 /** All of it or an error: OCH_NOT_FOUND (no such object), OCH_CORRUPT (shorter than asked), OCH_IO. */
 MUST_USE och_code store_read(struct store *store, object_id id, uint64_t offset, void *at,
                              size_t len, och_error *err);
+/** Many places of one object at once: offset, at and len of each are the caller's, code says what became of it as of a store_read. */
+void store_read_batch(struct store *store, object_id id, struct io_read *reads, size_t count);
+/** These bytes will be read soon.  Never fails, never waits. */
+void store_expect(struct store *store, object_id id, uint64_t offset, uint64_t len);
 MUST_USE och_code store_size(struct store *store, object_id id, uint64_t *ret_size, och_error *err);
 /** Gone for good when OK, whatever the power does.  Gone already is fine. */
 MUST_USE och_code store_remove(struct store *store, object_id id, och_error *err);

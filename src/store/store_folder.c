@@ -24,6 +24,7 @@ struct open_file {
 struct store_folder {
     struct store store;
     struct io *io;
+    struct io_reader *reader;
     char *path;
     struct mutex mutex; /* guards: all below */
     struct open_file *files[FILES_MAX];
@@ -150,7 +151,7 @@ static och_code open_new(struct store_folder *folder, object_id id, struct open_
     struct open_file *open = MEM_NEW(struct open_file);
     if (!open)
         return FAIL_NO_MEMORY(err, "an open blob");
-    och_code code = io_open(folder->io, path, 0, &open->file, err);
+    och_code code = io_open(folder->io, path, IO_SCATTERED, &open->file, err);
     if (code != OCH_OK) {
         mem_free(open);
         if (code == OCH_NOT_FOUND)
@@ -219,6 +220,37 @@ static och_code folder_read(struct store *store, object_id id, uint64_t offset, 
     och_code code = file_read_all(open->file, offset, at, len, err);
     unuse(folder, open);
     return code;
+}
+
+static void folder_read_batch(struct store *store, object_id id, struct io_read *reads,
+                              size_t count)
+{
+    struct store_folder *folder = folder_of(store);
+    struct open_file *open;
+    och_code code = use(folder, id, &open, NULL);
+    if (code != OCH_OK) {
+        for (size_t i = 0; i < count; i++)
+            reads[i].code = code;
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        reads[i].file = open->file;
+    io_read_batch(folder->reader, reads, count);
+    for (size_t i = 0; i < count; i++) {
+        reads[i].code = io_read_result(&reads[i], NULL);
+        reads[i].file = NULL; // it may be gone from here on
+    }
+    unuse(folder, open);
+}
+
+static void folder_expect(struct store *store, object_id id, uint64_t offset, uint64_t len)
+{
+    struct store_folder *folder = folder_of(store);
+    struct open_file *open;
+    if (use(folder, id, &open, NULL) != OCH_OK)
+        return; // whoever reads will say so
+    file_expect(open->file, offset, len);
+    unuse(folder, open);
 }
 
 static och_code folder_size(struct store *store, object_id id, uint64_t *ret_size, och_error *err)
@@ -452,6 +484,7 @@ static void folder_free(struct store *store)
         assert(folder->files[i]->users == 0);
         open_file_free(folder->files[i]);
     }
+    io_reader_free(folder->reader);
     mutex_done(&folder->mutex);
     mem_free(folder->path);
     mem_free(folder);
@@ -462,6 +495,8 @@ static const struct store_ops folder_ops = {.create = folder_create,
                                             .finish = folder_finish,
                                             .abandon = folder_abandon,
                                             .read = folder_read,
+                                            .read_batch = folder_read_batch,
+                                            .expect = folder_expect,
                                             .size = folder_size,
                                             .remove = folder_remove,
                                             .punch = folder_punch,
@@ -474,14 +509,16 @@ och_code store_folder_new(struct io *io, const char *path, struct store **ret_st
     struct store_folder *folder = MEM_NEW(struct store_folder);
     if (!folder)
         return FAIL_NO_MEMORY(err, "the store");
-    folder->path = mem_copy_text(path, strlen(path));
-    if (!folder->path) {
-        mem_free(folder);
-        return FAIL_NO_MEMORY(err, "the store");
-    }
     folder->store.ops = &folder_ops;
     folder->io = io;
     mutex_init(&folder->mutex, RANK_LEAF);
+    folder->path = mem_copy_text(path, strlen(path));
+    och_code code = folder->path ? io_reader_new(io, IO_READER_BEST, &folder->reader, err)
+                                 : FAIL_NO_MEMORY(err, "the store");
+    if (code != OCH_OK) {
+        folder_free(&folder->store);
+        return code;
+    }
     *ret_store = &folder->store;
     return OCH_OK;
 }
