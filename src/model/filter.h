@@ -50,6 +50,12 @@ struct filter_node {
     uint32_t child_count;
 };
 
+/** Keys that nobody has: every positive operator on one is false (query-language.md §2.2). */
+static inline bool filter_key_is_reserved(slice key)
+{
+    return key.len == 0 || key.at[0] == '#' || slice_starts_with(key, SLICE("chroma:"));
+}
+
 /**
  * Parse a where clause; null or absent gives *ret_node = NULL (no filter).
  * Errors: OCH_INVALID "Invalid where clause: <json path>: <reason>" (X17), e.g. "Invalid where clause: $and[1].price: $gt needs a number, got the

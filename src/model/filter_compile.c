@@ -127,11 +127,6 @@ static och_code compile_set(struct compiler *compiler, const struct filter_node 
 
 /* ---- leaves ---- */
 
-static bool is_reserved(slice key)
-{
-    return key.len == 0 || key.at[0] == '#' || slice_starts_with(key, SLICE("chroma:"));
-}
-
 static och_code compile_scalar(struct compiler *compiler, const struct filter_value *value,
                                struct rule *rule)
 {
@@ -182,7 +177,7 @@ static och_code compile_metadata(struct compiler *compiler, const struct filter_
         rule->negate = !node->values[0].boolean;
     /* Nobody has such a key: every positive operator is false (query-language.md §2.2).  A pattern
      * is compiled even so, for its syntax errors. */
-    bool reserved = is_reserved(node->key);
+    bool reserved = filter_key_is_reserved(node->key);
     rule->cost = COST_METADATA;
     rule->needs = FILTER_NEEDS_METADATA;
     TRY(copy_text(compiler, node->key, &rule->key));
