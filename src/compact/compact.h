@@ -15,7 +15,7 @@ struct compactor_options {
     struct budget *budget;
     struct clock *clock;
     struct trace *trace;
-    unsigned thread_count; /* low-priority workers; 0 = 1 */
+    unsigned thread_count; /* that build one merged part, as nice as the merge; 0 = 1 */
     uint32_t tail_rows_max, part_rows_max;
     uint64_t tail_bytes_max, slow_bytes;
     uint32_t

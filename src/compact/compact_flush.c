@@ -69,6 +69,25 @@ static och_code source_row(void *context, uint32_t i, unsigned fields, struct ar
                           ret_record, err);
 }
 
+/* Whose mean and rotation the new part takes, so that merges copy codes (D18): the largest part that has codes. */
+static och_code find_like(const struct flush *f, struct part **ret_like, och_error *err)
+{
+    uint32_t most = 0;
+    *ret_like = NULL;
+    for (size_t i = 0; i < view_part_count(f->view); i++) {
+        struct part *part = view_part(f->view, i);
+        const struct vector_index *index;
+        if (part_rows(part) <= most)
+            continue;
+        TRY(part_vector_index(part, &index, err));
+        if (!index || index->coded <= most)
+            continue;
+        most = index->coded;
+        *ret_like = part;
+    }
+    return OCH_OK;
+}
+
 static och_code build(struct compactor *c, struct flush *f, bool plain, struct store_writer *writer,
                       uuid file, och_error *err)
 {
@@ -92,6 +111,8 @@ static och_code build(struct compactor *c, struct flush *f, bool plain, struct s
                              .kills = kills,
                              .kill_count = kill_count,
                              .plain = plain};
+    if (!plain && vector_wanted(f->slot_count, info->dimension))
+        TRY(find_like(f, &spec.like, err));
     struct flush_source source = {.flush = f};
     arena_init(&source.arena, c->options.budget, 0);
     part_reads_init(&source.reads, c->options.parts.cache, &source.arena);

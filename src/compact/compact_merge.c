@@ -6,7 +6,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define READS_KEEP 256
+#define READS_KEEP  64   /* rows after which pinned extents are given back */
+#define HELPED_ROWS 4096 /* fewer are built by one thread */
 
 struct input {
     struct part *part;
@@ -150,11 +151,65 @@ static och_code source_row(void *context, uint32_t i, unsigned fields, struct ar
                      ret_record, err);
 }
 
+static void source_init(struct merge_source *source, struct merge *m)
+{
+    *source = (struct merge_source){.merge = m};
+    arena_init(&source->arena, m->c->options.budget, 0);
+    part_reads_init(&source->reads, m->c->options.parts.cache, &source->arena);
+}
+
+static void source_done(struct merge_source *source)
+{
+    part_reads_done(&source->reads);
+    arena_done(&source->arena);
+}
+
+/* For one more thread. */
+static och_code source_new(void *context, void **ret_source, och_error *err)
+{
+    struct merge_source *first = context, *source = MEM_NEW(struct merge_source);
+    if (!source)
+        return FAIL_NO_MEMORY(err, "a merge");
+    source_init(source, first->merge);
+    *ret_source = source;
+    return OCH_OK;
+}
+
+static void source_free(void *source)
+{
+    source_done(source);
+    mem_free(source);
+}
+
+static void source_place(const void *context, uint32_t i, uint32_t *ret_input, uint32_t *ret_row)
+{
+    const struct merge_source *source = context;
+    *ret_input = source->merge->rows[i].input;
+    *ret_row = source->merge->rows[i].row;
+}
+
+/* Threads that help this one build; they are as nice as it is.  NULL: none. */
+static struct pool *take_helpers(const struct merge *m)
+{
+    unsigned threads = m->c->options.thread_count;
+    struct pool_options options = {.name = "ochre-build",
+                                   .thread_count = threads > 1 ? threads - 1 : 1};
+    struct pool *pool = NULL;
+    if (threads < 2 || m->row_count < HELPED_ROWS || pool_new(&options, &pool, NULL) != OCH_OK)
+        return NULL;
+    return pool;
+}
+
 static och_code build(struct merge *m, struct store_writer *writer, uuid file, och_error *err)
 {
     struct compactor *c = m->c;
+    struct part **parts = ARENA_ARRAY(&m->arena, struct part *, m->count);
+    if (!parts)
+        return FAIL_NO_MEMORY(err, "a merge");
+    for (size_t i = 0; i < m->count; i++)
+        parts[i] = m->inputs[i].part;
     struct part_spec spec = {.collection = m->id,
-                             .lineage = m->inputs[0].row.lineage,
+                             .lineage = compact_new_id(c),
                              .tenant = m->row->tenant,
                              .database = m->row->database,
                              .name = m->row->name,
@@ -164,16 +219,22 @@ static och_code build(struct merge *m, struct store_writer *writer, uuid file, o
                              .log_from = m->inputs[0].row.log_from,
                              .log_to = m->inputs[m->count - 1].row.log_to,
                              .kills = m->kills,
-                             .kill_count = m->kill_count};
-    struct merge_source source = {.merge = m};
-    arena_init(&source.arena, c->options.budget, 0);
-    part_reads_init(&source.reads, c->options.parts.cache, &source.arena);
-    struct part_source rows = {.context = &source, .count = m->row_count, .row = source_row};
-    struct part_build_options options = {.budget = c->options.budget,
-                                         .limits = {.cancel = &c->cancel}};
+                             .kill_count = m->kill_count,
+                             .inputs = parts,
+                             .input_count = m->count};
+    struct merge_source source;
+    source_init(&source, m);
+    struct part_source rows = {.context = &source,
+                               .count = m->row_count,
+                               .row = source_row,
+                               .reader_new = source_new,
+                               .reader_free = source_free,
+                               .place = source_place};
+    struct part_build_options options = {
+        .budget = c->options.budget, .pool = take_helpers(m), .limits = {.cancel = &c->cancel}};
     och_code code = part_build(&spec, &rows, &options, writer, m->new_rows, &m->info, err);
-    part_reads_done(&source.reads);
-    arena_done(&source.arena);
+    pool_free(options.pool);
+    source_done(&source);
     TRY(code);
     memcpy(m->info.ref.object.bytes, file.bytes, sizeof(file.bytes));
     return OCH_OK;

@@ -149,6 +149,12 @@ static och_code open_folder(struct database *d, bool *ret_create, och_error *err
 
 /* ---- components ---- */
 
+static unsigned processor_count(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (unsigned)count : 1;
+}
+
 static och_code open_storage(struct database *d, bool create, och_error *err)
 {
     const struct settings *s = d->options.settings;
@@ -189,29 +195,24 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
                               .read_only = d->options.read_only};
     TRY(wal_open(&log, &d->wal, err));
     views_set_wal(d->views, d->wal);
-    struct compactor_options compactor = {.views = d->views,
-                                          .wal = d->wal,
-                                          .sysdb = d->sysdb,
-                                          .store = d->store,
-                                          .parts = parts,
-                                          .budget = &d->budget,
-                                          .clock = d->clock,
-                                          .trace = d->trace,
-                                          .thread_count = (unsigned)s->background_threads,
-                                          .tail_rows_max = (uint32_t)s->tail_rows_max,
-                                          .part_rows_max = (uint32_t)s->part_rows_max,
-                                          .tail_bytes_max = (uint64_t)s->tail_bytes_max,
-                                          .slow_bytes = (uint64_t)s->log_slow_bytes,
-                                          .idle_ms = (uint32_t)s->compact_idle_ms};
+    struct compactor_options compactor = {
+        .views = d->views,
+        .wal = d->wal,
+        .sysdb = d->sysdb,
+        .store = d->store,
+        .parts = parts,
+        .budget = &d->budget,
+        .clock = d->clock,
+        .trace = d->trace,
+        .thread_count = s->background_threads ? (unsigned)s->background_threads : processor_count(),
+        .tail_rows_max = (uint32_t)s->tail_rows_max,
+        .part_rows_max = (uint32_t)s->part_rows_max,
+        .tail_bytes_max = (uint64_t)s->tail_bytes_max,
+        .slow_bytes = (uint64_t)s->log_slow_bytes,
+        .idle_ms = (uint32_t)s->compact_idle_ms};
     TRY(compactor_new(&compactor, &d->compactor, err));
     views_set_wants(d->views, compactor_kick, d->compactor);
     return OCH_OK;
-}
-
-static unsigned processor_count(void)
-{
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
-    return count > 0 ? (unsigned)count : 1;
 }
 
 static och_code open_front(struct database *d, och_error *err)

@@ -83,7 +83,7 @@ const struct setting_row setting_rows[] = {
     {FIELD(head_timeout_ms, TYPE_MILLIS), .fallback = "10s", .min = 1, .max = DAY,
      .help = "Time that the head of a request may take from its first byte."},
     {FIELD(background_threads, TYPE_INT), .fallback = "0", .min = 0, .max = 1024,
-     .help = "Threads for compaction; 0 is one for each two CPUs."},
+     .help = "Threads that build a part when parts are merged; 0 is one for each CPU."},
     {FIELD(compact_idle_ms, TYPE_MILLIS), .fallback = "10s", .min = 0, .max = DAY,
      .help = "Time without writes after which a collection is compacted further."},
     {FIELD(tail_rows_max, TYPE_INT), .fallback = "16384", .min = 1, .max = 1000000,

@@ -39,9 +39,15 @@ struct part_source {
     uint32_t count;
     och_code (*row)(void *context, uint32_t i, unsigned fields, struct arena *arena,
                     struct record *ret_record, och_error *err);
+    /** Another context for `row`, for one more thread; NULL: one thread builds. */
+    och_code (*reader_new)(void *context, void **ret_context, och_error *err);
+    void (*reader_free)(void *reader);
+    /** Of a merge, with part_spec.inputs: which input a row comes from, and its row there; constant, any thread. */
+    void (*place)(const void *context, uint32_t i, uint32_t *ret_input, uint32_t *ret_row);
 };
 struct part_spec {
-    uuid collection, lineage;
+    uuid collection;
+    uuid lineage; /* of a mean and rotation of its own; the part has that of an input or of `like` if it takes theirs */
     slice tenant, database, name, schema_json; /* so that `repair` can rebuild a lost catalogue */
     uint32_t dimension;                        /* 0: no vectors */
     enum metric metric;
@@ -49,6 +55,10 @@ struct part_spec {
     const slice *kills; /* ids deleted in the log range (D3), any order */
     size_t kill_count;
     bool plain; /* records only, no derived sections (D19) */
+    /** A merge: the parts that the rows come from; their codes are copied and the lists of the largest kept where they fit.  NULL: none. */
+    struct part *const *inputs;
+    size_t input_count;
+    struct part *like; /* no inputs: its mean and rotation are taken if they fit, so that merges copy codes (D18); NULL: none */
 };
 struct part_build_options {
     struct budget *budget;

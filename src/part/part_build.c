@@ -8,10 +8,8 @@
 
 #include <stdlib.h>
 
-#define CHECK_ROWS     256u
-#define ARENA_BYTES    (1u << 20)
-#define INDEX_WORK_MIN (8 << 20)
-#define INDEX_WORK_MAX (128 << 20)
+#define CHECK_ROWS  256u
+#define ARENA_BYTES (1u << 20)
 
 struct build {
     const struct part_spec *spec;
@@ -19,10 +17,12 @@ struct build {
     const struct part_build_options *options;
     struct part_sink sink;
     struct part_totals totals;
-    struct arena arena;          /* of the row at hand */
-    const uint32_t *order;       /* row -> source index; NULL: the same */
-    struct vector_build *vector; /* NULL: no vector index */
-    struct vector_built vectors; /* its sections */
+    struct arena arena;           /* of the row at hand */
+    const uint32_t *order;        /* row -> source index; NULL: the same */
+    struct part_vectors index_of; /* its rows' vectors and codes, for `vector` */
+    struct vector_build *vector;  /* NULL: no vector index */
+    struct vector_built vectors;  /* its sections */
+    uuid lineage;
     uint32_t rows, head_len;
     struct charged hashes, index, filter, norms, presence, kills;
     uint64_t digest[2];
@@ -106,7 +106,7 @@ static void name_part(struct build *build)
     const struct part_spec *spec = build->spec;
     uint8_t facts[64];
     memcpy(facts, spec->collection.bytes, 16);
-    memcpy(facts + 16, spec->lineage.bytes, 16);
+    memcpy(facts + 16, build->lineage.bytes, 16);
     store_u64(facts + 32, spec->log_from);
     store_u64(facts + 40, spec->log_to);
     store_u32(facts + 48, build->rows);
@@ -123,41 +123,18 @@ static void name_part(struct build *build)
 
 /* ---- vector index ---- */
 
-static och_code index_row(void *context, uint32_t i, const float **ret_vector, och_error *err)
-{
-    struct build *build = context;
-    struct record record = {0};
-    if (build->arena.used_bytes > ARENA_BYTES)
-        arena_done(&build->arena);
-    TRY(build->source->row(build->source->context, i, RECORD_VECTOR, &build->arena, &record, err));
-    *ret_vector = record.vector;
-    return OCH_OK;
-}
-
 /* The index decides the order of rows, so it comes first.  Few rows, or an order that is given, and there is none. */
 static och_code index_vectors(struct build *build, och_error *err)
 {
     const struct part_spec *spec = build->spec;
     if (build->order || spec->plain || !vector_wanted(build->rows, spec->dimension))
         return OCH_OK;
-    struct budget *budget = budget_of(build);
-    int64_t room = budget ? budget_free(budget) / 4 : INT64_MAX;
-    struct vector_rows rows = {.context = build, .count = build->rows, .row = index_row};
-    struct vector_options options = {.dimension = spec->dimension,
-                                     .metric = spec->metric,
-                                     .budget = budget,
-                                     .pool = build->options ? build->options->pool : NULL,
-                                     .limits = build->options ? &build->options->limits : NULL,
-                                     .work_bytes = room > INDEX_WORK_MAX   ? INDEX_WORK_MAX
-                                                   : room < INDEX_WORK_MIN ? INDEX_WORK_MIN
-                                                                           : (size_t)room};
-    TRY(vector_build_new(&options, &rows, &build->vector, err));
-    build->vectors = vector_build_result(build->vector);
-    if (build->vectors.coded < VECTOR_CODES_MIN) { /* the others have none */
-        vector_build_free(build->vector);
-        build->vector = NULL;
+    TRY(part_vectors_build(&build->index_of, spec, build->source, build->options, &build->vector,
+                           err));
+    if (!build->vector) /* most rows have no vector */
         return OCH_OK;
-    }
+    build->vectors = vector_build_result(build->vector);
+    build->lineage = part_vectors_lineage(&build->index_of, &build->vectors);
     build->order = vector_build_order(build->vector);
     return OCH_OK;
 }
@@ -169,7 +146,10 @@ static och_code write_index_head(struct build *build, och_error *err)
         return OCH_OK;
     TRY(part_sink_section(&build->sink, SECTION_MEAN, built->mean.at, built->mean.len, err));
     TRY(part_sink_section(&build->sink, SECTION_LIST, built->list.at, built->list.len, err));
-    return part_sink_section(&build->sink, SECTION_CENTQ, built->centq.at, built->centq.len, err);
+    TRY(part_sink_section(&build->sink, SECTION_CENTQ, built->centq.at, built->centq.len, err));
+    return built->super.len ? part_sink_section(&build->sink, SECTION_SUPER, built->super.at,
+                                                built->super.len, err)
+                            : OCH_OK;
 }
 
 static och_code emit_code8(void *context, const void *at, size_t len, och_error *err)
@@ -221,10 +201,11 @@ static och_code write_header(struct build *build, och_error *err)
 {
     const struct vector_built *built = &build->vectors;
     uint64_t filter_at = round_up(HEADER_SIZE + HEAD_SIZE, SECTION_ALIGN);
-    if (build->vector)
-        filter_at +=
-            round_up(built->mean.len, SECTION_ALIGN) + round_up(built->list.len, SECTION_ALIGN) +
-            (build->filter.at ? round_up(built->centq.len, SECTION_ALIGN) : built->centq.len);
+    const slice index[] = {built->mean, built->list, built->centq, built->super};
+    for (size_t i = 0; build->vector && i < COUNT_OF(index); i++)
+        filter_at = index[i].len ? round_up(filter_at, SECTION_ALIGN) + index[i].len : filter_at;
+    if (build->filter.at)
+        filter_at = round_up(filter_at, SECTION_ALIGN);
     uint64_t head_len = build->filter.at ? filter_at + build->filter.bytes : filter_at;
     if (head_len > UINT32_MAX)
         return FAIL(err, OCH_TOO_LARGE, "a part of %u rows", build->rows);
@@ -246,7 +227,7 @@ static och_code write_head(struct build *build, och_error *err)
     store_u32(head, HEAD_MAGIC);
     store_u32(head + 4, (build->order ? 0 : HEAD_SEQ_ORDER) | (spec->plain ? HEAD_PLAIN : 0));
     memcpy(head + 8, spec->collection.bytes, 16);
-    memcpy(head + 24, spec->lineage.bytes, 16);
+    memcpy(head + 24, build->lineage.bytes, 16);
     store_u32(head + 40, build->rows);
     store_u32(head + 44, spec->dimension);
     store_u32(head + 48, (uint32_t)spec->metric);
@@ -254,10 +235,10 @@ static och_code write_head(struct build *build, och_error *err)
     store_u64(head + 56, spec->log_from);
     store_u64(head + 64, spec->log_to);
     if (build->vector) {
-        store_u32(head + 72, build->vectors.coded);
-        memcpy(head + 76, &build->vectors.rms, 4);
-        store_u32(head + 80, build->vectors.lists);
-        store_u32(head + 84, build->vectors.lists_098);
+        store_u32(head + 72, build->vectors.trained_rows);
+        memcpy(head + 76, &build->vectors.trained_rms, 4);
+        store_u32(head + 80, build->vectors.trained_lists);
+        store_u32(head + 84, build->vectors.trained_098);
     }
     return part_sink_section(&build->sink, SECTION_HEAD, head, sizeof(head), err);
 }
@@ -552,6 +533,7 @@ static void build_done(struct build *build)
     for (size_t i = 0; i < COUNT_OF(all); i++)
         charged_free(budget, all[i]);
     vector_build_free(build->vector);
+    part_vectors_done(&build->index_of);
     part_sink_done(&build->sink);
     arena_done(&build->arena);
 }
@@ -564,8 +546,12 @@ och_code part_build_ordered(const struct part_spec *spec, const struct part_sour
     assert(spec->log_from <= spec->log_to);
     if (source->count == PART_NO_ROW)
         return FAIL(err, OCH_TOO_LARGE, "a part of %u rows", source->count);
-    struct build build = {
-        .spec = spec, .source = source, .options = options, .order = order, .rows = source->count};
+    struct build build = {.spec = spec,
+                          .source = source,
+                          .options = options,
+                          .order = order,
+                          .rows = source->count,
+                          .lineage = spec->lineage};
     struct charged inverse = {0}; // source index -> row
     struct part_ref ref;
     build.sink.budget = budget_of(&build);
@@ -580,7 +566,7 @@ och_code part_build_ordered(const struct part_spec *spec, const struct part_sour
     if (code == OCH_OK) {
         *ret_info = (struct part_info){.ref = ref,
                                        .collection = spec->collection,
-                                       .lineage = spec->lineage,
+                                       .lineage = build.lineage,
                                        .rows = build.rows,
                                        .dimension = spec->dimension,
                                        .metric = spec->metric,

@@ -83,6 +83,21 @@ MUST_USE och_code part_block_writer_add(struct part_block_writer *writer, slice 
                                         och_error *err);
 MUST_USE och_code part_block_writer_finish(struct part_block_writer *writer, och_error *err);
 
+/** What the vector index of a new part is made of (part_vectors.c).  Zeroed before the first call; lives as long as the build it gave. */
+struct part_vectors {
+    const struct part_spec *spec;
+    const struct part_source *source;
+    struct budget *budget;
+    const struct vector_index **indexes; /* of the inputs */
+};
+/** *ret_build NULL: too few vectors for an index. */
+MUST_USE och_code part_vectors_build(struct part_vectors *vectors, const struct part_spec *spec,
+                                     const struct part_source *source,
+                                     const struct part_build_options *options,
+                                     struct vector_build **ret_build, och_error *err);
+uuid part_vectors_lineage(const struct part_vectors *vectors, const struct vector_built *built);
+void part_vectors_done(struct part_vectors *vectors);
+
 /** part_build with rows in another order than the source's; order: row -> source index, NULL = the same. */
 MUST_USE och_code part_build_ordered(const struct part_spec *spec, const struct part_source *source,
                                      const struct part_build_options *options,

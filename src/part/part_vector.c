@@ -34,6 +34,27 @@ static och_code load_index(struct part *part, unsigned *ret_section, struct vect
     return OCH_OK;
 }
 
+/* SUPER saves time; without it the index is as good. */
+static och_code load_super(struct part *part, struct vector_index *index, och_error *err)
+{
+    slice bytes;
+    och_error failure = {0};
+    if (!part_has(part, SECTION_SUPER))
+        return OCH_OK;
+    och_code code = resident(part, SECTION_SUPER, &bytes, &failure);
+    if (code == OCH_OK && !vector_index_super(index, bytes))
+        code = part_corrupt(part, SECTION_SUPER, 0, "figures that do not fit together", &failure);
+    if (code == OCH_OK || code == OCH_BUSY)
+        return OCH_OK;
+    if (part_is_damage(code, &failure)) {
+        part_note_damage(part, SECTION_SUPER, &failure);
+        return OCH_OK;
+    }
+    if (err)
+        *err = failure;
+    return code;
+}
+
 och_code part_vector_index(struct part *part, const struct vector_index **ret_index, och_error *err)
 {
     // pairs with the store below
@@ -53,6 +74,8 @@ och_code part_vector_index(struct part *part, const struct vector_index **ret_in
         part_has(part, SECTION_CENTQ) && part_has(part, SECTION_CODE) &&
         part_has(part, SECTION_CODE8)) {
         code = load_index(part, &section, &index, &failure);
+        if (code == OCH_OK)
+            code = load_super(part, &index, &failure);
         if (code == OCH_BUSY) // no room for it now: without it, then
             return OCH_OK;
         if (code != OCH_OK && !part_is_damage(code, &failure)) {

@@ -173,7 +173,8 @@ static inline och_code fixture_append(struct fixture *f, struct store_writer *wr
                                       struct part_info *ret_info, och_error *err)
 {
     struct part_spec spec = fixture_spec(f);
-    struct part_source source = {f, f->options.count, fixture_source_row};
+    struct part_source source = {
+        .context = f, .count = f->options.count, .row = fixture_source_row};
     struct part_build_options options = {.budget = &f->budget};
     och_code code = part_build_ordered(&spec, &source, &options, f->options.order, writer,
                                        f->row_of, ret_info, err);

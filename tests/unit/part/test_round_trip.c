@@ -253,7 +253,7 @@ static void a_cancelled_build_stops(void **state)
     fixture_init(&f, &options, 1);
     struct cancel cancel = {true};
     struct part_spec spec = fixture_spec(&f);
-    struct part_source source = {&f, options.count, cancelled_row};
+    struct part_source source = {.context = &f, .count = options.count, .row = cancelled_row};
     struct part_build_options how = {.budget = &f.budget, .limits = {.cancel = &cancel}};
     struct store_writer *writer;
     struct part_info info;
