@@ -43,8 +43,11 @@ static struct arena_block *block_new(struct arena *arena, size_t size)
     if (arena->limit_bytes &&
         (arena->used_bytes > arena->limit_bytes || size > arena->limit_bytes - arena->used_bytes))
         return NULL;
-    if (budget_take(arena->budget, size, "arena", NULL) != OCH_OK)
+    if (budget_take(arena->budget, size, "arena", NULL) != OCH_OK) {
+        arena->refused_bytes = size;
         return NULL;
+    }
+    arena->refused_bytes = 0;
     struct arena_block *block = mem_alloc(size);
     if (!block) {
         budget_give(arena->budget, size);

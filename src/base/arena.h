@@ -12,6 +12,8 @@ struct arena {
     uint8_t *at, *end;          /* free room of the newest */
     struct budget *budget;      /* NULL = uncounted */
     size_t used_bytes, limit_bytes;
+    size_t
+        refused_bytes; /* what the budget had not when an allocation failed; 0: it was not the budget */
 };
 
 /** limit_bytes 0 = only the budget limits. */

@@ -83,8 +83,10 @@ och_code json_read(slice text, const struct json_options *options, struct arena 
     size_t bytes = index + (copied ? text.len : 0);
     CLEANUP(free_padded) uint8_t *scratch = NULL;
     slice padded = text;
-    if (budget_take(arena->budget, bytes, "JSON", NULL) != OCH_OK)
+    if (budget_take(arena->budget, bytes, "JSON", NULL) != OCH_OK) {
+        arena->refused_bytes = bytes;
         return FAIL_NO_MEMORY(err, "JSON");
+    }
     if (copied) {
         scratch = mem_alloc(text.len + 2 + JSON_PADDING);
         if (!scratch) {

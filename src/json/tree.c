@@ -28,8 +28,10 @@ static bool no_memory(struct json_tree *tree)
 
 static bool charge(struct json_tree *tree, size_t bytes)
 {
-    if (budget_take(tree->arena->budget, bytes, "JSON", NULL) != OCH_OK)
+    if (budget_take(tree->arena->budget, bytes, "JSON", NULL) != OCH_OK) {
+        tree->arena->refused_bytes = bytes;
         return no_memory(tree);
+    }
     tree->charged_bytes += bytes;
     return true;
 }

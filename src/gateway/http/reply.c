@@ -96,8 +96,28 @@ void reply_error_as(struct exchange *x, int status, const char *name, const char
                    "request", trace_id, "code", code, NULL);
 }
 
+/* No memory because the limit says so is a refusal with the figure, not a failure (D24). */
+static och_code judge_memory(struct exchange *x, och_error *refusal)
+{
+    size_t wanted = x->arena.refused_bytes;
+    if (!wanted)
+        return OCH_NO_MEMORY;
+    och_code code = budget_take(x->arena.budget, wanted, "this request", refusal);
+    if (code == OCH_OK) { /* others are done meanwhile */
+        budget_give(x->arena.budget, wanted);
+        code = FAIL(refusal, OCH_BUSY,
+                    "this request needed %zu bytes more than the memory limit had free", wanted);
+    }
+    return code;
+}
+
 void reply_error(struct exchange *x, och_code code, const och_error *err)
 {
+    och_error refusal = {0};
+    if (code == OCH_NO_MEMORY) {
+        code = judge_memory(x, &refusal);
+        err = code == OCH_BUSY ? &refusal : err;
+    }
     int status = 500;
     const char *name = "InternalError";
     for (size_t i = 0; i < COUNT_OF(statuses); i++) {

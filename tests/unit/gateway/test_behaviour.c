@@ -89,6 +89,32 @@ static void a_delete_with_a_key_is_applied_once(void **state)
     stack_done(s);
 }
 
+/* D24: what does not fit is refused with the figure, and the next request that fits is answered. */
+static void a_request_over_the_memory_limit_is_refused_with_the_figure(void **state)
+{
+    (void)state;
+    struct stack stack = {.memory_limit = 8 << 20}, *s = &stack;
+    char id[UUID_TEXT_SIZE];
+    stack_open(s);
+    make_collection(s, "{\"name\":\"large\"}", id);
+    struct buf body;
+    buf_init(&body, BUF_MAX_NONE);
+    buf_text(&body, "{\"ids\":[\"a\"");
+    for (int i = 0; i < 200000; i++)
+        buf_text(&body, ",\"a\"");
+    buf_text(&body, "]}");
+    buf_byte(&body, 0);
+    struct answer answer;
+    struct ask ask = {"POST", path(id, "get"), (const char *)body.at, {{{0}, {0}}}, 0, 0};
+    exchange(s, &ask, &answer);
+    assert_int_equal(answer.status, 429);
+    assert_non_null(strstr(answer.body, "memory limit"));
+    assert_non_null(strstr(answer.headers, "Retry-After: 1"));
+    buf_done(&body);
+    EXPECT(200, "{\"ids\":[]", "POST", path(id, "get"), "{\"ids\":[\"a\"]}");
+    stack_done(s);
+}
+
 static void counts_are_told_when_asked(void **state)
 {
     (void)state;
@@ -498,6 +524,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_with_a_key_is_applied_once),
         cmocka_unit_test(a_delete_with_a_key_is_applied_once),
+        cmocka_unit_test(a_request_over_the_memory_limit_is_refused_with_the_figure),
         cmocka_unit_test(counts_are_told_when_asked),
         cmocka_unit_test(deletes_keep_to_their_table),
         cmocka_unit_test(fields_are_cleared_and_merged),
