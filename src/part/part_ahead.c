@@ -395,7 +395,7 @@ static void fill(struct part *part, struct part_want *wants, size_t count)
     VEC_DONE(&batch.reads);
 }
 
-void part_ahead_load(struct part_ahead *ahead)
+bool part_ahead_load(struct part_ahead *ahead)
 {
     struct cache *cache = ahead->part->env.cache;
     bool any = false;
@@ -411,6 +411,7 @@ void part_ahead_load(struct part_ahead *ahead)
         if (ahead->wants.at[i].want.state == WANT_WAIT)
             cache_await(cache, &ahead->wants.at[i].want);
     }
+    return any;
 }
 
 void part_ahead_done(struct part_ahead *ahead)

@@ -32,6 +32,7 @@ struct part {
     _Atomic(const struct extent *) resident[SECTION_COUNT];
     _Atomic uint32_t index_state; /* enum part_index_state */
     struct vector_index index;    /* once index_state says so */
+    _Atomic bool codes_warm;      /* the last search found all it wanted of CODE and CODE8 */
     /* how often a few rows of a piece were read by themselves, by piece; for VEC and CODE8 */
     _Atomic(_Atomic uint8_t *) few_reads[2];
     struct mutex mutex; /* guards: names_at and names, which are set once; index while it is set */
@@ -144,9 +145,10 @@ void part_ahead_block(struct part_ahead *ahead, unsigned id, uint32_t row);
 /**
  * Read all that is not there in one batch, with the checksums it needs, and keep it pinned until part_ahead_done.
  *
- * Failures are not told: whoever then asks for what is missing reads it again and says what is wrong (D4).
+ * Failures are not told: whoever then asks for what is missing reads it again and says what is wrong (D4).  Returns whether
+ * anything had to be read.
  */
-void part_ahead_load(struct part_ahead *ahead);
+bool part_ahead_load(struct part_ahead *ahead);
 void part_ahead_done(struct part_ahead *ahead);
 
 MUST_USE och_code part_run_find(struct part *part, unsigned id, uint32_t row,

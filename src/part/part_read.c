@@ -255,7 +255,7 @@ och_code part_pick_vectors(struct part *part, const uint32_t *rows, size_t count
         }
     }
     if (picked.was_cold)
-        part_ahead_load(&ahead);
+        (void)part_ahead_load(&ahead);
     och_code code = OCH_OK;
     now.extent = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -307,7 +307,7 @@ void part_read_ahead(struct part *part, struct part_reads *reads, const uint32_t
         uint64_t stride = part_seq_stride(part->sections[SECTION_SEQ].aux);
         part_ahead_piece(&ahead, SECTION_SEQ, (uint32_t)stride, rows[i] / SEQ_ROWS * stride);
     }
-    part_ahead_load(&ahead);
+    (void)part_ahead_load(&ahead);
     for (size_t i = 0; i < ahead.wants.len; i++) {
         struct cache_want *want = &ahead.wants.at[i].want;
         if (want->extent && VEC_PUSH(&reads->pins, want->extent))

@@ -108,8 +108,11 @@ struct pieces {
 };
 struct reader_state {
     struct part *part;
-    struct pieces pieces[2]; /* by enum vector_section */
-    unsigned failed;         /* section */
+    struct pieces pieces[2];      /* by enum vector_section */
+    struct part_ahead next, held; /* what is wanted; what was fetched last */
+    const struct extent *few;     /* rows of CODE8 by themselves, looked at now */
+    bool missed;                  /* something was not in memory */
+    unsigned failed;              /* section */
 };
 
 static och_code pieces_init(struct part *part, unsigned id, size_t unit, struct arena *arena,
@@ -133,40 +136,111 @@ static void pieces_unpin(struct part *part, struct pieces *pieces, uint64_t but)
     }
 }
 
+/* Give back what this search holds and does not look at. */
+static void give_back(struct reader_state *state, enum vector_section which)
+{
+    struct pieces *other = &state->pieces[!which];
+    pieces_unpin(state->part, &state->pieces[which], UINT64_MAX);
+    pieces_unpin(state->part, other, other->last);
+    part_ahead_done(&state->held);
+}
+
+/* A piece, or for CODE8 perhaps only some rows around the one asked for. */
+static och_code pin_at(struct reader_state *state, enum vector_section which, uint64_t unit,
+                       struct part_rows *ret_rows, och_error *err)
+{
+    struct part *part = state->part;
+    const struct pieces *pieces = &state->pieces[which];
+    struct part_piece piece;
+    if (which == VECTOR_CODE8) {
+        if (part_row_peek(part, pieces->id, pieces->unit, unit, ret_rows))
+            return OCH_OK;
+        state->missed = true;
+        return part_row_pin(part, pieces->id, pieces->unit, unit, ret_rows, err);
+    }
+    struct cache_key key;
+    size_t len;
+    piece.from = part_piece_of(part, pieces->id, pieces->unit, unit * pieces->unit, &key, &len);
+    if (!cache_peek(part->env.cache, key, &piece.extent)) {
+        state->missed = true;
+        TRY(part_pin(part, pieces->id, pieces->unit, unit * pieces->unit, &piece, err));
+    }
+    *ret_rows = (struct part_rows){piece.extent, piece.extent->at, piece.from / pieces->unit,
+                                   piece.extent->len / pieces->unit};
+    return OCH_OK;
+}
+
 static och_code piece_at(void *context, enum vector_section which, uint64_t unit,
                          const uint8_t **ret_base, uint64_t *ret_first, uint64_t *ret_units,
                          och_error *err)
 {
     struct reader_state *state = context;
-    struct pieces *pieces = &state->pieces[which], *other = &state->pieces[!which];
-    uint64_t offset = unit * pieces->unit, index = offset / pieces->group_bytes;
-    struct part_piece piece = {.extent = pieces->pins[index], .from = index * pieces->group_bytes};
-    if (!piece.extent) {
-        och_code code = part_pin(state->part, pieces->id, pieces->unit, offset, &piece, err);
-        if (code == OCH_BUSY) { // give back what this search holds and does not look at
-            pieces_unpin(state->part, pieces, UINT64_MAX);
-            pieces_unpin(state->part, other, other->last);
-            error_clear(err);
-            code = part_pin(state->part, pieces->id, pieces->unit, offset, &piece, err);
-        }
-        if (code != OCH_OK) {
-            state->failed = pieces->id;
-            return code;
-        }
-        pieces->pins[index] = piece.extent;
+    struct pieces *pieces = &state->pieces[which];
+    uint64_t per_piece = pieces->group_bytes / pieces->unit, index = unit / per_piece;
+    const struct extent *extent = pieces->pins[index];
+    if (which == VECTOR_CODE8) { // its rows are not looked at any more
+        cache_unpin(state->part->env.cache, state->few);
+        state->few = NULL;
     }
-    pieces->last = index;
-    *ret_base = piece.extent->at;
-    *ret_first = piece.from / pieces->unit;
-    *ret_units = piece.extent->len / pieces->unit;
+    if (LIKELY(extent)) {
+        *ret_base = extent->at;
+        *ret_first = index * per_piece;
+        *ret_units = extent->len / pieces->unit;
+        pieces->last = index;
+        return OCH_OK;
+    }
+    struct part_rows rows;
+    och_code code = pin_at(state, which, unit, &rows, err);
+    if (code == OCH_BUSY) {
+        give_back(state, which);
+        error_clear(err);
+        code = pin_at(state, which, unit, &rows, err);
+    }
+    if (code != OCH_OK) {
+        state->failed = pieces->id;
+        return code;
+    }
+    if (rows.first == index * per_piece &&
+        (rows.count == per_piece || index + 1 == pieces->count)) {
+        pieces->pins[index] = rows.extent;
+        pieces->last = index;
+    } else {
+        state->few = rows.extent;
+    }
+    *ret_base = rows.base;
+    *ret_first = rows.first;
+    *ret_units = rows.count;
     return OCH_OK;
+}
+
+static void want_unit(void *context, enum vector_section which, uint64_t unit)
+{
+    struct reader_state *state = context;
+    const struct pieces *pieces = &state->pieces[which];
+    if (pieces->pins[unit * pieces->unit / pieces->group_bytes])
+        return;
+    if (which == VECTOR_CODE8)
+        part_ahead_row(&state->next, pieces->id, pieces->unit, unit);
+    else
+        part_ahead_piece(&state->next, pieces->id, pieces->unit, unit * pieces->unit);
+}
+
+static void fetch_wanted(void *context)
+{
+    struct reader_state *state = context;
+    if (part_ahead_load(&state->next))
+        state->missed = true;
+    part_ahead_done(&state->held);
+    state->held = state->next;
+    part_ahead_init(&state->next, state->part);
 }
 
 och_code part_vector_search(struct part *part, struct vector_query *query, struct arena *arena,
                             struct vector_found *ret_found, bool *ret_usable, och_error *err)
 {
     struct reader_state state = {.part = part};
-    struct vector_pages pages = {.context = &state, .at = piece_at};
+    struct vector_pages pages = {
+        .context = &state, .at = piece_at, .want = want_unit, .fetch = fetch_wanted};
     const struct vector_index *index;
     och_error failure = {0};
     *ret_usable = false;
@@ -177,9 +251,18 @@ och_code part_vector_search(struct part *part, struct vector_query *query, struc
                     &state.pieces[VECTOR_CODE], err));
     TRY(pieces_init(part, SECTION_CODE8, code_row_size(index->code_dim), arena,
                     &state.pieces[VECTOR_CODE8], err));
+    part_ahead_init(&state.next, part);
+    part_ahead_init(&state.held, part);
+    pages.cold = !atomic_load_explicit(&part->codes_warm, memory_order_relaxed);
     query->index = index;
     query->pages = &pages;
     och_code code = vector_search(query, arena, ret_found, ret_usable, &failure);
+    // a wish for the next search: by what this one met
+    if (pages.cold == !state.missed)
+        atomic_store_explicit(&part->codes_warm, pages.cold, memory_order_relaxed);
+    part_ahead_done(&state.next);
+    part_ahead_done(&state.held);
+    cache_unpin(part->env.cache, state.few);
     pieces_unpin(part, &state.pieces[VECTOR_CODE], UINT64_MAX);
     pieces_unpin(part, &state.pieces[VECTOR_CODE8], UINT64_MAX);
     query->pages = NULL;

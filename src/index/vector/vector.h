@@ -87,13 +87,18 @@ MUST_USE och_code vector_build_code8(struct vector_build *build,
 /* ---- reading ---- */
 
 /** How a search gets at CODE and CODE8: the piece that holds unit `unit` (a block of CODE, a row of CODE8), made of the whole units
- *  [*ret_first, *ret_first + *ret_units).  It holds until the search is over. */
+ *  [*ret_first, *ret_first + *ret_units).  It holds until the section is asked again, or `want` or `fetch` are called.
+ *
+ *  cold: asking may mean waiting for a disk.  Then the search says before which units it `want`s, and `fetch` reads them all at once. */
 enum vector_section { VECTOR_CODE, VECTOR_CODE8 };
 struct vector_pages {
     void *context;
     och_code (*at)(void *context, enum vector_section section, uint64_t unit,
                    const uint8_t **ret_base, uint64_t *ret_first, uint64_t *ret_units,
                    och_error *err);
+    bool cold;
+    void (*want)(void *context, enum vector_section section, uint64_t unit);
+    void (*fetch)(void *context);
 };
 
 /** An opened index; borrows the sections. */

@@ -8,7 +8,11 @@
 
 #define DRAIN_LIST   16 /* candidates waiting at the end of a list */
 #define DRAIN_INSIDE 32 /* within one */
-#define GROUP        16 /* 8-bit rows between two looks at the threshold */
+#define DRAIN_COLD \
+    96 /* both, where each drain may wait for a disk: fewer waits for some more rows */
+#define LISTS_AHEAD 32 /* lists read at once when nothing says how many will be visited */
+#define ROWS_AHEAD  4096
+#define GROUP       16 /* 8-bit rows between two looks at the threshold */
 
 struct pending {
     float low;
@@ -40,7 +44,7 @@ struct search {
     float *heap; /* the `keep` smallest 8-bit distances, largest on top */
     uint32_t heap_len, keep;
     struct pending *pending;
-    uint32_t pending_len, pending_room;
+    uint32_t pending_len, pending_room, drain_inside, drain_list;
     struct scored *scored;
     uint32_t scored_len, scored_room;
     struct piece code, code8;
@@ -193,15 +197,39 @@ static uint64_t now(const struct search *s)
     return s->query->timed ? sched_mono_ns() : 0;
 }
 
+/* Read the 8-bit rows of pending [first, end) at once, without those that are out of the question by now. */
+static void fetch_pending(struct search *s, uint32_t first, uint32_t end)
+{
+    const struct vector_pages *pages = s->query->pages;
+    float limit = threshold(s);
+    if (!pages->cold)
+        return;
+    s->code8 = (struct piece){0};
+    for (uint32_t i = first; i < end; i++)
+        if (s->pending[i].low < limit || s->heap_len < s->keep)
+            pages->want(pages->context, VECTOR_CODE8, s->pending[i].row);
+    pages->fetch(pages->context);
+}
+
 static och_code drain(struct search *s, och_error *err)
 {
-    uint32_t at[GROUP], count = 0;
+    uint32_t at[GROUP], count = 0, best = s->pending_len;
     uint64_t since = now(s);
-    if (s->heap_len < s->keep && s->pending_len > 2 * s->keep)
-        select_low(s->pending, s->pending_len, 2 * s->keep);
+    if (s->heap_len < s->keep && s->pending_len > 2 * s->keep) {
+        best = 2 * s->keep;
+        select_low(s->pending, s->pending_len, best);
+    }
+    fetch_pending(s, 0, best);
     float limit = threshold(s);
     for (uint32_t i = 0; i < s->pending_len; i++) {
         const struct pending *item = &s->pending[i];
+        if (i == best && s->query->pages->cold) {
+            if (count)
+                TRY(score_group(s, at, count, err));
+            count = 0;
+            fetch_pending(s, best, s->pending_len);
+            limit = threshold(s);
+        }
         if (item->low >= limit && s->heap_len >= s->keep)
             continue;
         bool same = s->code8.base && item->row - s->code8.first < s->code8.units;
@@ -292,14 +320,15 @@ static och_code scan_list(struct search *s, const struct list_entry *list, float
             uint32_t i = (uint32_t)__builtin_ctz(pass);
             s->pending[s->pending_len++] = (struct pending){low[i], row + i};
         }
-        uint32_t most = s->heap_len < s->keep ? 8 * s->keep : DRAIN_INSIDE;
+        uint32_t most = s->heap_len < s->keep ? 8 * s->keep : s->drain_inside;
         if (s->pending_len >= most)
             TRY(drain(s, err));
         if (UNLIKELY(at % (1u << 20) == 0 && s->query->limits))
             TRY(work_check(s->query->limits, err));
     }
-    return s->pending_len >= DRAIN_LIST && s->heap_len + s->pending_len >= s->keep ? drain(s, err)
-                                                                                   : OCH_OK;
+    return s->pending_len >= s->drain_list && s->heap_len + s->pending_len >= s->keep
+               ? drain(s, err)
+               : OCH_OK;
 }
 
 /* ---- the order of lists ---- */
@@ -420,6 +449,23 @@ static och_code visit_lists(struct search *s, uint32_t budget, och_error *err)
     return drain(s, err);
 }
 
+/* The 1-bit codes of the lists that will be visited first, at once. */
+static void fetch_lists(struct search *s, uint32_t most)
+{
+    const struct vector_pages *pages = s->query->pages;
+    if (!pages->cold)
+        return;
+    s->code = (struct piece){0};
+    for (uint32_t i = 0; i < s->order_len && i < most; i++) {
+        struct list_entry list = list_entry(s->index, s->order[i].list);
+        if (!list_has_survivors(s, &list))
+            continue;
+        for (uint32_t at = 0; at < list.rows; at += CODE_BLOCK_ROWS)
+            pages->want(pages->context, VECTOR_CODE, list.block_start + at / CODE_BLOCK_ROWS);
+    }
+    pages->fetch(pages->context);
+}
+
 static och_code search_lists(struct search *s, och_error *err)
 {
     const struct vector_plan *plan = &s->query->plan;
@@ -429,6 +475,8 @@ static och_code search_lists(struct search *s, och_error *err)
     rank_lists(s, limited ? plan->lists : s->index->lists);
     if (since)
         s->found.coarse_ns += now(s) - since;
+    // of a heap: the first are near, if not the nearest
+    fetch_lists(s, limited ? plan->lists : LISTS_AHEAD);
     TRY(visit_lists(s, limited ? plan->lists : UINT32_MAX, err));
     /* Too few found: whatever is left, nearest first, until there are enough. */
     if (s->heap_len < plan->k && isinf(s->bound)) {
@@ -441,12 +489,34 @@ static och_code search_lists(struct search *s, och_error *err)
 
 /* ---- without lists ---- */
 
+/* The 8-bit rows of survivors among the next ROWS_AHEAD, at once. */
+static void fetch_survivors(struct search *s, uint32_t first)
+{
+    const struct vector_pages *pages = s->query->pages;
+    uint32_t coded = s->index->coded;
+    s->code8 = (struct piece){0};
+    for (uint32_t row = first; row < coded && row - first < ROWS_AHEAD; row += 32) {
+        uint32_t bits = mask_of(s, row);
+        if (coded - row < 32)
+            bits &= (1u << (coded - row)) - 1;
+        for (; bits; bits &= bits - 1)
+            pages->want(pages->context, VECTOR_CODE8, row + (uint32_t)__builtin_ctz(bits));
+    }
+    pages->fetch(pages->context);
+}
+
 static och_code search_codes8(struct search *s, och_error *err)
 {
     const struct vector_index *index = s->index;
     uint32_t at[GROUP], count = 0;
     for (uint32_t row = 0; row < index->coded; row += 32) {
         uint32_t bits = mask_of(s, row);
+        if (row % ROWS_AHEAD == 0 && s->query->pages->cold) {
+            if (count)
+                TRY(score_group(s, at, count, err));
+            count = 0;
+            fetch_survivors(s, row);
+        }
         if (index->coded - row < 32)
             bits &= (1u << (index->coded - row)) - 1;
         for (; bits; bits &= bits - 1) {
@@ -516,7 +586,9 @@ static och_code prepare(struct search *s, bool *ret_usable, och_error *err)
     s->table = arena_alloc_aligned(s->arena, 64, code_table_size(dim));
     s->keep = query->plan.keep < index->coded ? query->plan.keep : index->coded;
     s->heap = arena_alloc(s->arena, sizeof(float) * ((size_t)s->keep + 1));
-    s->pending_room = 8 * s->keep + DRAIN_INSIDE + DRAIN_LIST + 2 * CODE_BLOCK_ROWS;
+    s->drain_inside = query->pages->cold ? DRAIN_COLD : DRAIN_INSIDE;
+    s->drain_list = query->pages->cold ? DRAIN_COLD : DRAIN_LIST;
+    s->pending_room = 8 * s->keep + s->drain_inside + s->drain_list + 2 * CODE_BLOCK_ROWS;
     s->pending = arena_alloc(s->arena, sizeof(*s->pending) * s->pending_room);
     s->scored_room = 2 * query->plan.rerank_max + 2 * s->keep;
     s->scored = arena_alloc(s->arena, sizeof(*s->scored) * s->scored_room);
