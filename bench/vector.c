@@ -12,6 +12,7 @@
  *       --threads T       that build (1)
  *       --share P         only every row with chance P passes a filter
  *
+ * peak_mb: of the memory that the build charges, as seen when it reads rows; the rows themselves are not in it.
  * One JSON line for the build and one for each target. */
 #include "index/vector/vector.h"
 #include "base/buf.h"
@@ -20,6 +21,7 @@
 #include "kernel/kernel.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,8 @@
 struct bench {
     uint32_t rows, dim, queries, k, threads;
     struct pool *pool;
+    struct budget budget;
+    _Atomic int64_t peak_bytes; /* of a build */
     enum metric metric;
     bool flat;
     double share;
@@ -138,6 +142,9 @@ static och_code row_at(void *context, uint32_t i, const float **ret_vector, och_
 {
     struct bench *b = context;
     (void)err;
+    int64_t used = budget_used(&b->budget);
+    if (used > atomic_load_explicit(&b->peak_bytes, memory_order_relaxed))
+        atomic_store_explicit(&b->peak_bytes, used, memory_order_relaxed);
     *ret_vector = b->base + (size_t)i * b->dim;
     return OCH_OK;
 }
@@ -230,6 +237,7 @@ static void make(struct bench *b)
     struct vector_rows rows = {.context = b, .count = b->rows, .row = row_at};
     struct vector_options options = {.dimension = b->dim,
                                      .metric = b->metric,
+                                     .budget = &b->budget,
                                      .pool = b->pool,
                                      .flat_rows = b->flat ? UINT32_MAX : 0};
     och_error err = {0};
@@ -257,9 +265,10 @@ static void make(struct bench *b)
                  b->rows;
     printf("{\"bench\":\"vector build\",\"rows\":%u,\"dimension\":%u,\"lists\":%u,\"gamma\":%.2f,"
            "\"kappa\":%.3f,\"hot_bytes_a_row\":%.1f,\"cpu_s\":%.2f,\"code8_cpu_s\":%.2f,"
-           "\"threads\":%u,\"wall_s\":%.2f}\n",
+           "\"threads\":%u,\"wall_s\":%.2f,\"peak_mb\":%.1f}\n",
            b->rows, b->dim, b->index.lists, (double)b->index.gamma, (double)b->index.kappa, hot,
-           end - start, end - middle, b->threads, finish - begin);
+           end - start, end - middle, b->threads, finish - begin,
+           (double)atomic_load(&b->peak_bytes) / 1e6);
     (void)fflush(stdout);
 }
 
@@ -401,6 +410,7 @@ int main(int argc, char **argv)
         make_rows(&b, 1, b.rows, b.base);
         make_rows(&b, 2, b.queries, b.query);
     }
+    budget_init(&b.budget, 0, NULL);
     b.truth = need((size_t)b.queries * b.k, 4);
     make(&b);
     make_mask(&b);
