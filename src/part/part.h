@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "base/trace.h"
 #include "base/vec.h"
+#include "index/rows.h"
 #include "index/vector/vector.h"
 #include "model/record.h"
 #include "model/uuid.h"
@@ -165,6 +166,14 @@ MUST_USE och_code part_vector_index(struct part *part, const struct vector_index
 MUST_USE och_code part_vector_search(struct part *part, struct vector_query *query,
                                      struct arena *arena, struct vector_found *ret_found,
                                      bool *ret_usable, och_error *err);
+/**
+ * What the text index says of FILTER_DOC_CONTAINS or FILTER_DOC_REGEX (the NOT_ forms: of what they deny); a rows_leaf without context.
+ *
+ * No index, a damaged one, no memory for it now, `open` too few rows to be worth it: rows_unknown.
+ */
+MUST_USE och_code part_text_rows(struct part *part, const struct filter_node *leaf, uint32_t open,
+                                 const struct limits_of_work *limits, struct arena *arena,
+                                 struct rows_answer *ret, och_error *err);
 /** How many rows have a vector. */
 uint32_t part_vector_count(const struct part *part);
 /** For repair without a catalogue: the part that ends at `end` in an object (parts of a pack lie one behind the other, so its offset, or

@@ -3,6 +3,7 @@
  * (the id's hash), later 8.5 (the hash index) or 4 (norms); never vectors or text.  Same rows, same bytes. */
 #include "part/part_sink.h"
 
+#include "index/text/text.h"
 #include "index/vector/vector.h"
 #include "kernel/kernel.h"
 
@@ -453,6 +454,23 @@ static och_code write_blocks(struct build *build, enum part_section_id section, 
     return code;
 }
 
+static och_code text_row(void *context, uint32_t row, slice *ret_document, och_error *err)
+{
+    struct record record;
+    TRY(fetch(context, row, RECORD_DOCUMENT, &record, err));
+    *ret_document = record.document;
+    return OCH_OK;
+}
+
+static och_code write_text(struct build *build, uint64_t text_bytes, och_error *err)
+{
+    struct text_rows rows = {build, build->rows, text_row};
+    if (build->spec->plain)
+        return OCH_OK;
+    return part_text_write(&build->sink, build->spec->schema_json, &rows, text_bytes,
+                           build->options ? &build->options->limits : NULL, err);
+}
+
 static och_code write_lists(struct build *build, och_error *err)
 {
     const struct part_spec *spec = build->spec;
@@ -495,8 +513,11 @@ static och_code write_rows(struct build *build, const uint32_t *inverse, och_err
         TRY(write_vectors(build, err));
     TRY(write_index(build, err));
     TRY(write_blocks(build, SECTION_VALUES, RECORD_METADATA, err));
+    uint64_t before = build->totals.raw_bytes;
     TRY(write_blocks(build, SECTION_DOCS, RECORD_DOCUMENT, err));
-    return write_blocks(build, SECTION_URIS, RECORD_URI, err);
+    uint64_t text_bytes = build->totals.raw_bytes - before;
+    TRY(write_blocks(build, SECTION_URIS, RECORD_URI, err));
+    return write_text(build, text_bytes, err);
 }
 
 static och_code build_all(struct build *build, const uint32_t *inverse, struct store_writer *writer,

@@ -6,6 +6,7 @@
 #include "part/part.h"
 #include "part/part_format.h"
 
+#include "index/text/text.h"
 #include "index/vector/vector.h"
 
 #define PART_BIT(id) (1u << (id))
@@ -35,7 +36,9 @@ struct part {
     _Atomic bool codes_warm;      /* the last search found all it wanted of CODE and CODE8 */
     /* how often a few rows of a piece were read by themselves, by piece; for VEC and CODE8 */
     _Atomic(_Atomic uint8_t *) few_reads[2];
-    struct mutex mutex; /* guards: names_at and names, which are set once; index while it is set */
+    _Atomic uint32_t text_state; /* enum part_index_state */
+    struct text_index text;      /* once text_state says so */
+    struct mutex mutex; /* guards: names_at and names, which are set once; index and text while they are set */
     uint8_t *names_at;
     slice names[4];
 };
@@ -182,4 +185,8 @@ int64_t part_seq_value(const struct part *part, const struct part_piece *piece, 
 och_code part_seq_piece(struct part *part, uint32_t row, struct part_piece *ret_piece,
                         och_error *err);
 bool part_filter_has(const uint8_t *filter, uint64_t size, uint64_t hash);
+
+/** Build TEXT again from the documents and compare; *ret_fault: what is wrong, NULL nothing, at *ret_offset of the section. */
+MUST_USE och_code part_text_check(struct part *part, const char **ret_fault, uint64_t *ret_offset,
+                                  och_error *err);
 #endif

@@ -11,6 +11,7 @@
 #define WHOLE_BYTES (1u << 20)   /* sections up to this are one extent */
 #define INDEX_BYTES (4u << 20)   /* the same for IDHASH, where a look-up then pays for one pin */
 #define PIECE_BYTES (256u << 10) /* else extents of about this */
+#define TEXT_BYTES  (64u << 10)  /* or this in TEXT: a query wants a few short lists here and there */
 #define AHEAD_BYTES (1u << 20)   /* what a scan says that it will read */
 
 /* ---- damage ---- */
@@ -169,7 +170,8 @@ uint64_t part_group_of(const struct part_section *section, unsigned id, uint32_t
                                             : WHOLE_BYTES;
     if (section->size <= whole || id == SECTION_SEQROWS)
         return section->size / unit + 1;
-    uint64_t group = PIECE_BYTES / unit ? PIECE_BYTES / unit : 1;
+    uint32_t piece = id == SECTION_TEXT ? TEXT_BYTES : PIECE_BYTES;
+    uint64_t group = piece / unit ? piece / unit : 1;
     uint32_t a = section->page_size, b = unit;
     while (b) { // greatest common divisor
         uint32_t rest = a % b;

@@ -98,6 +98,12 @@ MUST_USE och_code part_vectors_build(struct part_vectors *vectors, const struct 
 uuid part_vectors_lineage(const struct part_vectors *vectors, const struct vector_built *built);
 void part_vectors_done(struct part_vectors *vectors);
 
+/** Section TEXT over the documents of all rows, unless there is too little text or the schema has no full-text index. */
+struct text_rows;
+MUST_USE och_code part_text_write(struct part_sink *sink, slice schema_json,
+                                  const struct text_rows *rows, uint64_t text_bytes,
+                                  const struct limits_of_work *limits, och_error *err);
+
 /** part_build with rows in another order than the source's; order: row -> source index, NULL = the same. */
 MUST_USE och_code part_build_ordered(const struct part_spec *spec, const struct part_source *source,
                                      const struct part_build_options *options,

@@ -32,8 +32,21 @@ static void check_needle(struct corpus *c, slice needle)
 
 static void check_many(struct corpus *c, struct random *random, unsigned rounds)
 {
-    static const char *const fixed[] = {"quartz", "lighthouse protocol", "the", "THE", "ß", "文", "文件", "ファイル",
-                                        "%",      "_",  "\\", "a_b", "absent everywhere", "zzz", "é"};
+    static const char *const fixed[] = {"quartz",
+                                        "lighthouse protocol",
+                                        "the",
+                                        "THE",
+                                        "ß",
+                                        "文",
+                                        "文件",
+                                        "ファイル",
+                                        "%",
+                                        "_",
+                                        "\\",
+                                        "a_b",
+                                        "absent everywhere",
+                                        "zzz",
+                                        "é"};
     for (size_t i = 0; i < COUNT_OF(fixed); i++)
         check_needle(c, slice_of(fixed[i]));
     check_needle(c, slice_make("\0", 1));
@@ -58,9 +71,9 @@ static void needles_of_any_length_find_their_rows(void **state)
     static const struct {
         uint32_t count, capacity, piece;
         unsigned absent;
-    } cases[] = {{2000, 0, 0, 10},  {2000, 5000, 0, 10}, {700, 0, 64, 0},  {700, 900, 100, 30},
-                 {1, 0, 0, 0},      {65, 100, 7, 50},    {400, 0, 13, 95}, {0, 0, 0, 0},
-                 {300, 0, 0, 100}};
+    } cases[] = {{2000, 0, 0, 10},    {2000, 5000, 0, 10}, {700, 0, 64, 0},
+                 {700, 900, 100, 30}, {1, 0, 0, 0},        {65, 100, 7, 50},
+                 {400, 0, 13, 95},    {0, 0, 0, 0},        {300, 0, 0, 100}};
     (void)state;
     candidates = matches = 0;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -126,7 +139,8 @@ static void lists_of_any_shape_are_read_back(void **state)
                 want[rows[i] / 64] |= 1ull << rows[i] % 64;
             assert_true(text_list_or(buf_view(&out), &list, segment_rows, got));
             assert_memory_equal(want, got, words * 8);
-            for (uint32_t i = 0; i < segment_rows; i += 1 + (uint32_t)random_below(&random, round + 2))
+            for (uint32_t i = 0; i < segment_rows;
+                 i += 1 + (uint32_t)random_below(&random, round + 2))
                 mask[i / 64] |= 1ull << i % 64;
             memcpy(got, mask, words * 8);
             assert_true(text_list_and(buf_view(&out), &list, segment_rows, got));

@@ -38,7 +38,8 @@ struct corpus {
     struct buf section;
     uint32_t directory_len;
     uint32_t piece; /* bytes handed out at once; 0: all */
-    uint8_t *copy;  /* of the last piece, so that the sanitizer sees pointers that are kept too long */
+    uint8_t
+        *copy; /* of the last piece, so that the sanitizer sees pointers that are kept too long */
 };
 
 static inline slice corpus_text(struct corpus *c, const char *text)
@@ -49,13 +50,18 @@ static inline slice corpus_text(struct corpus *c, const char *text)
 /* Words of several scripts, some of them rare; case, accents, a zero byte and percent signs among them. */
 static inline slice corpus_document(struct corpus *c, struct random *random)
 {
-    static const char *const words[] = {
-        "the",     "The",       "THE",       "quartz",   "lighthouse", "protocol", "function", "func_a",
-        "Straße",  "STRASSE",   "ẞ",         "groß",     "é",          "e\xcc\x81", "É",       "naïve",
-        "Привет",  "привет",    "мир",       "文件",     "ファイル",   "検索",     "中文字",   "한국어",
-        "100%",    "a_b",       "c\\d",      "\xf0\x9f\x98\x80", "ſtop", "Kelvin", "kelvin",   "\xe2\x84\xaa",
-        "σίγμα",   "ΣΊΓΜΑ",     "ς",         "İstanbul", "ısı",        "aaaa",     "aa",       "2024-01-31",
-        "x",       "yz",        "foo",       "bar",      "baz",        "\n",       "\t",       "!"};
+    static const char *const words[] = {"the",        "The",       "THE",      "quartz",
+                                        "lighthouse", "protocol",  "function", "func_a",
+                                        "Straße",     "STRASSE",   "ẞ",        "groß",
+                                        "é",          "e\xcc\x81", "É",        "naïve",
+                                        "Привет",     "привет",    "мир",      "文件",
+                                        "ファイル",   "検索",      "中文字",   "한국어",
+                                        "100%",       "a_b",       "c\\d",     "\xf0\x9f\x98\x80",
+                                        "ſtop",       "Kelvin",    "kelvin",   "\xe2\x84\xaa",
+                                        "σίγμα",      "ΣΊΓΜΑ",     "ς",        "İstanbul",
+                                        "ısı",        "aaaa",      "aa",       "2024-01-31",
+                                        "x",          "yz",        "foo",      "bar",
+                                        "baz",        "\n",        "\t",       "!"};
     struct buf out;
     buf_init(&out, BUF_MAX_NONE);
     uint64_t count = random_below(random, 12);
@@ -148,14 +154,14 @@ static inline och_code corpus_at(void *context, uint64_t offset, const uint8_t *
 
 static inline bool corpus_open(struct corpus *c, struct text_index *ret)
 {
-    slice directory = slice_make(c->section.at + c->section.len - c->directory_len,
-                                 c->directory_len);
+    slice directory =
+        slice_make(c->section.at + c->section.len - c->directory_len, c->directory_len);
     return text_index_open(directory, c->section.len, c->count, ret);
 }
 
 static inline och_code corpus_search(struct corpus *c, const struct text_query *query,
-                                     struct arena *arena, uint64_t **ret_words,
-                                     uint32_t *ret_count, och_error *err)
+                                     struct arena *arena, uint64_t **ret_words, uint32_t *ret_count,
+                                     och_error *err)
 {
     struct text_index index;
     struct text_pages pages = {c, corpus_at};
@@ -167,8 +173,8 @@ static inline och_code corpus_search(struct corpus *c, const struct text_query *
 
 static inline bool corpus_contains(slice document, slice needle)
 {
-    return document.at && kernel_get()->find(document.at, document.len, needle.at, needle.len) !=
-                              SIZE_MAX;
+    return document.at &&
+           kernel_get()->find(document.at, document.len, needle.at, needle.len) != SIZE_MAX;
 }
 
 /* NULL: the engine refuses it. */
