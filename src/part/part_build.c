@@ -4,6 +4,7 @@
 #include "part/part_sink.h"
 
 #include "index/text/text.h"
+#include "index/meta/meta_index.h"
 #include "index/vector/vector.h"
 #include "kernel/kernel.h"
 
@@ -23,6 +24,7 @@ struct build {
     struct part_vectors index_of; /* its rows' vectors and codes, for `vector` */
     struct vector_build *vector;  /* NULL: no vector index */
     struct vector_built vectors;  /* its sections */
+    struct meta_build *meta;     /* NULL: no metadata index */
     uuid lineage;
     uint32_t rows, head_len;
     struct charged hashes, index, filter, norms, presence, kills;
@@ -446,6 +448,8 @@ static och_code write_blocks(struct build *build, enum part_section_id section, 
             break;
         slice value = field_of(&record, section);
         code = part_block_writer_add(&writer, value, err);
+        if (code == OCH_OK && section == SECTION_VALUES && build->meta)
+            code = meta_build_row(build->meta, value, err);
         build->totals.raw_bytes += value.at ? value.len : 0;
     }
     if (code == OCH_OK)
@@ -469,6 +473,25 @@ static och_code write_text(struct build *build, uint64_t text_bytes, och_error *
         return OCH_OK;
     return part_text_write(&build->sink, build->spec->schema_json, &rows, text_bytes,
                            build->options ? &build->options->limits : NULL, err);
+}
+
+static och_code metadata_row(void *context, uint32_t row, slice *ret_metadata, och_error *err)
+{
+    struct record record;
+    TRY(fetch(context, row, RECORD_METADATA, &record, err));
+    *ret_metadata = record.metadata;
+    return OCH_OK;
+}
+
+static och_code write_values(struct build *build, och_error *err)
+{
+    const struct limits_of_work *limits = build->options ? &build->options->limits : NULL;
+    if (!build->spec->plain)
+        TRY(part_meta_begin(&build->sink, build->rows, limits, &build->meta, err));
+    TRY(write_blocks(build, SECTION_VALUES, RECORD_METADATA, err));
+    TRY(part_meta_end(&build->sink, build->meta, build->rows, metadata_row, build, err));
+    meta_build_free(take(&build->meta));
+    return OCH_OK;
 }
 
 static och_code write_lists(struct build *build, och_error *err)
@@ -512,7 +535,7 @@ static och_code write_rows(struct build *build, const uint32_t *inverse, och_err
     if (build->spec->dimension)
         TRY(write_vectors(build, err));
     TRY(write_index(build, err));
-    TRY(write_blocks(build, SECTION_VALUES, RECORD_METADATA, err));
+    TRY(write_values(build, err));
     uint64_t before = build->totals.raw_bytes;
     TRY(write_blocks(build, SECTION_DOCS, RECORD_DOCUMENT, err));
     uint64_t text_bytes = build->totals.raw_bytes - before;
@@ -555,6 +578,7 @@ static void build_done(struct build *build)
         charged_free(budget, all[i]);
     vector_build_free(build->vector);
     part_vectors_done(&build->index_of);
+    meta_build_free(build->meta);
     part_sink_done(&build->sink);
     arena_done(&build->arena);
 }

@@ -7,6 +7,7 @@
 #include "part/part_format.h"
 
 #include "index/text/text.h"
+#include "index/meta/meta_index.h"
 #include "index/vector/vector.h"
 
 #define PART_BIT(id) (1u << (id))
@@ -38,6 +39,8 @@ struct part {
     _Atomic(_Atomic uint8_t *) few_reads[2];
     _Atomic uint32_t text_state; /* enum part_index_state */
     struct text_index text;      /* once text_state says so */
+    _Atomic uint32_t meta_state; /* enum part_index_state */
+    struct meta_index meta;      /* once meta_state says so, set under the mutex */
     struct mutex mutex; /* guards: names_at and names, which are set once; index and text while they are set */
     uint8_t *names_at;
     slice names[4];
@@ -179,6 +182,13 @@ static inline slice part_block_field(const uint8_t *base, uint32_t rows, uint32_
         return SLICE_NONE;
     return slice_make(base + 4 * (size_t)rows + start, end - start);
 }
+
+/** The metadata index; NULL when there is none, it is damaged, or there is no room now. */
+MUST_USE och_code part_meta_index(struct part *part, const struct meta_index **ret_index,
+                                  och_error *err);
+/** Build META again from the metadata and compare; *ret_fault: what is wrong, NULL nothing, at *ret_offset of the section. */
+MUST_USE och_code part_meta_check(struct part *part, const char **ret_fault, uint64_t *ret_offset,
+                                  och_error *err);
 
 /** Row's seq in a SEQ piece. */
 int64_t part_seq_value(const struct part *part, const struct part_piece *piece, uint32_t row);

@@ -104,6 +104,16 @@ MUST_USE och_code part_text_write(struct part_sink *sink, slice schema_json,
                                   const struct text_rows *rows, uint64_t text_bytes,
                                   const struct limits_of_work *limits, och_error *err);
 
+/** META: rows' metadata is handed to the build beside VALUES, then the section is written.  *ret_build NULL: none is wanted. */
+struct meta_build;
+MUST_USE och_code part_meta_begin(const struct part_sink *sink, uint32_t rows,
+                                  const struct limits_of_work *limits,
+                                  struct meta_build **ret_build, och_error *err);
+/** `row` is asked again for what did not fit into memory at once. */
+typedef och_code (*part_meta_row)(void *context, uint32_t row, slice *ret_metadata, och_error *err);
+MUST_USE och_code part_meta_end(struct part_sink *sink, struct meta_build *build, uint32_t rows,
+                                part_meta_row row, void *context, och_error *err);
+
 /** part_build with rows in another order than the source's; order: row -> source index, NULL = the same. */
 MUST_USE och_code part_build_ordered(const struct part_spec *spec, const struct part_source *source,
                                      const struct part_build_options *options,

@@ -168,3 +168,12 @@ uint32_t meta_columns_of(const struct meta_index *index, slice key, uint32_t *re
     *ret_count = high - low;
     return low;
 }
+
+bool meta_index_has_gaps(const struct meta_index *index)
+{
+    for (uint32_t i = 0; i < index->columns; i++) {
+        if (meta_column_at(index, i).has & META_UNINDEXED)
+            return true;
+    }
+    return false;
+}

@@ -61,6 +61,9 @@ struct meta_index {      /* figures are checked against each other */
 MUST_USE bool meta_index_open(slice head, uint64_t section_len, uint32_t rows,
                               struct meta_index *ret_index);
 
+/** Are there columns that are named only? */
+bool meta_index_has_gaps(const struct meta_index *index);
+
 /* ---- searching ---- */
 enum meta_force { META_BY_COST = 0, META_BY_LISTS, META_BY_SLICES }; /* for tests */
 struct meta_search_options {

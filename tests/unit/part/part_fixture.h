@@ -16,8 +16,10 @@
 #include "base/io_sim.h"
 #include "kernel/kernel.h"
 #include "part/part.h"
-#include "part/part_format.h"
+#include "part/part_internal.h"
 #include "part/part_sink.h"
+
+#include "unit/part/part_filters.h"
 
 #define MUST(call)                                                              \
     do {                                                                        \
@@ -404,6 +406,33 @@ static inline och_code check_lists(const struct fixture *f, struct part *part, o
     return code;
 }
 
+struct by_row {
+    const struct fixture *f;
+    uint32_t *source; /* row -> source index */
+};
+
+static inline slice fixture_metadata_of(const void *context, uint32_t row)
+{
+    const struct by_row *by_row = context;
+    return by_row->f->rows[by_row->source[row]].metadata;
+}
+
+static inline och_code check_filters(const struct fixture *f, struct part *part, och_error *err)
+{
+    struct by_row by_row = {f, calloc(f->options.count + 1, sizeof(uint32_t))};
+    och_code code = OCH_OK;
+    for (uint32_t i = 0; i < f->options.count; i++)
+        by_row.source[f->row_of[i]] = i;
+    for (size_t i = 0; i < COUNT_OF(filter_texts) && code == OCH_OK; i++) {
+        bool said, has = part_has(part, SECTION_META);
+        code = check_filter(part, filter_texts[i], fixture_metadata_of, &by_row, &said, err);
+        if (code == OCH_OK && has && !(part_damage(part) & PART_BIT(SECTION_META)))
+            assert_true(said);
+    }
+    free(by_row.source);
+    return code;
+}
+
 static inline och_code check_part(const struct fixture *f, struct part *part, och_error *err)
 {
     och_code rows = check_rows(f, part, err);
@@ -411,6 +440,8 @@ static inline och_code check_part(const struct fixture *f, struct part *part, oc
         return rows;
     och_code vectors = check_vectors(f, part, rows == OCH_OK ? err : NULL);
     och_code lists = check_lists(f, part, rows == OCH_OK && vectors == OCH_OK ? err : NULL);
-    return rows != OCH_OK ? rows : vectors != OCH_OK ? vectors : lists;
+    bool sound = rows == OCH_OK && vectors == OCH_OK && lists == OCH_OK;
+    och_code filters = check_filters(f, part, sound ? err : NULL);
+    return rows != OCH_OK ? rows : vectors != OCH_OK ? vectors : lists != OCH_OK ? lists : filters;
 }
 #endif
