@@ -3,6 +3,7 @@
 #ifndef MODEL_FILTER_H
 #define MODEL_FILTER_H
 
+#include "base/sched.h"
 #include "model/meta.h"
 #include "json/json.h"
 
@@ -87,12 +88,19 @@ enum filter_need { FILTER_NEEDS_ID = 1, FILTER_NEEDS_METADATA = 2, FILTER_NEEDS_
 unsigned filter_needs(const struct filter *filter);
 
 enum filter_truth { FILTER_FALSE = 0, FILTER_TRUE = 1, FILTER_UNKNOWN = 2 };
+/** What looking at rows has cost: a filter may be large and a row, too.  Once `limits` say so it is given up: `stopped`, and the answers mean nothing. */
+struct filter_work {
+    const struct limits_of_work *limits;
+    uint64_t bytes; /* since they were asked last */
+    bool stopped;
+};
 /** What a filter looks at. `have` says which fields are loaded (enum filter_need); leaves on others are unknown and the answer may be FILTER_UNKNOWN. */
 struct filter_row {
     unsigned have;
     slice id;
-    slice metadata; /* encoded, at NULL: none */
-    slice document; /* at NULL: none */
+    slice metadata;           /* encoded, at NULL: none */
+    slice document;           /* at NULL: none */
+    struct filter_work *work; /* NULL: no limits */
 };
 /** Three-valued: evaluate with cheap fields first, load the document only when the answer is FILTER_UNKNOWN. filter NULL is true. */
 enum filter_truth filter_match(const struct filter *filter, const struct filter_row *row);

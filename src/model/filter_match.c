@@ -203,6 +203,24 @@ static bool match_leaf(const struct filter *filter, const struct rule *rule,
     }
 }
 
+#define LEAF_BYTES       64         /* what a leaf costs at least */
+#define WORK_CHECK_BYTES (8u << 20) /* some milliseconds */
+
+/* Time is looked at by what is read, not by rows: one row may hold thousands of keys, a filter thousands of leaves. */
+static bool goes_on(const struct rule *rule, const struct filter_row *row)
+{
+    struct filter_work *work = row->work;
+    if (!work)
+        return true;
+    bool document = rule->needs & FILTER_NEEDS_DOCUMENT;
+    work->bytes += LEAF_BYTES + (document ? row->document.len : row->metadata.len);
+    if (UNLIKELY(work->bytes >= WORK_CHECK_BYTES) && !work->stopped) {
+        work->bytes = 0;
+        work->stopped = work_check(work->limits, NULL) != OCH_OK;
+    }
+    return !work->stopped;
+}
+
 /* Recursion is bounded by FILTER_DEPTH_MAX, which filter_compile keeps. */
 static enum filter_truth match_rule(const struct filter *filter, const struct rule *rule,
                                     const struct filter_row *row)
@@ -220,7 +238,7 @@ static enum filter_truth match_rule(const struct filter *filter, const struct ru
             if (child == FILTER_UNKNOWN)
                 truth = FILTER_UNKNOWN;
         }
-    } else if ((rule->needs & ~row->have) != 0) {
+    } else if ((rule->needs & ~row->have) != 0 || !goes_on(rule, row)) {
         return FILTER_UNKNOWN;
     } else {
         truth = match_leaf(filter, rule, row) ? FILTER_TRUE : FILTER_FALSE;

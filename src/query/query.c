@@ -24,6 +24,7 @@ void query_free(struct query *query)
 void lookup_init(struct lookup *lookup, struct run *run)
 {
     lookup->run = run;
+    lookup->work = (struct filter_work){.limits = run->limits};
     arena_init(&lookup->arena, run->arena->budget, 0);
     part_reads_init(&lookup->reads, run->query->options.cache, &lookup->arena);
 }

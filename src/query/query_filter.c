@@ -35,15 +35,18 @@ static och_code row_passes(struct lookup *l, struct view_place place, const stru
         *ret_passes = false;
         return OCH_OK;
     }
-    struct filter_row row = {.have = cheap, .id = record.id, .metadata = record.metadata};
+    struct filter_row row = {
+        .have = cheap, .id = record.id, .metadata = record.metadata, .work = &l->work};
     enum filter_truth truth = filter_match(run->filter, &row);
-    if (truth == FILTER_UNKNOWN) {
+    if (truth == FILTER_UNKNOWN && !l->work.stopped) {
         struct record full;
         TRY(row_read(l, place, slot, RECORD_DOCUMENT, &full, err));
         row.have |= FILTER_NEEDS_DOCUMENT;
         row.document = full.document;
         truth = filter_match(run->filter, &row);
     }
+    if (UNLIKELY(l->work.stopped))
+        return work_check(run->limits, err);
     *ret_passes = truth == FILTER_TRUE;
     return OCH_OK;
 }

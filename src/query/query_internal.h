@@ -76,6 +76,7 @@ struct lookup {
     struct run *run;
     struct arena arena;
     struct part_reads reads;
+    struct filter_work work;
 };
 void lookup_init(struct lookup *lookup, struct run *run);
 void lookup_done(struct lookup *lookup);

@@ -2,6 +2,7 @@
 /* Grammar, messages, encoding and edges of filters; test_filter_model.c compares whole answers. */
 #include "model_test.h"
 
+#include "base/clock.h"
 #include "model/filter.h"
 
 #include <math.h>
@@ -516,7 +517,7 @@ static void what_is_not_loaded_is_unknown_unless_it_does_not_matter(void **state
     slice metadata = meta_of(*state, "{\"k\":1}", 0);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         CLEANUP(filter_cleanup) struct filter *filter = compiled(*state, false, cases[i].where);
-        struct filter_row row = {cases[i].have, SLICE("a"), metadata, SLICE("x")};
+        struct filter_row row = {cases[i].have, SLICE("a"), metadata, SLICE("x"), NULL};
         if (filter_match(filter, &row) != cases[i].truth)
             fail_msg("%s with %u", cases[i].where, cases[i].have);
         assert_int_equal(filter_needs(filter), cases[i].needs);
@@ -555,6 +556,34 @@ static void a_hundred_thousand_values_and_clauses_work(void **state)
         assert_int_equal(filter_match(or_filter, &row), even);
         assert_int_equal(filter_match(nin_filter, &row), !even);
     }
+}
+
+/* One row of many keys against a filter of many leaves: the limits are looked at within it. */
+static void a_row_that_takes_long_is_given_up_in_time(void **state)
+{
+    CLEANUP(buf_cleanup) struct buf text, meta;
+    buf_init(&text, BUF_MAX_NONE), buf_init(&meta, BUF_MAX_NONE);
+    buf_text(&text, "{\"$and\":[");
+    for (int i = 0; i < 20000; i++)
+        buf_printf(&text, "%s{\"x\":{\"$ne\":%d}}", i ? "," : "", i);
+    buf_text(&text, "]}"), buf_byte(&text, 0);
+    for (int i = 0; i < 5000; i++)
+        buf_printf(&meta, "%s\"k%d\":%d", i ? "," : "{", i, i);
+    buf_text(&meta, "}"), buf_byte(&meta, 0);
+    CLEANUP(filter_cleanup) struct filter *filter = compiled(*state, false, (const char *)text.at);
+    struct cancel cancel = {true};
+    struct limits_of_work limits = {.cancel = &cancel};
+    struct filter_work work = {.limits = &limits};
+    struct filter_row row = {
+        .have = 2, .metadata = meta_of(*state, (const char *)meta.at, 0), .work = &work};
+    uint64_t began = clock_mono_ns(clock_system());
+    (void)filter_match(filter, &row);
+    assert_true(work.stopped);
+    uint64_t took = clock_mono_ns(clock_system()) - began;
+    row.work = NULL;
+    began = clock_mono_ns(clock_system());
+    assert_int_equal(filter_match(filter, &row), FILTER_TRUE);
+    assert_true(took * 4 < clock_mono_ns(clock_system()) - began);
 }
 
 static void nesting_as_deep_as_json_allows_works(void **state)
@@ -668,6 +697,7 @@ int main(void)
         TEST(what_is_not_loaded_is_unknown_unless_it_does_not_matter),
         TEST(a_hundred_thousand_values_and_clauses_work),
         TEST(nesting_as_deep_as_json_allows_works),
+        TEST(a_row_that_takes_long_is_given_up_in_time),
         TEST(deeper_bytes_and_wrong_operands_are_refused),
         TEST(no_memory_is_an_error_and_leaks_nothing),
     };

@@ -368,7 +368,7 @@ static struct filter *compile(struct arena *arena, slice text)
 static void compare(const struct filter *filter, const struct json_value *clause, slice text,
                     const struct record *record)
 {
-    struct filter_row row = {7, record->id, record->encoded, record->document};
+    struct filter_row row = {7, record->id, record->encoded, record->document, NULL};
     enum filter_truth got = filter_match(filter, &row);
     bool expected = truth(record, clause);
     if (got != (expected ? FILTER_TRUE : FILTER_FALSE))
