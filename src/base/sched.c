@@ -299,10 +299,15 @@ void thread_join(struct thread *thread)
     thread->started = false;
 }
 
-void thread_lower_priority(void)
+void thread_be_nice(int nice)
 {
     // on Linux `who` 0 is the calling thread; being refused only costs speed elsewhere
-    (void)setpriority(PRIO_PROCESS, 0, 19);
+    (void)setpriority(PRIO_PROCESS, 0, nice);
+}
+
+void thread_lower_priority(void)
+{
+    thread_be_nice(19);
 }
 
 och_code work_check(const struct limits_of_work *limits, och_error *err)

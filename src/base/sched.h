@@ -85,6 +85,8 @@ MUST_USE och_code thread_start(struct thread *thread, const char *name, size_t s
 void thread_join(struct thread *thread);
 /** Lowest priority for the calling thread: background work. */
 void thread_lower_priority(void);
+/** The calling thread's own niceness, 0 (as it starts) to 19; it cannot be taken back.  Threads that it starts inherit it. */
+void thread_be_nice(int nice);
 
 /** Cancel flag shared by a request and who may give it up; any thread, signal handlers too. */
 struct cancel {

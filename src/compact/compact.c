@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* When to compact what: notes about collections, a sweep over the log for idle ones, and two workers so that a long merge never blocks a flush. */
+/* When to compact what: notes about collections, a sweep over the log for idle ones, and three workers: a long merge blocks neither a flush nor the
+ * merging of small parts.
+ *
+ * Priorities.  The longer the tail and the more small parts, the more each query costs: at lowest priority flushes would stand still exactly when
+ * queries keep all processors busy, and queries would get slower by what was not flushed.  So the flusher competes like a query, small merges a
+ * little below, and large ones, which nobody waits for, at the end. */
 #include "compact/compact_internal.h"
 
 #include "model/limits.h"
@@ -15,8 +20,11 @@
 #define RETRY_FIRST_NS  (200 * MS)
 #define RETRY_MOST_NS   (60000 * MS)
 #define POISON_TRIES    3
-#define THROTTLE_TAILS  4 /* tails' worth of unflushed rows at which a writer waits */
 #define REFUSE_TAILS    32
+#define SLOW_TAILS      1.5 /* tails' worth of unflushed rows from which on writers are slowed */
+#define ADMIT_MOST_NS   (5000 * MS) /* a writer that had to wait longer is refused */
+#define NICE_SMALL      5
+#define NICE_LARGE      15
 
 bool compact_stopping(struct compactor *c)
 {
@@ -64,7 +72,8 @@ static struct note *note_take(struct compactor *c, uuid id)
 
 static void note_forget_idle(struct compactor *c, struct note *note)
 {
-    if (note->in_flush || note->in_merge || note->in_idle || note->failures)
+    if (note->in_flush || note->in_merge[MERGE_SMALL] || note->in_merge[MERGE_LARGE] ||
+        note->in_idle || note->failures)
         return;
     (void)map_remove(&c->notes, uuid_slice(&note->id));
     mem_free(note);
@@ -86,19 +95,26 @@ static void unqueue_flush(struct compactor *c, struct note *note)
     TAILQ_REMOVE(&c->flush_queue, note, flush_link);
 }
 
+static void queue_merge(struct compactor *c, struct note *note, enum merge_tier tier)
+{
+    if (!note->in_merge[tier])
+        TAILQ_INSERT_TAIL(&c->merge_queue[tier], note, merge_link[tier]);
+    note->in_merge[tier] = true;
+    cond_signal(&c->merge_wake[tier]);
+}
+
 void compact_want_merge(struct compactor *c, uuid id)
 {
     mutex_lock(&c->lock);
     struct note *note = note_take(c, id);
     if (note) {
-        if (!note->in_merge)
-            TAILQ_INSERT_TAIL(&c->merge_queue, note, merge_link);
+        for (int tier = 0; tier < MERGE_TIERS; tier++)
+            queue_merge(c, note, (enum merge_tier)tier);
         if (note->in_idle)
             TAILQ_REMOVE(&c->idle_queue, note, idle_link);
         TAILQ_INSERT_TAIL(&c->idle_queue, note, idle_link);
-        note->in_merge = note->in_idle = true;
+        note->in_idle = true;
         note->idle_since = now_ns(c);
-        cond_signal(&c->merge_wake);
     }
     mutex_unlock(&c->lock);
 }
@@ -112,7 +128,16 @@ void compactor_kick(void *compactor, uuid collection)
         queue_flush(c, note);
     c->garbage = true;
     cond_signal(&c->flush_wake);
-    cond_signal(&c->merge_wake);
+    cond_signal(&c->merge_wake[MERGE_LARGE]);
+    mutex_unlock(&c->lock);
+}
+
+/* What one tail's worth of this work takes now, waiting for processors included: writers are slowed by it. */
+void compact_learn_pace(struct compactor *c, enum pace which, uint64_t tail_ns)
+{
+    mutex_lock(&c->lock);
+    uint64_t *pace = &c->tail_ns[which];
+    *pace = *pace ? (*pace * 3 + tail_ns) / 4 : tail_ns;
     mutex_unlock(&c->lock);
 }
 
@@ -143,17 +168,24 @@ static bool is_poison(och_code code)
     return code == OCH_INTERNAL || code == OCH_CORRUPT || code == OCH_INVALID;
 }
 
-static void flush_alone(struct compactor *c, uuid id)
+typedef och_code flush_call(struct compactor *c, uuid id, bool plain, och_error *err);
+
+static och_code flush_whole(struct compactor *c, uuid id, bool plain, och_error *err)
+{
+    return compact_flush(c, &id, 1, plain, err);
+}
+
+static void flush_alone(struct compactor *c, uuid id, flush_call *flush)
 {
     mutex_lock(&c->lock);
     struct note *note = note_find(c, id);
     unsigned failures = note ? note->failures : 0;
     mutex_unlock(&c->lock);
     och_error err = {0};
-    och_code code = compact_flush(c, &id, 1, false, &err);
+    och_code code = flush(c, id, false, &err);
     if (is_poison(code) && failures + 1 >= POISON_TRIES) {
         error_clear(&err);
-        code = compact_flush(c, &id, 1, true, &err); /* D19 */
+        code = flush(c, id, true, &err); /* D19 */
     }
     if (code == OCH_CANCELLED)
         return;
@@ -184,7 +216,7 @@ static void flush_group(struct compactor *c, const uuid *ids, size_t count)
         }
     }
     for (size_t i = 0; i < count && !compact_stopping(c); i++)
-        flush_alone(c, ids[i]);
+        flush_alone(c, ids[i], flush_whole);
 }
 
 /* The collection with a large tail that may be tried now; *ret_wait_until: when the next one may. */
@@ -254,7 +286,6 @@ static void sweep(struct compactor *c)
 static void run_flusher(void *arg)
 {
     struct compactor *c = arg;
-    thread_lower_priority();
     uint64_t next_sweep = now_ns(c) + c->options.idle_ms * MS;
     mutex_lock(&c->lock);
     while (!c->stopping) {
@@ -262,7 +293,9 @@ static void run_flusher(void *arg)
         uint64_t wait_until = next_sweep;
         if (pick_large(c, &id, &wait_until)) {
             mutex_unlock(&c->lock);
-            flush_alone(c, id);
+            uint64_t began = now_ns(c);
+            flush_alone(c, id, compact_flush_step);
+            compact_learn_pace(c, PACE_FLUSH, now_ns(c) - began);
             mutex_lock(&c->lock);
         } else if (now_ns(c) >= next_sweep) {
             mutex_unlock(&c->lock);
@@ -276,19 +309,22 @@ static void run_flusher(void *arg)
     mutex_unlock(&c->lock);
 }
 
-/* ---- the merger ---- */
+/* ---- the mergers ---- */
 
 /* A collection whose parts may want merging; idle ones go down to one part. */
-static bool pick_merge(struct compactor *c, uuid *ret_id, bool *ret_idle, uint64_t *ret_wait_until)
+static bool pick_merge(struct compactor *c, enum merge_tier tier, uuid *ret_id, bool *ret_idle,
+                       uint64_t *ret_wait_until)
 {
-    struct note *note = TAILQ_FIRST(&c->merge_queue);
+    struct note *note = TAILQ_FIRST(&c->merge_queue[tier]);
     *ret_idle = !note;
     if (note) {
-        TAILQ_REMOVE(&c->merge_queue, note, merge_link);
-        note->in_merge = false;
+        TAILQ_REMOVE(&c->merge_queue[tier], note, merge_link[tier]);
+        note->in_merge[tier] = false;
         *ret_id = note->id;
         return true;
     }
+    if (tier != MERGE_LARGE)
+        return false;
     uint64_t now = now_ns(c);
     TAILQ_FOREACH(note, &c->idle_queue, idle_link)
     {
@@ -297,7 +333,9 @@ static bool pick_merge(struct compactor *c, uuid *ret_id, bool *ret_idle, uint64
             *ret_wait_until = due < *ret_wait_until ? due : *ret_wait_until;
             return false;
         }
-        if (note->in_flush) /* not at rest, or failing: it does not keep the others */
+        /* not at rest, or failing: it does not keep the others */
+        if (note->in_flush || note->in_merge[MERGE_SMALL] ||
+            uuid_equal(c->running[MERGE_SMALL].id, note->id))
             continue;
         TAILQ_REMOVE(&c->idle_queue, note, idle_link);
         note->in_idle = false;
@@ -307,13 +345,27 @@ static bool pick_merge(struct compactor *c, uuid *ret_id, bool *ret_idle, uint64
     return false;
 }
 
-static void merge_one(struct compactor *c, uuid id, bool idle)
+/* Parts that this tier has made or left may be for the other one. */
+static void tell_other(struct compactor *c, uuid id, enum merge_tier tier)
 {
-    bool merged = true;
+    mutex_lock(&c->lock);
+    struct note *note = note_take(c, id);
+    if (note)
+        queue_merge(c, note, tier == MERGE_SMALL ? MERGE_LARGE : MERGE_SMALL);
+    mutex_unlock(&c->lock);
+}
+
+static void merge_one(struct compactor *c, enum merge_tier tier, uuid id, bool idle)
+{
+    bool merged = true, any = false;
     och_error err = {0};
     och_code code = OCH_OK;
-    while (merged && code == OCH_OK && !compact_stopping(c))
-        code = compact_merge(c, id, idle, &merged, &err);
+    while (merged && code == OCH_OK && !compact_stopping(c)) {
+        code = compact_merge_tier(c, id, tier, idle, &merged, &err);
+        any |= merged;
+    }
+    if (any)
+        tell_other(c, id, tier);
     if (code != OCH_OK && code != OCH_CANCELLED) {
         char text[UUID_TEXT_SIZE];
         trace_line(c->options.trace, TRACE_WARN, "compact",
@@ -344,31 +396,43 @@ static void collect_garbage(struct compactor *c)
     mutex_unlock(&c->lock);
 }
 
-static void run_merger(void *arg)
+static void run_merger(struct compactor *c, enum merge_tier tier)
 {
-    struct compactor *c = arg;
-    thread_lower_priority();
+    bool cleans = tier == MERGE_LARGE;
     uint64_t next_garbage = 0;
     mutex_lock(&c->lock);
     while (!c->stopping) {
         uuid id;
         bool idle;
         uint64_t now = now_ns(c), wait_until = now + 1000 * MS;
-        if (c->garbage && now >= next_garbage) {
+        if (cleans && c->garbage && now >= next_garbage) {
             c->garbage = false;
             mutex_unlock(&c->lock);
             collect_garbage(c);
             next_garbage = now_ns(c) + 500 * MS;
             mutex_lock(&c->lock);
-        } else if (pick_merge(c, &id, &idle, &wait_until)) {
+        } else if (pick_merge(c, tier, &id, &idle, &wait_until)) {
             mutex_unlock(&c->lock);
-            merge_one(c, id, idle);
+            merge_one(c, tier, id, idle);
             mutex_lock(&c->lock);
         } else {
-            (void)cond_wait_until(&c->merge_wake, &c->lock, c->garbage ? next_garbage : wait_until);
+            (void)cond_wait_until(&c->merge_wake[tier], &c->lock,
+                                  cleans && c->garbage ? next_garbage : wait_until);
         }
     }
     mutex_unlock(&c->lock);
+}
+
+static void run_small_merger(void *arg)
+{
+    thread_be_nice(NICE_SMALL);
+    run_merger(arg, MERGE_SMALL);
+}
+
+static void run_large_merger(void *arg)
+{
+    thread_be_nice(NICE_LARGE);
+    run_merger(arg, MERGE_LARGE);
 }
 
 /* ---- by request ---- */
@@ -402,24 +466,44 @@ och_code compactor_run(struct compactor *c, const uuid *collection, bool merge_t
     return compact_garbage(c, false, &more, err);
 }
 
-och_code compactor_throttle(struct compactor *c, uuid collection, uint64_t *ret_wait_ns,
-                            och_error *err)
+/* Nanoseconds that a writer of so many rows owes: as long as compaction takes for them, more the further it is behind. */
+static uint64_t debt(struct compactor *c, const struct views_backlog *backlog, double tails,
+                     uint32_t count)
 {
-    uint64_t rows, bytes;
+    double share = backlog->rows ? tails / (double)backlog->rows * count : 0, ns = 0;
+    if (tails > SLOW_TAILS)
+        ns += share * (double)c->tail_ns[PACE_FLUSH] * (tails - SLOW_TAILS + 1);
+    if (backlog->small_parts > LIMIT_TAIL_PARTS)
+        ns += share * (double)c->tail_ns[PACE_MERGE] *
+              (double)(backlog->small_parts - LIMIT_TAIL_PARTS);
+    return (uint64_t)ns;
+}
+
+och_code compactor_throttle(struct compactor *c, uuid collection, uint32_t count,
+                            uint64_t *ret_wait_ns, och_error *err)
+{
     *ret_wait_ns = 0;
     if (!c->flusher.started)
         return OCH_OK; /* nobody would make it shorter meanwhile */
-    views_tail_size(c->options.views, collection, &rows, &bytes);
-    uint64_t tails = rows / c->options.tail_rows_max, by_bytes = bytes / c->options.tail_bytes_max;
+    struct views_backlog backlog;
+    views_backlog(c->options.views, collection, &backlog);
+    double tails = (double)backlog.rows / c->options.tail_rows_max,
+           by_bytes = (double)backlog.bytes / (double)c->options.tail_bytes_max;
     tails = tails > by_bytes ? tails : by_bytes;
-    if (tails >= REFUSE_TAILS)
-        return FAIL(
-            err, OCH_BUSY,
-            "%" PRIu64
-            " rows wait to be compacted, more than %u times the usual tail. Try again in 1 s.",
-            rows, REFUSE_TAILS);
-    if (tails >= THROTTLE_TAILS)
-        *ret_wait_ns = (tails - THROTTLE_TAILS + 1) * 2 * MS;
+    mutex_lock(&c->lock);
+    uint64_t now = now_ns(c), owed = debt(c, &backlog, tails, count);
+    uint64_t until = (c->admit_ns > now ? c->admit_ns : now) + owed;
+    bool refused = tails >= REFUSE_TAILS || (owed && until - now > ADMIT_MOST_NS + owed);
+    if (owed && !refused)
+        c->admit_ns = until; /* whoever comes next goes on behind this one */
+    mutex_unlock(&c->lock);
+    if (refused)
+        return FAIL(err, OCH_BUSY,
+                    "%" PRIu64 " rows, %.1f times the usual tail, and %zu small parts wait to be "
+                    "compacted. Try again in 1 s.",
+                    backlog.rows, tails, backlog.small_parts);
+    if (owed)
+        *ret_wait_ns = until - now < ADMIT_MOST_NS ? until - now : ADMIT_MOST_NS;
     return OCH_OK;
 }
 
@@ -446,14 +530,17 @@ och_code compactor_new(const struct compactor_options *options, struct compactor
     o->slow_bytes = o->slow_bytes ? o->slow_bytes : LIMIT_LOG_SLOW_BYTES;
     o->idle_ms = o->idle_ms ? o->idle_ms : IDLE_MS_DEFAULT;
     mutex_init(&c->flush_lock, RANK_FLUSH);
-    mutex_init(&c->merge_lock, RANK_MERGE);
+    mutex_init(&c->merge_locks[MERGE_SMALL], RANK_MERGE_SMALL);
+    mutex_init(&c->merge_locks[MERGE_LARGE], RANK_MERGE_LARGE);
     mutex_init(&c->commit_lock, RANK_COMMIT);
     mutex_init(&c->lock, RANK_LEAF);
     cond_init(&c->flush_wake);
-    cond_init(&c->merge_wake);
     map_init(&c->notes);
     TAILQ_INIT(&c->flush_queue);
-    TAILQ_INIT(&c->merge_queue);
+    for (int tier = 0; tier < MERGE_TIERS; tier++) {
+        cond_init(&c->merge_wake[tier]);
+        TAILQ_INIT(&c->merge_queue[tier]);
+    }
     TAILQ_INIT(&c->idle_queue);
     random_seed_system(&c->random);
     *ret_compactor = c;
@@ -465,7 +552,9 @@ och_code compactor_start(struct compactor *c, och_error *err)
     bool more;
     TRY(compact_garbage(c, true, &more, err));
     TRY(thread_start(&c->flusher, "ochre-flush", 1u << 20, run_flusher, c, err));
-    return thread_start(&c->merger, "ochre-merge", 1u << 20, run_merger, c, err);
+    TRY(thread_start(&c->mergers[MERGE_SMALL], "ochre-merge", 1u << 20, run_small_merger, c, err));
+    return thread_start(&c->mergers[MERGE_LARGE], "ochre-merge-big", 1u << 20, run_large_merger, c,
+                        err);
 }
 
 void compactor_stop(struct compactor *c)
@@ -474,12 +563,14 @@ void compactor_stop(struct compactor *c)
     c->stopping = true;
     atomic_store(&c->cancel.fired, true);
     cond_broadcast(&c->flush_wake);
-    cond_broadcast(&c->merge_wake);
+    for (int tier = 0; tier < MERGE_TIERS; tier++)
+        cond_broadcast(&c->merge_wake[tier]);
     mutex_unlock(&c->lock);
     if (c->flusher.started)
         thread_join(&c->flusher);
-    if (c->merger.started)
-        thread_join(&c->merger);
+    for (int tier = 0; tier < MERGE_TIERS; tier++)
+        if (c->mergers[tier].started)
+            thread_join(&c->mergers[tier]);
 }
 
 void compactor_free(struct compactor *c)
@@ -493,10 +584,12 @@ void compactor_free(struct compactor *c)
         mem_free((struct note *)(uintptr_t)value);
     map_done(&c->notes);
     cond_done(&c->flush_wake);
-    cond_done(&c->merge_wake);
+    for (int tier = 0; tier < MERGE_TIERS; tier++) {
+        cond_done(&c->merge_wake[tier]);
+        mutex_done(&c->merge_locks[tier]);
+    }
     mutex_done(&c->lock);
     mutex_done(&c->commit_lock);
-    mutex_done(&c->merge_lock);
     mutex_done(&c->flush_lock);
     mem_free(c);
 }

@@ -34,8 +34,9 @@ void compactor_kick(void *compactor, uuid collection);
 /** Bring one collection (or all: NULL) to rest: tail flushed, merged as the policy allows; garbage gone.  Blocks. */
 MUST_USE och_code compactor_run(struct compactor *compactor, const uuid *collection,
                                 bool merge_to_one, och_error *err);
-/** For writers (D18): how long one should wait before appending, 0 = not at all; OCH_BUSY when refused. */
-MUST_USE och_code compactor_throttle(struct compactor *compactor, uuid collection,
+/** For writers (D18): how long one should wait before appending `count` operations, 0 = not at all; OCH_BUSY when refused.  Writers that have to wait
+ *  go on one behind the other, so that together they are no faster than compaction. */
+MUST_USE och_code compactor_throttle(struct compactor *compactor, uuid collection, uint32_t count,
                                      uint64_t *ret_wait_ns, och_error *err);
 struct compactor_stats {
     uint64_t flushes, merges, rows_written, failures, bytes_reclaimed;

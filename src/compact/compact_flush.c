@@ -6,6 +6,12 @@
 #include <stdlib.h>
 
 #define READS_KEEP 256 /* rows after which pinned blocks of older parts are given back */
+#define STEP_OVER  8   /* a tail longer than the usual by one in so many is flushed in steps */
+
+struct wish {
+    uuid id;
+    uint64_t head; /* where its tail ended when it was asked for; 0: not looked at yet */
+};
 
 struct flush { /* one collection on its way */
     uuid id;
@@ -289,10 +295,18 @@ static void flush_done(struct flush *f)
     arena_done(&f->arena);
 }
 
-/* A view of each collection that has a tail; those that are gone are passed over. */
-static och_code open_flush(struct compactor *c, uuid id, struct flush *f, bool *ret_wanted,
-                           och_error *err)
+/* However long the tail, a part is made of about one tail's worth: built soon, in one list, and merged like the others (D18). */
+static void cut(struct compactor *c, struct view *view)
 {
+    uint64_t rows = c->options.tail_rows_max, bytes = c->options.tail_bytes_max;
+    (void)view_cut(view, rows + rows / STEP_OVER, bytes + bytes / STEP_OVER);
+}
+
+/* A view of each collection that has a tail; those that are gone are passed over. */
+static och_code open_flush(struct compactor *c, struct wish *wish, struct flush *f,
+                           bool *ret_wanted, och_error *err)
+{
+    uuid id = wish->id;
     *ret_wanted = false;
     *f = (struct flush){.id = id};
     arena_init(&f->arena, c->options.budget, 0);
@@ -305,8 +319,11 @@ static och_code open_flush(struct compactor *c, uuid id, struct flush *f, bool *
         code = OCH_OK;
     } else if (code == OCH_OK) {
         const struct view_info *info = view_info(f->view);
-        *ret_wanted = info->from < info->to;
-        if (!*ret_wanted) /* a flush that failed behind its commit may have left this undone */
+        wish->head = wish->head ? wish->head : info->to;
+        *ret_wanted = info->from < info->to && info->from < wish->head;
+        if (*ret_wanted)
+            cut(c, f->view);
+        else /* a flush that failed behind its commit may have left this undone */
             IGNORE(wal_trim(c->options.wal, id, info->from, NULL));
     }
     if (code != OCH_OK || !*ret_wanted)
@@ -344,19 +361,24 @@ static och_code flush_all(struct compactor *c, struct flush *flushes, size_t cou
     return code;
 }
 
-och_code compact_flush(struct compactor *c, const uuid *ids, size_t count, bool plain,
-                       och_error *err)
+/* At most one part of each; *count and wishes: those not yet flushed up to their heads. */
+static och_code flush_step(struct compactor *c, struct wish *wishes, size_t *count, bool plain,
+                           och_error *err)
 {
-    struct flush *flushes = mem_zalloc((count + 1) * sizeof(*flushes));
+    struct flush *flushes = mem_zalloc((*count + 1) * sizeof(*flushes));
     if (!flushes)
         return FAIL_NO_MEMORY(err, "a flush");
     mutex_lock(&c->flush_lock);
     och_code code = OCH_OK;
-    size_t wanted = 0;
-    for (size_t i = 0; i < count && code == OCH_OK; i++) {
+    size_t wanted = 0, left = 0;
+    for (size_t i = 0; i < *count && code == OCH_OK; i++) {
         bool has_tail;
-        code = open_flush(c, ids[i], &flushes[wanted], &has_tail, err);
-        wanted += code == OCH_OK && has_tail;
+        struct wish wish = wishes[i];
+        code = open_flush(c, &wish, &flushes[wanted], &has_tail, err);
+        if (code != OCH_OK || !has_tail)
+            continue;
+        if (view_info(flushes[wanted++].view)->to < wish.head)
+            wishes[left++] = wish;
     }
     if (code == OCH_OK && wanted > 0)
         code = flush_all(c, flushes, wanted, plain, err);
@@ -364,5 +386,28 @@ och_code compact_flush(struct compactor *c, const uuid *ids, size_t count, bool 
         flush_done(&flushes[i]);
     mutex_unlock(&c->flush_lock);
     mem_free(flushes);
+    *count = left;
+    return code;
+}
+
+och_code compact_flush_step(struct compactor *c, uuid id, bool plain, och_error *err)
+{
+    struct wish wish = {.id = id};
+    size_t count = 1;
+    return flush_step(c, &wish, &count, plain, err);
+}
+
+och_code compact_flush(struct compactor *c, const uuid *ids, size_t count, bool plain,
+                       och_error *err)
+{
+    struct wish *wishes = mem_zalloc((count + 1) * sizeof(*wishes));
+    if (!wishes)
+        return FAIL_NO_MEMORY(err, "a flush");
+    for (size_t i = 0; i < count; i++)
+        wishes[i].id = ids[i];
+    och_code code = OCH_OK;
+    while (count > 0 && code == OCH_OK)
+        code = flush_step(c, wishes, &count, plain, err);
+    mem_free(wishes);
     return code;
 }

@@ -8,18 +8,26 @@
 
 #include <sys/queue.h>
 
-/* Locks by rank; RANK_COMPACT is the queue's.  Flushes and merges run beside each other (D31), each kind one at a time; commits one at a time. */
-#define RANK_FLUSH  26
-#define RANK_MERGE  27
-#define RANK_COMMIT 28
+/* Locks by rank; RANK_COMPACT is the queue's.  Flushes and merges of small and of large parts run beside each other (D31), each kind one at a time;
+ * commits one at a time. */
+#define RANK_FLUSH       25
+#define RANK_MERGE_SMALL 26
+#define RANK_MERGE_LARGE 27
+#define RANK_COMMIT      28
 
-/* A note about one collection, in up to three queues. */
+enum merge_tier {
+    MERGE_SMALL, /* runs of tail-sized parts: soon, as each costs every query a little */
+    MERGE_LARGE, /* large ones, those with many dead rows or damage, idle ones to one: takes its time */
+    MERGE_TIERS
+};
+
+/* A note about one collection, in up to four queues. */
 struct note {
     uuid id;
-    bool in_flush; /* its tail is large */
-    bool in_merge; /* its parts may want merging */
-    bool in_idle;  /* goes down to one part once nobody wrote for a while */
-    TAILQ_ENTRY(note) flush_link, merge_link, idle_link;
+    bool in_flush;              /* its tail is large */
+    bool in_merge[MERGE_TIERS]; /* its parts may want merging */
+    bool in_idle;               /* goes down to one part once nobody wrote for a while */
+    TAILQ_ENTRY(note) flush_link, merge_link[MERGE_TIERS], idle_link;
     unsigned failures;   /* in a row */
     uint64_t not_before; /* mono ns */
     uint64_t idle_since; /* mono ns; the idle queue is in this order */
@@ -27,17 +35,29 @@ struct note {
 };
 TAILQ_HEAD(note_list, note);
 
+/* What is known to take so long for one tail's worth of rows. */
+enum pace { PACE_FLUSH, PACE_MERGE /* of tail-sized parts */, PACES };
+
+/* The parts that a tier is merging: [from, to) of this collection's log. */
+struct running {
+    uuid id;
+    uint64_t from, to; /* equal: nothing */
+};
+
 struct compactor {
     struct compactor_options options;
-    struct mutex flush_lock, merge_lock, commit_lock;
-    struct mutex lock; /* RANK_COMPACT; guards the following */
-    struct cond flush_wake, merge_wake;
+    struct mutex flush_lock, merge_locks[MERGE_TIERS], commit_lock;
+    struct mutex lock; /* RANK_LEAF; guards the following */
+    struct cond flush_wake, merge_wake[MERGE_TIERS];
     struct map notes; /* id -> struct note * */
-    struct note_list flush_queue, merge_queue, idle_queue;
+    struct note_list flush_queue, merge_queue[MERGE_TIERS], idle_queue;
+    struct running running[MERGE_TIERS];
     struct random random;
     bool stopping, garbage;
     struct compactor_stats stats;
-    struct thread flusher, merger;
+    uint64_t tail_ns[PACES]; /* lately */
+    uint64_t admit_ns; /* mono ns: writers that are slowed go on one behind the other from here */
+    struct thread flusher, mergers[MERGE_TIERS];
     struct cancel cancel;
 };
 
@@ -47,28 +67,37 @@ static inline uint64_t now_ns(const struct compactor *c)
 }
 uuid compact_new_id(struct compactor *c);
 bool compact_stopping(struct compactor *c);
+void compact_learn_pace(struct compactor *c, enum pace which, uint64_t tail_ns);
 /** The version now has several parts or dead rows. */
 void compact_want_merge(struct compactor *c, uuid id);
 
 /* ---- compact_flush.c ---- */
-/** Flush the tails of some collections into parts of one object and commit them in one transaction; collections without a tail, or gone, are passed over.
- *  plain: records only (D19). */
+/** Flush the tails of some collections, as long as they are when asked for; of those that are no longer than usual the parts lie in one object and are
+ *  committed in one transaction.  Collections without a tail, or gone, are passed over.  plain: records only (D19). */
 MUST_USE och_code compact_flush(struct compactor *c, const uuid *ids, size_t count, bool plain,
                                 och_error *err);
 
+/** The oldest part of one tail, about as much as usually becomes a part. */
+MUST_USE och_code compact_flush_step(struct compactor *c, uuid id, bool plain, och_error *err);
+
 /* ---- compact_merge.c ---- */
-/** One merge of a collection if the policy wants one; *ret_merged says so. */
+/** One merge of a collection if the policy wants one; *ret_merged says so.  Waits for merges of both tiers that are at work. */
 MUST_USE och_code compact_merge(struct compactor *c, uuid id, bool to_one, bool *ret_merged,
                                 och_error *err);
+/** One merge of this tier, beside one of the other that it leaves alone. */
+MUST_USE och_code compact_merge_tier(struct compactor *c, uuid id, enum merge_tier tier,
+                                     bool to_one, bool *ret_merged, och_error *err);
 
 /* ---- compact_policy.c: pure ---- */
 struct policy_part {
     uint64_t rows, deleted;
     bool damaged; /* a derived section wants rebuilding (D4) */
+    bool busy;    /* being merged */
 };
 struct policy {
     uint64_t tail_rows, part_rows_max;
     bool to_one;
+    unsigned tiers; /* bits by enum merge_tier */
 };
 /** Which adjacent parts [first, first + count) to merge next; count 0: none. */
 void policy_choose(const struct policy *policy, const struct policy_part *parts, size_t part_count,

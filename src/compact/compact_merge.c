@@ -351,7 +351,29 @@ static och_code run(struct merge *m, bool *ret_committed, och_error *err)
     return code;
 }
 
-static och_code choose(struct merge *m, bool to_one, bool *ret_wanted, och_error *err)
+/* Choose and mark in one step, so that two tiers never take the same parts. */
+static void choose_parts(struct merge *m, const struct policy *policy, enum merge_tier tier,
+                         const struct sysdb_version *version, struct policy_part *parts)
+{
+    struct compactor *c = m->c;
+    mutex_lock(&c->lock);
+    for (size_t i = 0; i < version->part_count; i++) {
+        for (int other = 0; other < MERGE_TIERS; other++) {
+            const struct running *running = &c->running[other];
+            parts[i].busy |= running->from < running->to && uuid_equal(running->id, m->id) &&
+                             version->parts[i].log_from >= running->from &&
+                             version->parts[i].log_to <= running->to;
+        }
+    }
+    policy_choose(policy, parts, version->part_count, &m->first, &m->count);
+    if (m->count)
+        c->running[tier] = (struct running){m->id, version->parts[m->first].log_from,
+                                            version->parts[m->first + m->count - 1].log_to};
+    mutex_unlock(&c->lock);
+}
+
+static och_code choose(struct merge *m, bool to_one, unsigned tiers, bool *ret_wanted,
+                       och_error *err)
 {
     struct compactor *c = m->c;
     TRY(sysdb_collection_get(c->options.sysdb, SLICE_NONE, SLICE_NONE, m->id, &m->row, err));
@@ -366,11 +388,13 @@ static och_code choose(struct merge *m, bool to_one, bool *ret_wanted, och_error
         return FAIL_NO_MEMORY(err, "a merge");
     for (size_t i = 0; i < version.part_count; i++)
         parts[i] = (struct policy_part){version.parts[i].rows, version.parts[i].deleted,
-                                        part_damage(view_part(m->view, i)) != 0};
+                                        part_damage(view_part(m->view, i)) != 0, false};
     struct policy policy = {.tail_rows = c->options.tail_rows_max,
                             .part_rows_max = c->options.part_rows_max,
-                            .to_one = to_one};
-    policy_choose(&policy, parts, version.part_count, &m->first, &m->count);
+                            .to_one = to_one,
+                            .tiers = tiers};
+    choose_parts(m, &policy, tiers & 1u << MERGE_LARGE ? MERGE_LARGE : MERGE_SMALL, &version,
+                 parts);
     if (m->count == 0)
         return OCH_OK;
     m->inputs = ARENA_ARRAY(&m->arena, struct input, m->count);
@@ -386,17 +410,25 @@ static och_code choose(struct merge *m, bool to_one, bool *ret_wanted, och_error
     return OCH_OK;
 }
 
-och_code compact_merge(struct compactor *c, uuid id, bool to_one, bool *ret_merged, och_error *err)
+/* Under the locks of these tiers. */
+static och_code merge(struct compactor *c, uuid id, bool to_one, unsigned tiers, bool *ret_merged,
+                      och_error *err)
 {
     struct merge m = {.c = c, .id = id};
+    enum merge_tier tier = tiers & 1u << MERGE_LARGE ? MERGE_LARGE : MERGE_SMALL;
     bool wanted = false;
     *ret_merged = false;
     arena_init(&m.arena, c->options.budget, 0);
-    mutex_lock(&c->merge_lock);
-    och_code code = choose(&m, to_one, &wanted, err);
+    och_code code = choose(&m, to_one, tiers, &wanted, err);
+    uint64_t began = now_ns(c);
     if (code == OCH_OK && wanted)
         code = run(&m, ret_merged, err);
-    mutex_unlock(&c->merge_lock);
+    if (tier == MERGE_SMALL && *ret_merged && m.row_count)
+        compact_learn_pace(c, PACE_MERGE,
+                           (now_ns(c) - began) * c->options.tail_rows_max / m.row_count);
+    mutex_lock(&c->lock);
+    c->running[tier] = (struct running){0};
+    mutex_unlock(&c->lock);
     for (size_t i = 0; m.inputs && i < m.count; i++)
         bitset_done(&m.inputs[i].dead);
     view_release(m.view);
@@ -413,5 +445,24 @@ och_code compact_merge(struct compactor *c, uuid id, bool to_one, bool *ret_merg
         error_clear(err);
         return OCH_OK;
     }
+    return code;
+}
+
+och_code compact_merge_tier(struct compactor *c, uuid id, enum merge_tier tier, bool to_one,
+                            bool *ret_merged, och_error *err)
+{
+    mutex_lock(&c->merge_locks[tier]);
+    och_code code = merge(c, id, to_one, 1u << tier, ret_merged, err);
+    mutex_unlock(&c->merge_locks[tier]);
+    return code;
+}
+
+och_code compact_merge(struct compactor *c, uuid id, bool to_one, bool *ret_merged, och_error *err)
+{
+    for (int tier = 0; tier < MERGE_TIERS; tier++)
+        mutex_lock(&c->merge_locks[tier]);
+    och_code code = merge(c, id, to_one, (1u << MERGE_TIERS) - 1, ret_merged, err);
+    for (int tier = MERGE_TIERS; tier-- > 0;)
+        mutex_unlock(&c->merge_locks[tier]);
     return code;
 }

@@ -4,7 +4,8 @@
 
 #include "model/limits.h"
 
-#define SMALL_RUN 4 /* so many adjacent tail-sized parts become one */
+#define SMALL_RUN      4 /* so many adjacent tail-sized parts become one */
+#define SMALL_RUN_MOST 8 /* and at most so many: a backlog goes in steps that end soon */
 
 static bool is_small(const struct policy *policy, const struct policy_part *part)
 {
@@ -18,7 +19,7 @@ static void longest_small_run(const struct policy *policy, const struct policy_p
     *ret_first = *ret_count = 0;
     for (size_t i = 0; i < count;) {
         size_t end = i;
-        while (end < count && is_small(policy, &parts[end]))
+        while (end < count && !parts[end].busy && is_small(policy, &parts[end]))
             end++;
         if (end - i > *ret_count) {
             *ret_first = i;
@@ -28,14 +29,17 @@ static void longest_small_run(const struct policy *policy, const struct policy_p
     }
 }
 
-/* The adjacent pair of large parts that is cheapest to join. */
+/* The adjacent pair that is cheapest to join, among those with so many large ones: a large part is not rewritten to take in a small one that
+ * is going to have neighbours of its size. */
 static void cheapest_pair(const struct policy *policy, const struct policy_part *parts,
-                          size_t count, size_t *ret_first, size_t *ret_count)
+                          size_t count, int large_least, size_t *ret_first, size_t *ret_count)
 {
     uint64_t best = UINT64_MAX;
     for (size_t i = 0; i + 1 < count; i++) {
         uint64_t rows = parts[i].rows - parts[i].deleted + parts[i + 1].rows - parts[i + 1].deleted;
-        if (rows > policy->part_rows_max || rows >= best)
+        if (parts[i].busy || parts[i + 1].busy || rows > policy->part_rows_max || rows >= best)
+            continue;
+        if (!is_small(policy, &parts[i]) + !is_small(policy, &parts[i + 1]) < large_least)
             continue;
         best = rows;
         *ret_first = i;
@@ -49,30 +53,37 @@ void policy_choose(const struct policy *policy, const struct policy_part *parts,
     *ret_first = *ret_count = 0;
     uint64_t live = 0;
     size_t large = 0;
+    bool busy = false;
     for (size_t i = 0; i < count; i++) {
         live += parts[i].rows - parts[i].deleted;
         large += !is_small(policy, &parts[i]);
+        busy |= parts[i].busy;
     }
-    if (policy->to_one && live <= policy->part_rows_max &&
+    if (policy->to_one && !busy && live <= policy->part_rows_max &&
         (count > 1 || (count == 1 && parts[0].deleted > 0))) {
         *ret_count = count;
         return;
     }
     size_t first, run;
     longest_small_run(policy, parts, count, &first, &run);
-    if (run >= SMALL_RUN) {
+    if (run >= SMALL_RUN && policy->tiers & 1u << MERGE_SMALL) {
         *ret_first = first;
-        *ret_count = run;
-        return;
+        *ret_count = run < SMALL_RUN_MOST ? run : SMALL_RUN_MOST;
     }
+    if (*ret_count > 0 || !(policy->tiers & 1u << MERGE_LARGE))
+        return;
     /* More than 30 % dead, or a section to rebuild: rewrite that part alone. */
     for (size_t i = 0; i < count; i++) {
+        if (parts[i].busy)
+            continue;
         if (parts[i].damaged || (parts[i].rows > 0 && parts[i].deleted * 10 > parts[i].rows * 3)) {
             *ret_first = i;
             *ret_count = 1;
             return;
         }
     }
-    if (large > LIMIT_LARGE_PARTS || count > LIMIT_LARGE_PARTS + LIMIT_TAIL_PARTS)
-        cheapest_pair(policy, parts, count, ret_first, ret_count);
+    if (large > LIMIT_LARGE_PARTS)
+        cheapest_pair(policy, parts, count, 2, ret_first, ret_count);
+    if (*ret_count == 0 && count > LIMIT_LARGE_PARTS + LIMIT_TAIL_PARTS)
+        cheapest_pair(policy, parts, count, run >= SMALL_RUN, ret_first, ret_count);
 }

@@ -145,6 +145,10 @@ MUST_USE och_code view_pairs(struct view *view, struct arena *arena, struct batc
 /** The tail's batches in order (for batch ids, created_at), borrowed. */
 size_t view_batch_count(const struct view *view);
 const struct wal_batch *view_batch(const struct view *view, size_t i);
+/** End the tail of a view that nobody has read yet at an earlier batch: at least the first one stays, then as many as make no more than `rows_max`
+ *  operations and `bytes_max`.  True: something was left out; live_rows still counts it.  For the Compactor, which makes parts of one size of a
+ *  tail of any length. */
+bool view_cut(struct view *view, uint64_t rows_max, uint64_t bytes_max);
 /** Ids that older parts may hold and that do not stand in the tail: KILL of a flush. Arena. */
 MUST_USE och_code view_kills(struct view *view, struct arena *arena, slice **ret_ids,
                              size_t *ret_count, och_error *err);
@@ -160,8 +164,12 @@ struct views_stats {
     uint64_t damaged_parts;
 };
 void views_stats(struct views *views, struct views_stats *ret_stats);
-/** Rows and bytes in one collection's loaded tail; 0 when it is not loaded. */
-void views_tail_size(struct views *views, uuid id, uint64_t *ret_rows, uint64_t *ret_bytes);
+struct views_backlog {
+    uint64_t rows, bytes; /* of the tail */
+    size_t small_parts;   /* of at most one and a half tails */
+};
+/** What waits to be compacted in one collection; 0 when it is not loaded. */
+void views_backlog(struct views *views, uuid id, struct views_backlog *ret_backlog);
 /** Text for a Warning header about damaged parts of this view; false: none.  Asks for a rebuild. */
 bool view_warning(struct view *view, struct buf *out);
 #endif

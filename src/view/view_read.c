@@ -213,6 +213,27 @@ const struct wal_batch *view_batch(const struct view *view, size_t i)
     return batch;
 }
 
+bool view_cut(struct view *view, uint64_t rows_max, uint64_t bytes_max)
+{
+    struct view_info *info = &view->info;
+    uint64_t bytes = 0;
+    size_t kept = 0;
+    for (; kept < view->batch_count; kept++) {
+        const struct wal_batch *batch = view_batch(view, kept);
+        bytes += batch->payload->len;
+        if (kept > 0 && (batch->first + batch->count - info->from > rows_max || bytes > bytes_max))
+            break;
+    }
+    if (kept == view->batch_count)
+        return false;
+    const struct wal_batch *last = view_batch(view, kept - 1);
+    view->batch_count = kept;
+    view->created_at = last->created_at;
+    info->to = last->first + last->count; /* slots behind it are not rows of this view any more */
+    info->dimension = last->dimension ? last->dimension : info->dimension;
+    return true;
+}
+
 och_code view_pairs(struct view *view, struct arena *arena, struct batch_pair **ret_pairs,
                     size_t *ret_count, och_error *err)
 {

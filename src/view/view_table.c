@@ -517,20 +517,25 @@ void views_stats(struct views *views, struct views_stats *ret_stats)
     ret_stats->tail_bytes = atomic_load(&views->tail_bytes);
 }
 
-void views_tail_size(struct views *views, uuid id, uint64_t *ret_rows, uint64_t *ret_bytes)
+void views_backlog(struct views *views, uuid id, struct views_backlog *ret_backlog)
 {
-    *ret_rows = *ret_bytes = 0;
+    struct views_backlog *b = ret_backlog;
+    *b = (struct views_backlog){0};
     struct collection *c = collection_take(views, id, false);
     if (!c)
         return;
+    uint32_t small = views->options.tail_rows_max + views->options.tail_rows_max / 2;
     mutex_lock(&c->lock);
-    if (c->current) {
-        *ret_rows = c->current->next - c->current->from;
-        *ret_bytes = c->current->payload_bytes;
+    const struct generation *g = c->current;
+    if (g) {
+        b->rows = g->next - g->from;
+        b->bytes = g->payload_bytes;
+        for (uint32_t i = 0; i < g->part_count; i++)
+            b->small_parts += part_rows(g->parts[i].part) <= small;
     }
     for (size_t i = 0; i < c->pending.len; i++)
-        *ret_bytes += c->pending.at[i]->payload->len;
-    *ret_rows += c->pending_rows;
+        b->bytes += c->pending.at[i]->payload->len;
+    b->rows += c->pending_rows;
     mutex_unlock(&c->lock);
     collection_release(c);
 }

@@ -7,10 +7,10 @@
 
 #define DELETE_TRIES 3 /* outside the turn; then inside it */
 
-static och_code throttle(struct gateway *gateway, uuid collection, och_error *err)
+static och_code throttle(struct gateway *gateway, uuid collection, uint32_t count, och_error *err)
 {
     uint64_t wait_ns;
-    TRY(compactor_throttle(gateway->options.compactor, collection, &wait_ns, err));
+    TRY(compactor_throttle(gateway->options.compactor, collection, count, &wait_ns, err));
     if (wait_ns)
         sched_sleep_ns(wait_ns);
     return OCH_OK;
@@ -145,7 +145,7 @@ och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scop
     TRY(check_ids(input, err));
     if (input->count == 0)
         return OCH_OK;
-    TRY(throttle(gateway, write->collection, err));
+    TRY(throttle(gateway, write->collection, write->input.count, err));
     struct payload *payload CLEANUP(payload_cleanup) = NULL;
     TRY(batch_encode(input, gateway->options.budget, &payload, err));
     bool fixes = input->rows[0].op == BATCH_ADD || input->rows[0].op == BATCH_UPSERT;
@@ -286,7 +286,7 @@ och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *sco
     *ret_deleted = 0;
     if (!which->has_ids && !which->filter)
         return OCH_OK; /* {} deletes nothing */
-    TRY(throttle(gateway, which->collection, err));
+    TRY(throttle(gateway, which->collection, (uint32_t)which->id_count, err));
     struct arena arena;
     arena_init(&arena, gateway->options.budget, 0);
     struct deletion d = {.gateway = gateway, .scope = scope, .which = which, .arena = &arena};

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-static const struct policy usual = {.tail_rows = 100, .part_rows_max = 1000000};
+static const struct policy usual = {.tail_rows = 100, .part_rows_max = 1000000, .tiers = 3};
 
 static void expect(const struct policy *policy, const struct policy_part *parts, size_t count,
                    size_t first, size_t merged)
@@ -66,14 +66,15 @@ static void at_most_four_large_parts_stay(void **state)
     const struct policy_part five[] = {
         {.rows = 9000}, {.rows = 4000}, {.rows = 500}, {.rows = 300}, {.rows = 3000}};
     expect(&usual, five, 5, 2, 2); /* the cheapest adjacent pair */
-    const struct policy capped = {.tail_rows = 100, .part_rows_max = 700};
+    const struct policy capped = {.tail_rows = 100, .part_rows_max = 700, .tiers = 3};
     expect(&capped, five, 5, 0, 0); /* none fits */
 }
 
 static void idle_collections_go_down_to_one_part(void **state)
 {
     (void)state;
-    const struct policy idle = {.tail_rows = 100, .part_rows_max = 1000, .to_one = true};
+    const struct policy idle = {
+        .tail_rows = 100, .part_rows_max = 1000, .to_one = true, .tiers = 3};
     expect(&idle, (struct policy_part[]){{.rows = 500}, {.rows = 10}}, 2, 0, 2);
     expect(&idle, (struct policy_part[]){{.rows = 500, .deleted = 1}}, 1, 0, 1);
     expect(&idle, (struct policy_part[]){{.rows = 500}}, 1, 0, 0);
@@ -94,7 +95,7 @@ static void merging_always_comes_to_rest(void **state)
             parts[i].rows = random_below(&random, 3) ? random_below(&random, 150)
                                                      : random_below(&random, 100000);
             parts[i].deleted = random_below(&random, parts[i].rows + 1);
-            parts[i].damaged = false;
+            parts[i].damaged = parts[i].busy = false;
         }
         for (int steps = 0;; steps++) {
             size_t first, merged;

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ingest and queries side by side, over HTTP, against a real server that it starts itself.
+ *
+ *     ingest BINARY [options]
+ *       --rows N --dim D      200000, 768
+ *       --batch B             rows a request (500)
+ *       --rate R              rows a second at most; 0 (default): as fast as they are taken
+ *       --pause MS            between two queries (0)
+ *       --space S             l2, cosine, ip (cosine)
+ *       --memory-limit L      as in OCHRE_MEMORY_LIMIT
+ *       --folder DIR          must not exist yet; removed at the end unless --keep
+ *       --port P              18300
+ *       --idle S              seconds of queries at rest (10)
+ *       --stop-at SHARE       SIGTERM after this share of the rows: how long does it take?
+ *
+ * One writer adds rows in batches; one reader asks for the ten nearest all the while: first while rows are added (a line each tenth), then while the
+ * server still compacts, then at rest.  Recall: of a sample of the answers, computed afterwards against all rows that were acknowledged
+ * before the query was sent; a returned row counts when it is as near as the tenth of them.  Threads of the server are told by their names. */
+#include "serve.h"
+
+#define K         10
+#define QUERIES   1000
+#define SAMPLE    600 /* answers that are checked, over all */
+#define PHASES    12  /* tenths, settling, idle */
+#define SETTLING  10
+#define IDLE      11
+#define COOL_NS   4000000000ull
+#define SAMPLE_NS 50000000ull
+
+struct answer {
+    uint32_t query, acknowledged;
+    int phase;
+    uint32_t rows[K];
+};
+struct phase {
+    double began, ended, *ms;
+    size_t count, room;
+    uint32_t rows_began, rows_ended;
+    double tail, parts, scanned; /* sums, as told by explain */
+    double cpu_flush, cpu_merge, cpu_all, cpu_io, peak_mb;
+    double hits, wanted;
+    double worst_add_ms;
+};
+struct bench {
+    struct serve serve;
+    uint32_t rows, dim, batch, rate, pause_ms;
+    const char *space;
+    double idle_s, stop_at;
+    bool keep;
+    struct maker maker;
+    float *base, *queries;
+    char path[192];
+    struct text *bodies;
+    struct phase phases[PHASES];
+    struct answer *answers;
+    size_t answer_count, answer_room;
+    _Atomic uint32_t acknowledged;
+    _Atomic int phase;
+    _Atomic bool stop;
+    _Atomic uint64_t refused, failed;
+};
+
+/* ---- the reader ---- */
+
+static double told(const char *body, const char *name)
+{
+    const char *at = strstr(body, name);
+    return at ? strtod(at + strlen(name), NULL) : 0;
+}
+
+static void note(struct phase *p, double ms, const char *body)
+{
+    if (p->count == p->room) {
+        p->room = p->room ? p->room * 2 : 4096;
+        p->ms = realloc(p->ms, p->room * sizeof(double));
+        if (!p->ms)
+            die("no memory");
+    }
+    p->ms[p->count++] = ms;
+    p->tail += told(body, "\"tail_slots\":");
+    p->parts += told(body, "\"parts\":");
+    p->scanned += told(body, "\"rows_scanned\":");
+}
+
+static void keep_answer(struct bench *b, uint32_t query, uint32_t acknowledged, int phase,
+                        const char *body)
+{
+    if (b->answer_count == b->answer_room) {
+        b->answer_room = b->answer_room ? b->answer_room * 2 : 4096;
+        b->answers = realloc(b->answers, b->answer_room * sizeof(struct answer));
+        if (!b->answers)
+            die("no memory");
+    }
+    struct answer *a = &b->answers[b->answer_count++];
+    *a = (struct answer){query, acknowledged, phase, {0}};
+    const char *at = strstr(body, "\"ids\":");
+    for (int i = 0; i < K; i++) {
+        at = at ? strstr(at, "\"r") : NULL;
+        a->rows[i] = at ? (uint32_t)strtoul(at + 2, NULL, 10) : UINT32_MAX;
+        at = at ? at + 2 : NULL;
+    }
+}
+
+static void read_all(void *arg)
+{
+    struct bench *b = arg;
+    struct link link;
+    link_open(&link, b->serve.port);
+    double kept = 0;
+    for (uint32_t i = 0; !atomic_load(&b->stop); i = (i + 1) % QUERIES) {
+        uint32_t acknowledged = atomic_load(&b->acknowledged);
+        int phase = atomic_load(&b->phase);
+        if (acknowledged < 2 * K) {
+            sched_sleep_ns(1000000);
+            continue;
+        }
+        double began = now_s();
+        int status = link_call(&link, "POST", b->path, b->bodies[i].at, b->bodies[i].len);
+        double ended = now_s();
+        if (status != 200) {
+            if (atomic_fetch_add(&b->failed, 1) == 0)
+                (void)fprintf(stderr, "query: %d %.200s\n", status, status ? link.body : "");
+            if (status == 0)
+                break;
+            continue;
+        }
+        if (ended - kept >= (double)SAMPLE_NS * 1e-9) {
+            keep_answer(b, i, acknowledged, phase, link.body);
+            kept = ended;
+        }
+        note(&b->phases[phase], (ended - began) * 1e3, link.body);
+        if (b->pause_ms)
+            sched_sleep_ns((uint64_t)b->pause_ms * 1000000);
+    }
+    link_close(&link);
+}
+
+/* ---- phases ---- */
+
+static void phase_begin(struct bench *b, int i)
+{
+    struct phase *p = &b->phases[i];
+    p->began = now_s();
+    p->rows_began = atomic_load(&b->acknowledged);
+    p->cpu_flush = -serve_cpu(&b->serve, "ochre-flush");
+    p->cpu_merge = -serve_cpu(&b->serve, "ochre-merge") - serve_cpu(&b->serve, "ochre-build");
+    p->cpu_all = -serve_cpu(&b->serve, "");
+    atomic_store(&b->phase, i);
+}
+
+static void phase_end(struct bench *b, int i)
+{
+    struct phase *p = &b->phases[i];
+    p->ended = now_s();
+    p->rows_ended = atomic_load(&b->acknowledged);
+    p->cpu_flush += serve_cpu(&b->serve, "ochre-flush");
+    p->cpu_merge += serve_cpu(&b->serve, "ochre-merge") + serve_cpu(&b->serve, "ochre-build");
+    p->cpu_all += serve_cpu(&b->serve, "");
+    p->peak_mb = serve_mb(&b->serve, "VmHWM:");
+}
+
+static void phase_print(struct bench *b, int i)
+{
+    struct phase *p = &b->phases[i];
+    double wall = p->ended - p->began, n = (double)p->count + 1e-9;
+    qsort(p->ms, p->count, sizeof(double), compare_double);
+    static const char *const names[] = {"settling", "idle"};
+    char name[16];
+    (void)snprintf(name, sizeof(name), "%d%%", (i + 1) * 10);
+    printf("%-9s %6.1f s %7.0f rows/s  worst add %5.0f ms | %6zu queries p50 %7.2f p95 %7.2f "
+           "p99 %7.2f most %7.1f ms, recall %.4f (%.0f) | tail %6.0f parts %4.1f scanned %7.0f | "
+           "cores: flush %.2f merge %.2f all %.2f | peak %.0f MB\n",
+           i < SETTLING ? name : names[i - SETTLING], wall,
+           (double)(p->rows_ended - p->rows_began) / wall, p->worst_add_ms, p->count,
+           quantile(p->ms, p->count, 0.5), quantile(p->ms, p->count, 0.95),
+           quantile(p->ms, p->count, 0.99), quantile(p->ms, p->count, 1),
+           p->wanted > 0 ? p->hits / p->wanted : 0, p->wanted / K, p->tail / n, p->parts / n,
+           p->scanned / n, p->cpu_flush / wall, p->cpu_merge / wall, p->cpu_all / wall, p->peak_mb);
+    (void)fflush(stdout);
+}
+
+/* ---- the writer ---- */
+
+static void make_body(const struct bench *b, uint32_t first, uint32_t count, struct text *body)
+{
+    body->len = 0;
+    text_add(body, "{\"ids\":[");
+    for (uint32_t i = 0; i < count; i++)
+        text_add(body, "%s\"r%u\"", i ? "," : "", first + i);
+    text_add(body, "],\"embeddings\":[");
+    for (uint32_t i = 0; i < count; i++) {
+        if (i)
+            text_add(body, ",");
+        text_vector(body, b->base + (size_t)(first + i) * b->dim, b->dim);
+    }
+    text_add(body, "]}");
+}
+
+static void write_batch(struct bench *b, struct link *link, const char *path,
+                        const struct text *body, uint32_t count)
+{
+    double began = now_s();
+    for (;;) {
+        int status = link_call(link, "POST", path, body->at, body->len);
+        if (status == 201)
+            break;
+        if (status != 429)
+            die("add: %d %.300s", status, status ? link->body : "");
+        if (atomic_fetch_add(&b->refused, 1) == 0)
+            (void)fprintf(stderr, "refused at %u rows: %.300s\n", atomic_load(&b->acknowledged),
+                          link->body);
+        sched_sleep_ns(100000000);
+    }
+    double ms = (now_s() - began) * 1e3;
+    struct phase *p = &b->phases[atomic_load(&b->phase)];
+    p->worst_add_ms = ms > p->worst_add_ms ? ms : p->worst_add_ms;
+    atomic_fetch_add(&b->acknowledged, count);
+}
+
+static void write_all(struct bench *b, const char *path)
+{
+    struct link link;
+    struct text body = {0};
+    link_open(&link, b->serve.port);
+    int phase = 0;
+    phase_begin(b, 0);
+    double began = now_s();
+    for (uint32_t first = 0; first < b->rows; first += b->batch) {
+        int now_in = (int)((uint64_t)first * 10 / b->rows);
+        if (now_in != phase) {
+            phase_end(b, phase);
+            phase_begin(b, now_in);
+            phase = now_in;
+        }
+        if (b->stop_at > 0 && first >= b->stop_at * b->rows) {
+            atomic_store(&b->stop, true);
+            printf("SIGTERM at %u rows: gone after %.2f s\n", first, serve_stop(&b->serve));
+            exit(0);
+        }
+        uint32_t count = b->rows - first < b->batch ? b->rows - first : b->batch;
+        make_body(b, first, count, &body);
+        write_batch(b, &link, path, &body, count);
+        double due = began + (double)(first + count) / (b->rate ? b->rate : 1e12);
+        if (now_s() < due)
+            sched_sleep_ns((uint64_t)((due - now_s()) * 1e9));
+    }
+    phase_end(b, phase);
+    free(body.at);
+    link_close(&link);
+}
+
+/* Until flusher and merger have been idle for a while. */
+static void settle(struct bench *b)
+{
+    phase_begin(b, SETTLING);
+    double last = -1, since = now_s();
+    while (now_s() - since < (double)COOL_NS * 1e-9 * (last < 0 ? 1e9 : 4)) {
+        double used = serve_cpu(&b->serve, "ochre-flush") + serve_cpu(&b->serve, "ochre-merge") +
+                      serve_cpu(&b->serve, "ochre-build");
+        if (used - last > 0.03) {
+            last = used;
+            since = now_s();
+        }
+        sched_sleep_ns(200000000);
+    }
+    phase_end(b, SETTLING);
+    b->phases[SETTLING].ended =
+        since > b->phases[SETTLING].began ? since : b->phases[SETTLING].ended;
+}
+
+/* ---- recall ---- */
+
+static float distance(const struct bench *b, float sum, float norm2_q, float norm2_row)
+{
+    if (strcmp(b->space, "l2") == 0)
+        return sum;
+    if (strcmp(b->space, "ip") == 0)
+        return kernel_ip_distance(sum);
+    return kernel_cosine_distance(sum, norm2_q, norm2_row);
+}
+
+/* One answer: the tenth nearest distance among the rows acknowledged before it, then what was returned. */
+static void judge(struct bench *b, const struct answer *a, const float *norms)
+{
+    enum { BLOCK = 256 };
+    const struct kernel *kernel = kernel_get();
+    const float *query = b->queries + (size_t)a->query * b->dim;
+    float best[K], sums[BLOCK], norm2 = kernel->dot_f32(query, query, b->dim);
+    bool l2 = strcmp(b->space, "l2") == 0;
+    for (int i = 0; i < K; i++)
+        best[i] = INFINITY;
+    for (uint32_t at = 0; at < a->acknowledged; at += BLOCK) {
+        uint32_t count = a->acknowledged - at < BLOCK ? a->acknowledged - at : BLOCK;
+        const float *rows = b->base + (size_t)at * b->dim;
+        (l2 ? kernel->l2_rows_f32 : kernel->dot_rows_f32)(query, rows, b->dim, b->dim, count, sums);
+        for (uint32_t i = 0; i < count; i++) {
+            float d = distance(b, sums[i], norm2, norms[at + i]);
+            if (d >= best[K - 1])
+                continue;
+            int place = K - 1;
+            for (; place > 0 && best[place - 1] > d; place--)
+                best[place] = best[place - 1];
+            best[place] = d;
+        }
+    }
+    struct phase *p = &b->phases[a->phase];
+    for (int i = 0; i < K; i++) {
+        p->wanted++;
+        if (a->rows[i] >= b->rows)
+            continue;
+        const float *row = b->base + (size_t)a->rows[i] * b->dim;
+        float sum = l2 ? kernel->l2_f32(query, row, b->dim) : kernel->dot_f32(query, row, b->dim);
+        p->hits += distance(b, sum, norm2, norms[a->rows[i]]) <= best[K - 1];
+    }
+}
+
+static void judge_all(struct bench *b)
+{
+    const struct kernel *kernel = kernel_get();
+    float *norms = need(b->rows, 4);
+    for (uint32_t i = 0; i < b->rows; i++) {
+        const float *row = b->base + (size_t)i * b->dim;
+        norms[i] = kernel->dot_f32(row, row, b->dim);
+    }
+    /* Evenly over the phases, as far as there are answers. */
+    for (int phase = 0; phase < PHASES; phase++) {
+        size_t count = 0, seen = 0, share = SAMPLE / PHASES;
+        for (size_t i = 0; i < b->answer_count; i++)
+            count += b->answers[i].phase == phase;
+        size_t step = count / share + 1;
+        for (size_t i = 0; i < b->answer_count; i++) {
+            if (b->answers[i].phase == phase && seen++ % step == 0)
+                judge(b, &b->answers[i], norms);
+        }
+    }
+    free(norms);
+}
+
+/* ---- all of it ---- */
+
+static void make_data(struct bench *b)
+{
+    maker_init(&b->maker, b->dim, b->rows);
+    b->base = need((size_t)b->rows * b->dim, 4);
+    b->queries = need((size_t)QUERIES * b->dim, 4);
+    b->bodies = need(QUERIES, sizeof(struct text));
+    for (uint32_t i = 0; i < b->rows; i++)
+        maker_row(&b->maker, i, 0, b->base + (size_t)i * b->dim);
+    for (uint32_t i = 0; i < QUERIES; i++) {
+        float *query = b->queries + (size_t)i * b->dim;
+        maker_row(&b->maker, (uint64_t)b->rows + i, 0, query);
+        struct text *body = &b->bodies[i];
+        *body = (struct text){0};
+        text_add(body,
+                 "{\"n_results\":%d,\"include\":[\"distances\"],\"explain\":true,"
+                 "\"query_embeddings\":[[",
+                 K);
+        for (uint32_t j = 0; j < b->dim; j++)
+            text_add(body, "%s%.9g", j ? "," : "", (double)query[j]);
+        text_add(body, "]]}");
+    }
+}
+
+static void create(struct bench *b, char *add_path, size_t room)
+{
+    struct link link;
+    struct text body = {0};
+    link_open(&link, b->serve.port);
+    text_add(&body, "{\"name\":\"ingest\",\"configuration\":{\"hnsw\":{\"space\":\"%s\"}}}",
+             b->space);
+    if (link_call(&link, "POST", BASE_PATH, body.at, body.len) != 200)
+        die("create: %s", link.body);
+    const char *id = strstr(link.body, "\"id\":\"");
+    if (!id)
+        die("create: %s", link.body);
+    (void)snprintf(add_path, room, BASE_PATH "/%.36s/add", id + 6);
+    (void)snprintf(b->path, sizeof(b->path), BASE_PATH "/%.36s/query", id + 6);
+    free(body.at);
+    link_close(&link);
+}
+
+static void parse(struct bench *b, int argc, char **argv)
+{
+    if (argc < 2)
+        die("ingest BINARY [options]: see the top of bench/ingest.c");
+    b->serve.binary = argv[1];
+    for (int i = 2; i < argc; i++) {
+        const char *name = argv[i];
+        if (strcmp(name, "--keep") == 0) {
+            b->keep = true;
+            continue;
+        }
+        const char *value = i + 1 < argc ? argv[++i] : "";
+        if (strcmp(name, "--rows") == 0)
+            b->rows = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--dim") == 0)
+            b->dim = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--batch") == 0)
+            b->batch = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--rate") == 0)
+            b->rate = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--pause") == 0)
+            b->pause_ms = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--space") == 0)
+            b->space = value;
+        else if (strcmp(name, "--memory-limit") == 0)
+            b->serve.memory_limit = value;
+        else if (strcmp(name, "--folder") == 0)
+            b->serve.folder = value;
+        else if (strcmp(name, "--port") == 0)
+            b->serve.port = (int)strtol(value, NULL, 10);
+        else if (strcmp(name, "--idle") == 0)
+            b->idle_s = strtod(value, NULL);
+        else if (strcmp(name, "--stop-at") == 0)
+            b->stop_at = strtod(value, NULL);
+        else
+            die("unknown option %s", name);
+    }
+    if (!b->serve.folder)
+        die("--folder is needed");
+}
+
+int main(int argc, char **argv)
+{
+    static struct bench b = {.rows = 200000,
+                             .dim = 768,
+                             .batch = 500,
+                             .space = "cosine",
+                             .idle_s = 10,
+                             .serve = {.port = 18300}};
+    parse(&b, argc, argv);
+    make_data(&b);
+    serve_start(&b.serve);
+    char add_path[192];
+    create(&b, add_path, sizeof(add_path));
+    struct thread reader;
+    if (thread_start(&reader, "reader", 1 << 20, read_all, &b, NULL) != OCH_OK)
+        die("no thread");
+    double began = now_s();
+    write_all(&b, add_path);
+    double written = now_s();
+    settle(&b);
+    phase_begin(&b, IDLE);
+    sched_sleep_ns((uint64_t)(b.idle_s * 1e9));
+    phase_end(&b, IDLE);
+    atomic_store(&b.stop, true);
+    thread_join(&reader);
+    double stop_s = serve_stop(&b.serve);
+    judge_all(&b);
+    for (int i = 0; i < PHASES; i++)
+        phase_print(&b, i);
+    printf("%u x %u: %.1f s, %.0f rows/s; stop %.2f s; refused %llu, failed queries %llu\n", b.rows,
+           b.dim, written - began, b.rows / (written - began), stop_s,
+           (unsigned long long)atomic_load(&b.refused), (unsigned long long)atomic_load(&b.failed));
+    if (!b.keep) {
+        char command[600];
+        (void)snprintf(command, sizeof(command), "rm -rf '%s'", b.serve.folder);
+        return system(command) == 0 ? 0 : 1;
+    }
+    return 0;
+}
