@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The Query Executor in this process: takes a plan, pins a view, runs, hands out rows with what they point into. */
-#include "query/query_internal.h"
+#include "query/query_answer.h"
 
 #include <inttypes.h>
 
@@ -68,6 +68,9 @@ static och_code dispatch(struct run *run, struct query_result *result, och_error
     TRY(prepare(run, err));
     TRY(filter_compile(run->plan->filter, &run->filter, err));
     run->needs = run->filter ? filter_needs(run->filter) : 0;
+    TRY(answers_open(run, err));
+    if (run->plan->kind == PLAN_QUERY || run->plan->has_ids) /* get and count do it as they go */
+        TRY(answers_evaluate(run, err));
     switch (run->plan->kind) {
     case PLAN_COUNT:
         return query_run_count(run, result, err);
@@ -116,6 +119,7 @@ och_code query_run(struct query *query, const struct plan *plan,
     och_code code = dispatch(&run, ret_result, err);
     if (code == OCH_OK)
         code = say_more(&run, ret_result, began_ns, err);
+    answers_done(&run);
     filter_free(run.filter);
     if (code != OCH_OK)
         query_result_done(ret_result);

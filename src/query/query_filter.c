@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which rows of a source survive: not dead, not expired, passing the filter.  Metadata and ids are looked at first, a document is read
- * only when they leave the answer open. */
-#include "query/query_internal.h"
+/* Which rows of a source survive: not dead, not expired, passing the filter.  What the indexes of a part say is taken first; rows that they leave
+ * open, and those of the tail, are asked one by one: metadata and ids, and a document only when they leave the answer open. */
+#include "query/query_answer.h"
 
 #include <stdlib.h>
 
@@ -57,6 +57,13 @@ och_code survive_place(struct lookup *lookup, struct view_place place, bool *ret
     struct view *view = lookup->run->view;
     const struct tail_slot *slot = place.part == VIEW_NO_PART ? view_slot(view, place.row) : NULL;
     bool expiry = !slot && part_has_expiry(view_part(view, place.part));
+    const struct answer *answer = slot ? NULL : answer_of(lookup->run, place.part, place.row + 1);
+    if (answer) {
+        uint64_t bit = 1ull << place.row % 64;
+        *ret_survives = answer->maybe[place.row / 64] & bit;
+        if (!*ret_survives || (!expiry && (answer->sure[place.row / 64] & bit)))
+            return OCH_OK;
+    }
     return row_passes(lookup, place, slot, expiry, ret_survives, err);
 }
 
@@ -88,8 +95,14 @@ static och_code survive_part(struct lookup *l, size_t source, uint32_t first, ui
     bool expiry = part_has_expiry(view_part(view, source));
     if (!l->run->filter && !expiry)
         return OCH_OK;
+    const struct answer *answer = answer_of(l->run, source, first + count);
     for (uint32_t w = 0; w * 64 < count; w++) {
-        for (uint64_t left = words[w]; left; left &= left - 1) {
+        uint64_t open = words[w];
+        if (answer) {
+            words[w] &= answer->maybe[first / 64 + w];
+            open = words[w] & (expiry ? UINT64_MAX : ~answer->sure[first / 64 + w]);
+        }
+        for (uint64_t left = open; left; left &= left - 1) {
             uint32_t bit = (uint32_t)__builtin_ctzll(left);
             bool passes;
             TRY(row_passes(l, (struct view_place){(uint32_t)source, first + w * 64 + bit}, NULL,

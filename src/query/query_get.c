@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* get and count: rows in insertion order.  Parts and tail each give their survivors in ascending seq, a small merge joins them and stops
  * at the limit, so a page costs what it shows plus what lies before it. */
-#include "query/query_internal.h"
+#include "query/query_answer.h"
 
 #include <stdlib.h>
+
+#define FEW_SHARE 64 /* one in so many rows passing is few */
 
 struct stream { /* survivors of one source in ascending seq */
     size_t source;
@@ -25,6 +27,8 @@ static och_code chunk_fill(struct stream *s, struct run *run, och_error *err)
     s->next += s->chunk;
     s->at = 0;
     run->scanned += s->chunk;
+    if (!s->order && s->source < view_part_count(run->view))
+        TRY(answer_upto(run, s->source, s->next, err));
     /* Pins of the last chunk are not needed any more. */
     lookup_done(&s->lookup);
     lookup_init(&s->lookup, run);
@@ -121,6 +125,44 @@ static och_code tail_order(struct run *run, struct stream *s, och_error *err)
     return OCH_OK;
 }
 
+/* Rows of a part that may pass, in ascending seq: worth sorting when they are few. */
+static och_code few_in_order(struct run *run, struct stream *s, const struct answer *answer,
+                             och_error *err)
+{
+    struct part *part = view_part(run->view, s->source);
+    struct slot_seq *found = ARENA_ARRAY(run->arena, struct slot_seq, (size_t)answer->passing + 1);
+    uint32_t *order = ARENA_ARRAY(run->arena, uint32_t, (size_t)answer->passing + 1), count = 0;
+    if (!found || !order)
+        return FAIL_NO_MEMORY(err, "the order of rows");
+    for (uint32_t w = 0; w < bitset_words(part_rows(part)); w++) {
+        for (uint64_t left = answer->maybe[w]; left; left &= left - 1) {
+            found[count].slot = w * 64 + (uint32_t)__builtin_ctzll(left);
+            TRY(part_seq(part, found[count].slot, &found[count].seq, err));
+            count++;
+        }
+    }
+    assert(count == answer->passing);
+    if (count)
+        qsort(found, count, sizeof(*found), slot_seq_compare);
+    for (uint32_t i = 0; i < count; i++)
+        order[i] = found[i].slot;
+    s->order = order;
+    s->row_count = count;
+    return OCH_OK;
+}
+
+/* Rows that are not in seq order are taken in the part's list of them, or, when few pass, only those. */
+static och_code part_order(struct run *run, struct stream *s, struct query_result *result,
+                           och_error *err)
+{
+    struct part *part = view_part(run->view, s->source);
+    TRY(answer_upto(run, s->source, s->row_count, err));
+    const struct answer *answer = answer_of(run, s->source, s->row_count);
+    if (answer && answer->passing <= s->row_count / FEW_SHARE)
+        return few_in_order(run, s, answer, err);
+    return part_seq_order(part, &result->pins->reads, &s->order, err);
+}
+
 static och_code stream_open(struct run *run, size_t source, struct query_result *result,
                             struct stream *s, och_error *err)
 {
@@ -131,7 +173,7 @@ static och_code stream_open(struct run *run, size_t source, struct query_result 
         struct part *part = view_part(run->view, source);
         s->row_count = part_rows(part);
         if (!part_is_seq_ordered(part))
-            TRY(part_seq_order(part, &result->pins->reads, &s->order, err));
+            TRY(part_order(run, s, result, err));
     }
     return stream_next(s, run, err);
 }
@@ -291,6 +333,9 @@ static void count_range(void *context, size_t i)
 static och_code count_scan(struct run *run, uint64_t *ret_count, och_error *err)
 {
     size_t part_count = view_part_count(run->view), ranges = 0;
+    bool *known = ARENA_ARRAY(run->arena, bool, part_count + 1);
+    if (!known)
+        return FAIL_NO_MEMORY(err, "a count");
     for (size_t i = 0; i <= part_count; i++)
         ranges +=
             ((i < part_count ? part_rows(view_part(run->view, i)) : view_slot_count(run->view)) +
@@ -301,7 +346,16 @@ static och_code count_scan(struct run *run, uint64_t *ret_count, och_error *err)
     if (!task.ranges)
         return FAIL_NO_MEMORY(err, "a count");
     size_t made = 0;
+    for (size_t i = 0; i < part_count; i++) {
+        uint64_t count = 0;
+        TRY(answer_count(run, i, &known[i], &count, err));
+        if (!known[i])
+            TRY(answer_upto(run, i, part_rows(view_part(run->view, i)), err));
+        atomic_fetch_add(&task.count, count);
+    }
     for (size_t i = 0; i <= part_count; i++) {
+        if (known[i])
+            continue;
         uint32_t rows =
             i < part_count ? part_rows(view_part(run->view, i)) : view_slot_count(run->view);
         for (uint32_t first = 0; first < rows; first += QUERY_CHUNK) {

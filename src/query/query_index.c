@@ -3,6 +3,8 @@
  * largest first, and takes along what it has found.  Distances are computed from the stored vectors, as in a scan. */
 #include "query/query_knn.h"
 
+#include "query/query_answer.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -192,7 +194,7 @@ static och_code plan_mask(struct knn *knn, uint32_t source, och_error *err)
     bool tail = source == view_part_count(run->view),
          asks = tail || run->filter || part_has_expiry(view_part(run->view, source));
     atomic_store_explicit(&indexed->survivors, indexed->index->coded, memory_order_relaxed);
-    if (asks && !tail)
+    if (asks && !tail && !answer_is_cheap(run, source))
         TRY(choose_lazy(knn, source, err));
     if (!asks || indexed->lazy) {
         TRY(live_mask(knn, source, &indexed->mask, err));

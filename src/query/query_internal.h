@@ -46,6 +46,8 @@ struct run {
     struct view *view;
     struct filter *filter; /* NULL: all */
     unsigned needs;        /* enum filter_need */
+    struct answer *answers; /* by part, query_answer.h; NULL: rows are asked one by one */
+    size_t answer_count;
     struct arena *arena;   /* the caller's: one thread only */
     float *query_norms;    /* Σq², per vector (cosine) */
     uint64_t scanned, survivors;
