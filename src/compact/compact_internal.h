@@ -103,6 +103,18 @@ struct policy {
 void policy_choose(const struct policy *policy, const struct policy_part *parts, size_t part_count,
                    size_t *ret_first, size_t *ret_count);
 
+/* ---- compact_expiry.c ---- */
+/** What a merge leaves behind of one part. */
+struct compact_buried {
+    struct bitset *dead; /* added to */
+    bool keep_ids;       /* an older part may hold them, which KILL must say (D3) */
+    VEC(slice) ids;      /* in the arena; VEC_DONE by the caller */
+};
+/** Add the rows of a part that had expired at last_ms, the created_at of the last batch in the version's parts. */
+MUST_USE och_code compact_bury_expired(struct compactor *c, struct part *part, int64_t last_ms,
+                                       struct arena *arena, struct compact_buried *buried,
+                                       och_error *err);
+
 /* ---- compact_commit.c ---- */
 /** Begin a new object: announced in the catalogue, then opened for writing. */
 MUST_USE och_code compact_object_new(struct compactor *c, uuid *ret_file,

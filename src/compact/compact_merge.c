@@ -13,6 +13,7 @@ struct input {
     struct part *part;
     struct bitset
         dead; /* in the version at the start: tail operations may still need the rows they touch */
+    struct compact_buried buried; /* dead besides: those that had expired by then */
     struct sysdb_part row;
 };
 
@@ -107,9 +108,11 @@ static och_code gather_kills(struct merge *m, och_error *err)
         slice *kills;
         size_t count;
         code = part_kills(m->inputs[i].part, &m->arena, &kills, &count, err);
-        for (size_t k = 0; k < count && code == OCH_OK; k++) {
+        size_t buried = m->inputs[i].buried.ids.len;
+        for (size_t k = 0; code == OCH_OK && k < count + buried; k++) {
+            slice id = k < count ? kills[k] : m->inputs[i].buried.ids.at[k - count];
             bool is_new;
-            if (!map_at(&seen, kills[k], &is_new) || (is_new && !VEC_PUSH(&all, kills[k])))
+            if (!map_at(&seen, id, &is_new) || (is_new && !VEC_PUSH(&all, id)))
                 code = FAIL_NO_MEMORY(err, "a merge");
         }
     }
@@ -405,9 +408,19 @@ static och_code choose(struct merge *m, bool to_one, unsigned tiers, bool *ret_w
         m->inputs[i].row = version.parts[m->first + i];
         TRY(view_dead_upto(m->view, m->first + i, view_info(m->view)->from, &m->inputs[i].dead,
                            err));
+        m->inputs[i].buried.dead = &m->inputs[i].dead;
+        m->inputs[i].buried.keep_ids = m->first > 0;
+        TRY(compact_bury_expired(c, m->inputs[i].part, version.last_created_at, &m->arena,
+                                 &m->inputs[i].buried, err));
     }
     *ret_wanted = true;
     return OCH_OK;
+}
+
+static void input_done(struct input *input)
+{
+    VEC_DONE(&input->buried.ids);
+    bitset_done(&input->dead);
 }
 
 /* Under the locks of these tiers. */
@@ -430,7 +443,7 @@ static och_code merge(struct compactor *c, uuid id, bool to_one, unsigned tiers,
     c->running[tier] = (struct running){0};
     mutex_unlock(&c->lock);
     for (size_t i = 0; m.inputs && i < m.count; i++)
-        bitset_done(&m.inputs[i].dead);
+        input_done(&m.inputs[i]);
     view_release(m.view);
     sysdb_collection_unref(m.row);
     arena_done(&m.arena);
