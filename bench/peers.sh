@@ -19,7 +19,7 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 kit=$repo/bench
 [ -f "$kit/libpeers.cc" ] || kit=$repo/../shared/bench
 out=$repo/build/peers bench=$repo/build/release/bench_peers
-lock='' filters='' only_table='' ochre_rows=''
+failed=0 lock='' filters='' only_table='' ochre_rows=''
 python=${PYTHON:-python3}
 
 die() { printf 'peers: %s\n' "$*" >&2; exit 1; }
@@ -74,8 +74,12 @@ if [ -z "$only_table" ]; then
         exec 8>"${lock:-/dev/null}"
         [ -z "$lock" ] || flock 8
         printf 'peers: %s\n' "$library" >&2
-        measure "$library" >"$lines/$library.new" 8>&-
-        mv "$lines/$library.new" "$lines/$library.jsonl"
+        if measure "$library" >"$lines/$library.new" 8>&-; then
+            mv "$lines/$library.new" "$lines/$library.jsonl"
+        else
+            printf 'peers: %s failed\n' "$library" >&2
+            failed=1
+        fi
         exec 8>&-
     done
 fi
@@ -86,3 +90,4 @@ for library in hnswlib ochre faiss-hnsw faiss-ivf-pqfs-refine faiss-hnsw-sq8 fai
 done
 [ ${#files[@]} -gt 0 ] || die "no lines in $lines"
 python3 "$repo/bench/peers/table.py" "$name" "${files[@]}"
+exit "$failed"

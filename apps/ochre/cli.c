@@ -161,11 +161,11 @@ static bool put(struct setting_flag *list, size_t *count, const char *name, cons
     return true;
 }
 
-/* One "--name", "--name=value" or "--name value" at argv[*at]. */
+/* One "--name", "--name=value" or "--name value" at argv[*at]; with one dash: "-k value". */
 static bool parse_option(struct cli *cli, int argc, char **argv, int *at)
 {
     const struct cli_verb *verb = cli->verb;
-    const char *name = argv[*at] + 2;
+    const char *name = argv[*at] + (argv[*at][1] == '-' ? 2 : 1);
     size_t len = strcspn(name, "=");
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
     const struct cli_option *option = find_option(verb->options, verb->option_count, name, len);
@@ -224,7 +224,8 @@ bool cli_parse(struct cli *cli, const struct cli_verb *verb, int argc, char **ar
             cli->help = sound = true;
         } else if (strcmp(arg, "-q") == 0) {
             cli->quiet = sound = true;
-        } else if (arg[1] == '-') {
+        } else if (arg[1] == '-' ||
+                   (!arg[2] && find_option(verb->options, verb->option_count, arg + 1, 1))) {
             sound = parse_option(cli, argc, argv, &at);
         } else {
             (void)fprintf(stderr, "ochre: no option \"%.40s\". \"ochre %s --help\" lists them.\n",

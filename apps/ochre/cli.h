@@ -22,7 +22,7 @@ enum cli_exit {
 };
 
 struct cli_option {
-    const char *name;  /* without dashes */
+    const char *name;  /* without dashes; a single letter is also taken behind one dash */
     const char *value; /* what stands for the value in the help; NULL: a switch */
     const char *help;
     bool is_setting; /* the setting of that name, for verbs that take only some */
@@ -59,6 +59,7 @@ int cli_run_version(const struct cli *cli);
 int cli_run_health(const struct cli *cli);
 int cli_run_config(const struct cli *cli);
 int cli_run_check(const struct cli *cli);
+int cli_run_recall(const struct cli *cli);
 int cli_run_help(const struct cli *cli);
 
 /** By name or second spelling; NULL: none. */
@@ -72,6 +73,11 @@ const char *cli_option(const struct cli *cli, const char *name);
 /** Read settings: flags, environment, the configuration file at `config` if not NULL. */
 MUST_USE och_code cli_settings(const struct cli *cli, const char *config,
                                struct settings *ret_settings, och_error *err);
+
+#define CLI_HOST_SIZE 256
+/** Which server is meant: --url, else OCHRE_URL, else where the settings say that it listens. */
+MUST_USE och_code cli_find_server(const struct cli *cli, char host[CLI_HOST_SIZE],
+                                  uint16_t *ret_port, och_error *err);
 
 /** How a failure of this kind leaves the process. */
 int cli_exit_of(och_code code);

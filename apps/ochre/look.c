@@ -84,7 +84,8 @@ int cli_run_config(const struct cli *cli)
 /* ---- health ---- */
 
 /* "http://host:port" with or without a path. */
-static och_code split_url(const char *url, char host[256], uint16_t *ret_port, och_error *err)
+static och_code split_url(const char *url, char host[CLI_HOST_SIZE], uint16_t *ret_port,
+                          och_error *err)
 {
     static const char scheme[] = "http://";
     if (strncmp(url, scheme, sizeof(scheme) - 1) != 0)
@@ -92,7 +93,7 @@ static och_code split_url(const char *url, char host[256], uint16_t *ret_port, o
     const char *at = url + sizeof(scheme) - 1;
     size_t len = at[0] == '[' ? strcspn(at, "]") + 1 : strcspn(at, ":/");
     const char *rest = strlen(at) >= len ? at + len : "";
-    if (len == 0 || len >= 256)
+    if (len == 0 || len >= CLI_HOST_SIZE)
         return FAIL(err, OCH_SETTING, "\"%.200s\" names no host", url);
     bool bracket = at[0] == '[' && at[len - 1] == ']';
     size_t bare = bracket ? len - 2 : len;
@@ -109,9 +110,8 @@ static och_code split_url(const char *url, char host[256], uint16_t *ret_port, o
     return OCH_OK;
 }
 
-/* --url, else OCHRE_URL, else where the settings say that the server listens. */
-static och_code find_server(const struct cli *cli, char host[256], uint16_t *ret_port,
-                            och_error *err)
+och_code cli_find_server(const struct cli *cli, char host[CLI_HOST_SIZE], uint16_t *ret_port,
+                         och_error *err)
 {
     const char *url = cli_option(cli, "url");
     if (!url && cli->setting_count == 0)
@@ -121,7 +121,7 @@ static och_code find_server(const struct cli *cli, char host[256], uint16_t *ret
     struct settings settings;
     TRY(cli_settings(cli, NULL, &settings, err));
     bool any = strcmp(settings.host, "0.0.0.0") == 0 || strcmp(settings.host, "::") == 0;
-    (void)snprintf(host, 256, "%s", any ? "localhost" : settings.host);
+    (void)snprintf(host, CLI_HOST_SIZE, "%s", any ? "localhost" : settings.host);
     *ret_port = (uint16_t)settings.port;
     bool tls = settings.tls_certificate != NULL;
     settings_done(&settings);
@@ -131,10 +131,10 @@ static och_code find_server(const struct cli *cli, char host[256], uint16_t *ret
 int cli_run_health(const struct cli *cli)
 {
     och_error err = {0};
-    char host[256];
+    char host[CLI_HOST_SIZE];
     uint16_t port = 0;
     bool live = cli_option(cli, "live") && !cli_option(cli, "ready");
-    och_code code = find_server(cli, host, &port, &err);
+    och_code code = cli_find_server(cli, host, &port, &err);
     if (code == OCH_OK)
         code = server_probe(host, port, live, 5000, &err);
     if (code != OCH_OK)

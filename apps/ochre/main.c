@@ -24,6 +24,20 @@ static const struct cli_option check_options[] = {
     {"deep", NULL, "also look up every id in every part", false},
 };
 
+static const struct cli_option recall_options[] = {
+    {"k", "NUMBER", "nearest neighbours that are asked for [10]", false},
+    {"queries", "NUMBER", "stored records that are asked for theirs [100]", false},
+    {"vectors", "FILE", "ask these vectors instead: .npy of float32, else bare float32", false},
+    {"targets", "LIST", "recalls to aim at, a line each, 0.9,0.99 [the collection's effort]",
+     false},
+    {"fail-below", "NUMBER", "exit 1 when a recall is lower", false},
+    {"path", "DIR", "a folder that no server holds, opened read-only", false},
+    {"url", "URL", "the server [$OCHRE_URL, else where the settings say it listens]", false},
+    {"key-file", "FILE", "the key for the server is this file's first line", false},
+    {"tenant", "TEXT", "whose collections [default_tenant]", false},
+    {"database", "TEXT", "in which database [default_database]", false},
+};
+
 const struct cli_verb cli_verbs[] = {
     {.name = "serve",
      .also = "run",
@@ -55,6 +69,15 @@ const struct cli_verb cli_verbs[] = {
      .options = check_options,
      .option_count = COUNT_OF(check_options),
      .run = cli_run_check},
+    {.name = "recall",
+     .usage = "[COLLECTION] [-k N] [--queries N] [--path DIR|--url URL]",
+     .summary = "Measure how many of the true nearest neighbours queries find, and how fast.",
+     .examples = {"ochre recall docs -k 10 --queries 100",
+                  "ochre recall --path ./ochre --targets 0.9,0.95,0.99 --json"},
+     .options = recall_options,
+     .option_count = COUNT_OF(recall_options),
+     .words_max = 1,
+     .run = cli_run_recall},
     {.name = "version",
      .usage = "",
      .summary = "Show the version and the instruction set in use.",

@@ -29,18 +29,17 @@ def rss_mb():
 
 
 def make(kind, rows, dim):
-    """The index and the way to set its effort; as libpeers makes them."""
+    """The index, the way to set its effort, and what must live as long; as libpeers makes them."""
     if kind == "faiss-hnsw":
         index = faiss.IndexHNSWFlat(dim, 16, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = 100
-        return index, "ef", EFFORTS, lambda effort: setattr(index.hnsw, "efSearch", effort)
+        return index, "ef", EFFORTS, lambda effort: setattr(index.hnsw, "efSearch", effort), ()
     coarse = faiss.IndexFlatIP(dim)
     lists, parts = 1024 if rows >= 50000 else 256, dim // 2 if dim <= 128 else dim // 4
     inner = faiss.IndexIVFPQFastScan(coarse, dim, lists, parts, 4, faiss.METRIC_INNER_PRODUCT)
     index = faiss.IndexRefineFlat(inner)
     index.k_factor = 20
-    index.kept = coarse, inner
-    return index, "nprobe", PROBES, lambda effort: setattr(inner, "nprobe", effort)
+    return index, "nprobe", PROBES, lambda effort: setattr(inner, "nprobe", effort), (coarse, inner)
 
 
 def main():
@@ -50,7 +49,7 @@ def main():
     query = np.fromfile(folder / "query.f32", np.float32).reshape(queries, dim)
     truth = np.fromfile(folder / f"truth-none-0-{rows}.bin", np.uint32).reshape(queries, TRUTH_K)[:, :K]
     faiss.omp_set_num_threads(1)
-    index, name, efforts, set_effort = make(kind, rows, dim)
+    index, name, efforts, set_effort, _kept = make(kind, rows, dim)
     before, start = rss_mb(), time.process_time()
     if not index.is_trained:
         index.train(base)

@@ -249,7 +249,7 @@ och_code handle_update(struct exchange *x, och_error *err)
 
 struct read_body {
     const struct json_value *ids, *where, *where_document, *limit, *offset, *include,
-        *query_embeddings, *n_results, *counts, *dry_run, *explain;
+        *query_embeddings, *n_results, *counts, *dry_run, *explain, *recall;
 };
 
 static och_code read_ids(struct exchange *x, const struct json_value *ids, struct plan *plan,
@@ -442,6 +442,22 @@ static void write_extras(struct exchange *x, const struct query_result *result)
         http_reply_header(x->reply, "Warning", "199 ochre \"%.*s\"", SLICE_ARG(result->warning));
 }
 
+/* Of our own: the share of the true neighbours that a query aims at; 1 scans exactly. */
+static och_code read_recall(const struct json_value *recall, float *ret_recall, och_error *err)
+{
+    *ret_recall = 0;
+    if (!recall)
+        return OCH_OK;
+    bool is_integer = recall->kind == JSON_INT;
+    double number = is_integer                   ? (double)recall->integer
+                    : recall->kind == JSON_FLOAT ? recall->number
+                                                 : -1;
+    if (!(number >= 0.5 && number <= 1))
+        return FAIL(err, OCH_INVALID, "recall must be a number from 0.5 to 1 (1: exact)");
+    *ret_recall = (float)number;
+    return OCH_OK;
+}
+
 #define INCLUDE_GET   "[\"documents\",\"metadatas\"]"
 #define INCLUDE_QUERY "[\"documents\",\"metadatas\",\"distances\"]"
 
@@ -493,6 +509,7 @@ och_code handle_query(struct exchange *x, och_error *err)
         {"where_document", WIRE_ANY, false, false, MEMBER(struct read_body, where_document)},
         {"include", WIRE_INCLUDE, false, true, MEMBER(struct read_body, include)},
         {"explain", WIRE_BOOL, false, false, MEMBER(struct read_body, explain)},
+        {"recall", WIRE_ANY, false, false, MEMBER(struct read_body, recall)},
     };
     static const struct wire_body shape = {"QueryRequestPayload", members, COUNT_OF(members),
                                            false};
@@ -513,7 +530,7 @@ och_code handle_query(struct exchange *x, och_error *err)
     plan.vector_count = vectors.count;
     plan.dimension = vectors.dimension;
     plan.k = body.n_results ? (uint32_t)body.n_results->integer : LIMIT_QUERY_N_RESULTS_DEFAULT;
-    plan.recall = 0;
+    TRY(read_recall(body.recall, &plan.recall, err));
     struct query_result result;
     TRY(gateway_read(x->gateway, &x->scope, &plan, &x->arena, &result, err));
     buf_byte(&x->reply->body, '{');
