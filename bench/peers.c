@@ -9,6 +9,7 @@
  *       --filters         rows carry the set's metadata, and filtered queries follow
  *       --memory MB       memory_limit (4096)
  *       --seconds S       CPU time spent on each effort, at least (0.5)
+ *       --limits LIST     only the default effort, after opening again with each memory_limit in MB: 64,256,4096
  *
  * One thread searches.  All times are CPU time of the process: other work on the machine then costs little of what is measured.  One JSON line for
  * the build (writing every row, log included, until compaction rests), one for each effort, one for each filter.  Memory is what the process has
@@ -41,6 +42,7 @@ struct bench {
     uint64_t memory_bytes;
     double seconds;
     bool filters;
+    const char *limits;
     FILE *base;
     float *query;
     struct meta *meta;
@@ -95,11 +97,11 @@ static double status_mb(const char *key)
     return kib * 1024 / 1e6;
 }
 
-static double folder_mb(const char *folder)
+static double folder_mb(const char *folder, const char *below)
 {
     char command[600];
     double bytes = 0;
-    (void)snprintf(command, sizeof(command), "du -sb '%s'", folder);
+    (void)snprintf(command, sizeof(command), "du -sb '%s%s'", folder, below);
     FILE *pipe = popen(command, "r");
     if (!pipe || fscanf(pipe, "%lf", &bytes) != 1)
         die("cannot measure %s", folder);
@@ -330,10 +332,10 @@ static void build(struct bench *b)
     double end = cpu();
     double parts = explained(b, "parts", 1);
     printf("{\"lib\":\"ochre\",\"rows\":%u,\"dim\":%u,\"build_threads\":1,\"build_s\":%.2f,"
-           "\"until_added_s\":%.2f,\"wall_s\":%.1f,\"parts\":%.0f,\"disk_mb\":%.0f,"
-           "\"build_peak_mb\":%.0f}\n",
+           "\"until_added_s\":%.2f,\"wall_s\":%.1f,\"parts\":%.0f,\"disk_mb\":%.1f,"
+           "\"log_mb\":%.1f,\"build_peak_mb\":%.0f}\n",
            b->rows, b->dim, end - start, added - start, clock_of(CLOCK_MONOTONIC) - wall, parts,
-           folder_mb(b->folder), status_mb("VmHWM:") - before_mb);
+           folder_mb(b->folder, ""), folder_mb(b->folder, "/log"), status_mb("VmHWM:") - before_mb);
     (void)fflush(stdout);
 }
 
@@ -471,6 +473,37 @@ static void search(struct bench *b)
     set_effort(b, 100);
 }
 
+/* What the process has grown by, once every query was asked. */
+static double open_again(struct bench *b)
+{
+    (void)malloc_trim(0);
+    double before_mb = status_mb("VmRSS:");
+    open_database(b);
+    set_effort(b, 100);
+    (void)ask_all(b, NULL, NULL);
+    (void)malloc_trim(0);
+    double grown_mb = status_mb("VmRSS:") - before_mb;
+    read_seqs(b);
+    return grown_mb;
+}
+
+static void search_within_limits(struct bench *b)
+{
+    for (const char *at = b->limits; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+        b->memory_bytes = strtoull(at, NULL, 10) * 1000000;
+        double grown_mb = open_again(b), wall = clock_of(CLOCK_MONOTONIC), start = cpu();
+        struct measured m = ask_all(b, NULL, NULL);
+        double share = (cpu() - start) / (clock_of(CLOCK_MONOTONIC) - wall);
+        printf("{\"lib\":\"ochre\",\"threads\":1,\"memory_limit_mb\":%.0f,\"index_mb\":%.0f,"
+               "\"recall\":%.4f,\"qps\":%.0f,\"p50_us\":%.0f,\"p99_us\":%.0f,\"cpu_share\":%.2f,"
+               "\"wrong\":%" PRIu64 "}\n",
+               (double)b->memory_bytes / 1e6, grown_mb, m.recall, 1 / m.per_query_s, m.p50_s * 1e6,
+               m.p99_s * 1e6, share, m.wrong);
+        (void)fflush(stdout);
+        close_database(b);
+    }
+}
+
 /* ---- filters: those of the kit's data.c that ask metadata ---- */
 
 static bool is_flag(const struct meta *m)
@@ -537,7 +570,7 @@ static void read_options(struct bench *b, int argc, char **argv)
 {
     if (argc < 3)
         die("usage: peers DATA ROWS [--folder DIR] [--space S] [--filters] [--memory MB] "
-            "[--seconds S]");
+            "[--seconds S] [--limits LIST]");
     b->data = argv[1];
     b->rows = (uint32_t)strtoul(argv[2], NULL, 10);
     (void)snprintf(b->folder, sizeof(b->folder), "%s/peers-ochre", b->data);
@@ -555,6 +588,8 @@ static void read_options(struct bench *b, int argc, char **argv)
             b->memory_bytes = strtoull(value, NULL, 10) * 1000000;
         else if (strcmp(argv[i], "--seconds") == 0)
             b->seconds = strtod(value, NULL);
+        else if (strcmp(argv[i], "--limits") == 0)
+            b->limits = value;
         else
             die("unknown option %s", argv[i]);
         i++;
@@ -573,16 +608,14 @@ int main(int argc, char **argv)
     remove_folder(&b);
     build(&b);
     close_database(&b);
-    (void)malloc_trim(0);
-    double before_mb = status_mb("VmRSS:");
-    open_database(&b);
-    set_effort(&b, 100);
-    (void)ask_all(&b, NULL, NULL);
-    (void)malloc_trim(0);
-    double index_mb = status_mb("VmRSS:") - before_mb;
+    if (b.limits) {
+        search_within_limits(&b);
+        remove_folder(&b);
+        return 0;
+    }
+    double index_mb = open_again(&b);
     printf("{\"lib\":\"ochre\",\"rows\":%u,\"dim\":%u,\"index_mb\":%.0f}\n", b.rows, b.dim,
            index_mb);
-    read_seqs(&b);
     search(&b);
     if (b.filters)
         search_filtered(&b);
