@@ -104,8 +104,11 @@ och_code query_run(struct query *query, const struct plan *plan,
     static const struct limits_of_work no_limits;
     *ret_result = (struct query_result){0};
     uint64_t began_ns = clock_mono_ns(query->options.clock);
-    struct run run = {
-        .query = query, .plan = plan, .limits = limits ? limits : &no_limits, .arena = arena};
+    struct run run = {.query = query,
+                      .plan = plan,
+                      .limits = limits ? limits : &no_limits,
+                      .arena = arena,
+                      .effort = 1};
     TRY(work_check(run.limits, err));
     struct query_pins *pins = ARENA_NEW(arena, struct query_pins);
     if (!pins)

@@ -242,6 +242,15 @@ static och_code make_masks(struct knn *knn, och_error *err)
 
 /* ---- one vector in one part ---- */
 
+/* The plan of a search, and what correction by real queries adds to it. */
+static struct vector_plan plan_of(const struct knn *knn, const struct vector_index *index,
+                                  uint64_t survivors)
+{
+    struct vector_plan plan = vector_plan_make(index, (uint32_t)knn->k, knn->recall, survivors);
+    vector_plan_effort(&plan, index, knn->run->effort);
+    return plan;
+}
+
 /* Exactly, those of rows [first, end) that the mask allows. */
 static och_code scan_rows(struct worker *w, uint32_t source, const uint64_t *mask, uint32_t first,
                           uint32_t end, och_error *err)
@@ -368,51 +377,149 @@ static och_code search_lazily(struct worker *w, uint32_t source, struct vector_q
     return code;
 }
 
-static och_code search_part(struct worker *w, uint32_t source, och_error *err)
+/* Rows outside the codes, or all of them when codes are of no use. */
+static och_code scan_rest(struct worker *w, const struct part_search *search, const uint64_t *mask,
+                          uint64_t survivors, bool usable, och_error *err)
+{
+    struct run *run = w->knn->run;
+    const struct vector_index *index = w->knn->indexed[search->source].index;
+    uint32_t first = usable ? index->coded : 0, end = index->coded + index->outside;
+    if (first == end)
+        return OCH_OK;
+    uint64_t since = run_now(run);
+    TRY(scan_rows(w, search->source, mask, first, end, err));
+    run_spent(run, search->source, STAGE_EXACT, since);
+    run_add(&run->sources[search->source].rows_exact, usable ? index->outside : survivors);
+    atomic_fetch_or_explicit(&run->sources[search->source].ways, RUN_EXACT, memory_order_relaxed);
+    return OCH_OK;
+}
+
+static och_code search_part(struct worker *w, struct part_search *search, och_error *err)
+{
+    struct knn *knn = w->knn;
+    uint32_t source = search->source;
+    const struct indexed_part *indexed = &knn->indexed[source];
+    const struct vector_index *index = indexed->index;
+    struct vector_query *query = &search->query;
+    struct vector_carry *carry = query->carry;
+    uint64_t survivors = atomic_load_explicit(&indexed->survivors, memory_order_relaxed);
+    uint64_t *mask = indexed->mask;
+    bool usable = false;
+    uint32_t carried = carry->len; /* a search that is given up must leave nothing behind */
+    float *saved = arena_alloc(&w->arena, sizeof(float) * ((size_t)carry->keep + 1));
+    if (!saved)
+        return FAIL_NO_MEMORY(err, "a search");
+    memcpy(saved, carry->heap, sizeof(float) * carried);
+    query->bound = topk_bound(&w->heaps[w->first]);
+    if (indexed->lazy) {
+        TRY(search_lazily(w, source, query, search->found, &usable, err));
+        if (!usable || index->outside) {
+            TRY(evaluate_all(w, source, &mask, &survivors, err));
+            query->mask = mask;
+            query->plan = plan_of(knn, index, survivors);
+            query->begun = NULL;
+        }
+        if (!usable) {
+            memcpy(carry->heap, saved, sizeof(float) * carried);
+            carry->len = carried;
+        }
+    }
+    if (!usable && survivors > 4 * (uint64_t)query->plan.keep)
+        TRY(part_vector_search(view_part(knn->run->view, source), query, &w->arena, search->found,
+                               &usable, err));
+    if (!usable) {
+        memcpy(carry->heap, saved, sizeof(float) * carried);
+        carry->len = carried;
+        search->found->count = 0;
+    }
+    return scan_rest(w, search, mask, survivors, usable, err);
+}
+
+/* ---- one vector in all of them ---- */
+
+static void plan_searches(struct worker *w, struct part_search *searches,
+                          struct vector_found *found, uint32_t *ret_keep)
 {
     struct knn *knn = w->knn;
     struct run *run = knn->run;
-    const struct indexed_part *indexed = &knn->indexed[source];
-    const struct vector_index *index = indexed->index;
-    uint64_t survivors = atomic_load_explicit(&indexed->survivors, memory_order_relaxed);
-    uint64_t *mask = indexed->mask;
-    if (source == view_part_count(run->view))
-        return knn_search_tail(w, mask, survivors, err);
-    struct part *part = view_part(run->view, source);
-    struct vector_query query = {
-        .vector = run->plan->vectors + (size_t)w->first * run->plan->dimension,
-        .mask = mask,
-        .bound = topk_bound(&w->heaps[w->first]),
-        .limits = run->limits,
-        .plan = vector_plan_make(index, (uint32_t)knn->k, knn->recall, survivors)};
-    struct vector_found found = {0};
-    bool usable = false;
-    query.timed = run->plan->explain;
-    if (isfinite(query.bound) && query.plan.epsilon < EPSILON_BOUND)
-        query.plan.epsilon = EPSILON_BOUND;
-    if (indexed->lazy) {
-        query.plan.mode = query.plan.mode == VECTOR_CODES8 ? VECTOR_PROBE : query.plan.mode;
-        TRY(search_lazily(w, source, &query, &found, &usable, err));
-        if (!usable || index->outside) {
-            TRY(evaluate_all(w, source, &mask, &survivors, err));
-            query.mask = mask;
-            query.plan = vector_plan_make(index, (uint32_t)knn->k, knn->recall, survivors);
-        }
+    *ret_keep = 0;
+    for (size_t i = 0; i < knn->indexed_count; i++) {
+        uint32_t source = knn->order[i];
+        const struct indexed_part *indexed = &knn->indexed[source];
+        bool tail = source == view_part_count(run->view);
+        struct part_search *search = &searches[i];
+        *search = (struct part_search){.source = source, .found = &found[i]};
+        search->query = (struct vector_query){
+            .index = indexed->index,
+            .vector = run->plan->vectors + (size_t)w->first * run->plan->dimension,
+            .mask = indexed->mask,
+            .bound = INFINITY,
+            .limits = run->limits,
+            .timed = run->plan->explain,
+            .plan = tail
+                        ? vector_plan_codes8((uint32_t)knn->k)
+                        : plan_of(knn, indexed->index,
+                                  atomic_load_explicit(&indexed->survivors, memory_order_relaxed))};
+        if (indexed->lazy && search->query.plan.mode == VECTOR_CODES8)
+            search->query.plan.mode = VECTOR_PROBE;
+        *ret_keep = search->query.plan.keep > *ret_keep ? search->query.plan.keep : *ret_keep;
     }
-    if (!usable && survivors > 4 * (uint64_t)query.plan.keep)
-        TRY(part_vector_search(part, &query, &w->arena, &found, &usable, err));
-    uint32_t exact = usable ? index->coded : 0;
-    uint64_t since = run_now(run);
-    TRY(scan_rows(w, source, mask, exact, index->coded + index->outside, err));
-    run_spent(run, source, STAGE_EXACT, since);
-    if (exact < index->coded + index->outside) {
-        atomic_fetch_or_explicit(&run->sources[source].ways, RUN_EXACT, memory_order_relaxed);
-        run_add(&run->sources[source].rows_exact, usable ? index->outside : survivors);
+}
+
+/* Parts with many lists visit them as if they were one part's. */
+static och_code share_lists(struct worker *w, struct part_search *searches, och_error *err)
+{
+    struct knn *knn = w->knn;
+    struct vector_query **shared =
+        ARENA_ARRAY(&w->arena, struct vector_query *, knn->indexed_count);
+    size_t count = 0;
+    if (!shared)
+        return FAIL_NO_MEMORY(err, "a search");
+    for (size_t i = 0; i < knn->indexed_count; i++)
+        if (searches[i].query.plan.mode == VECTOR_BUDGET)
+            shared[count++] = &searches[i].query;
+    if (count < 2)
+        return OCH_OK;
+    for (size_t i = 0; i < count; i++) {
+        TRY(vector_search_begin(shared[i], &w->arena, &shared[i]->begun, err));
+        if (!shared[i]->begun) /* no part can: the query has no direction or is too long */
+            return OCH_OK;
     }
-    since = run_now(run);
-    TRY(rerank(w, source, &found, err));
-    run_spent(run, source, STAGE_RERANK, since);
-    knn_count(knn, source, &query, &found);
+    vector_share(shared, count, knn->recall, knn->run->effort);
+    return OCH_OK;
+}
+
+static och_code search_vector(struct worker *w, och_error *err)
+{
+    struct knn *knn = w->knn;
+    struct run *run = knn->run;
+    size_t count = knn->indexed_count, parts = view_part_count(run->view);
+    struct part_search *searches = ARENA_ARRAY(&w->arena, struct part_search, count);
+    struct vector_found *found = ARENA_ARRAY(&w->arena, struct vector_found, count);
+    const struct topk *known = &w->heaps[w->first];
+    struct vector_carry carry;
+    uint32_t keep;
+    if (!searches || !found)
+        return FAIL_NO_MEMORY(err, "a search");
+    plan_searches(w, searches, found, &keep);
+    TRY(vector_carry_init(&carry, keep, &w->arena, err));
+    for (size_t i = 0; i < known->len; i++)
+        vector_carry_add(&carry, view_info(run->view)->metric, run->query_norms[w->first],
+                         known->items[i].distance);
+    TRY(share_lists(w, searches, err));
+    for (size_t i = 0; i < count; i++) {
+        searches[i].query.carry = &carry;
+        TRY(searches[i].source == parts ? knn_search_tail(w, &searches[i], err)
+                                        : search_part(w, &searches[i], err));
+    }
+    vector_join(found, count, (uint32_t)knn->k, &w->arena);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t since = run_now(run);
+        TRY(searches[i].source == parts ? knn_rerank_tail(w, &searches[i], err)
+                                        : rerank(w, searches[i].source, &found[i], err));
+        run_spent(run, searches[i].source, STAGE_RERANK, since);
+        knn_count(knn, searches[i].source, &searches[i].query, &found[i]);
+    }
     return OCH_OK;
 }
 
@@ -422,16 +529,13 @@ static void vector_task(void *context, size_t i)
     struct worker w = {
         .knn = knn, .heaps = knn->best, .first = (uint32_t)i, .end = (uint32_t)i + 1};
     och_error failure = {0};
-    och_code code = OCH_OK;
-    for (size_t p = 0; code == OCH_OK && p < knn->indexed_count; p++) {
-        if (atomic_load_explicit(&knn->failed, memory_order_relaxed))
-            return;
-        arena_init(&w.arena, NULL, 0);
-        lookup_init(&w.lookup, knn->run);
-        code = search_part(&w, knn->order[p], &failure);
-        lookup_done(&w.lookup);
-        arena_done(&w.arena);
-    }
+    if (atomic_load_explicit(&knn->failed, memory_order_relaxed))
+        return;
+    arena_init(&w.arena, NULL, 0);
+    lookup_init(&w.lookup, knn->run);
+    och_code code = search_vector(&w, &failure);
+    lookup_done(&w.lookup);
+    arena_done(&w.arena);
     if (code != OCH_OK)
         knn_fail(knn, code, &failure);
 }

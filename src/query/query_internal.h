@@ -44,12 +44,12 @@ struct run {
     const struct plan *plan;
     const struct limits_of_work *limits;
     struct view *view;
-    struct filter *filter; /* NULL: all */
-    unsigned needs;        /* enum filter_need */
+    struct filter *filter;  /* NULL: all */
+    unsigned needs;         /* enum filter_need */
     struct answer *answers; /* by part, query_answer.h; NULL: rows are asked one by one */
     size_t answer_count;
-    struct arena *arena;   /* the caller's: one thread only */
-    float *query_norms;    /* Σq², per vector (cosine) */
+    struct arena *arena; /* the caller's: one thread only */
+    float *query_norms;  /* Σq², per vector (cosine) */
     uint64_t scanned, survivors;
     struct run_source *sources; /* parts, then the tail; NULL before a search */
     float recall, effort;       /* asked for; what correction added (query_correct.c) */

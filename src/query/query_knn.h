@@ -10,7 +10,6 @@
 
 #define RECALL_DEFAULT 0.99f
 #define RECALL_EXACT   0.9999f
-#define EPSILON_BOUND  2.5f /* a bound from elsewhere is tight from the first list on */
 
 struct range {
     uint32_t source, first, count;
@@ -54,6 +53,13 @@ struct worker {
     struct arena arena; /* of a search by index */
 };
 
+/* One vector in one source. */
+struct part_search {
+    uint32_t source;
+    struct vector_query query;
+    struct vector_found *found; /* what is to be reranked */
+};
+
 /* A window of a section: where it is pinned and which rows it holds. */
 struct window {
     const float *at;
@@ -88,7 +94,9 @@ void knn_count(struct knn *knn, uint32_t source, const struct vector_query *quer
 /** Has the tail codes that this search can use?  Then knn->tail. */
 void knn_choose_tail(struct knn *knn, const struct vector_index *like);
 /** One vector in the coded slots that the mask allows; the rest of the tail is scanned as ranges. */
-MUST_USE och_code knn_search_tail(struct worker *w, const uint64_t *mask, uint64_t survivors,
+MUST_USE och_code knn_search_tail(struct worker *w, struct part_search *search, och_error *err);
+/** Their vectors. */
+MUST_USE och_code knn_rerank_tail(struct worker *w, const struct part_search *search,
                                   och_error *err);
 
 /* ---- query_index.c ---- */

@@ -28,33 +28,27 @@ static och_code scan_slots(struct worker *w, const uint64_t *words, uint32_t cou
     return OCH_OK;
 }
 
-static och_code score_found(struct worker *w, const struct vector_found *found, och_error *err)
+och_code knn_rerank_tail(struct worker *w, const struct part_search *search, och_error *err)
 {
     struct view *view = w->knn->run->view;
-    uint32_t source = (uint32_t)view_part_count(view);
-    for (size_t i = 0; i < found->count; i++) {
-        uint32_t slot = found->rows[i].row;
-        TRY(knn_score_block(w, view_slot(view, slot)->record.vector, NULL, 1, 1, source, slot,
-                            err));
+    for (size_t i = 0; i < search->found->count; i++) {
+        uint32_t slot = search->found->rows[i].row;
+        TRY(knn_score_block(w, view_slot(view, slot)->record.vector, NULL, 1, 1, search->source,
+                            slot, err));
     }
     return OCH_OK;
 }
 
-och_code knn_search_tail(struct worker *w, const uint64_t *mask, uint64_t survivors, och_error *err)
+och_code knn_search_tail(struct worker *w, struct part_search *search, och_error *err)
 {
     struct knn *knn = w->knn;
     struct run *run = knn->run;
-    uint32_t source = (uint32_t)view_part_count(run->view), slots = knn->tail.index.coded;
+    struct vector_query *query = &search->query;
+    uint32_t slots = knn->tail.index.coded;
+    uint64_t survivors =
+        atomic_load_explicit(&knn->indexed[search->source].survivors, memory_order_relaxed);
+    const uint64_t *mask = query->mask;
     struct vector_pages pages = {.context = &knn->tail, .at = view_codes_page};
-    struct vector_query query = {.index = &knn->tail.index,
-                                 .pages = &pages,
-                                 .vector =
-                                     run->plan->vectors + (size_t)w->first * run->plan->dimension,
-                                 .bound = topk_bound(&w->heaps[w->first]),
-                                 .limits = run->limits,
-                                 .timed = run->plan->explain,
-                                 .plan = vector_plan_codes8((uint32_t)knn->k)};
-    struct vector_found found = {0};
     bool usable = false;
     uint64_t *coded = ARENA_ARRAY(&w->arena, uint64_t, slots / 64 + 1),
              *rest = ARENA_ARRAY(&w->arena, uint64_t, slots / 64 + 1);
@@ -66,19 +60,20 @@ och_code knn_search_tail(struct worker *w, const uint64_t *mask, uint64_t surviv
         rest[i] = mask[i] & ~coded[i];
         exact += (uint64_t)__builtin_popcountll(rest[i]);
     }
-    query.mask = coded;
-    if (survivors > 4 * (uint64_t)query.plan.keep)
-        TRY(vector_search(&query, &w->arena, &found, &usable, err));
+    query->mask = coded;
+    query->pages = &pages;
+    if (survivors > 4 * (uint64_t)query->plan.keep)
+        TRY(vector_search(query, &w->arena, search->found, &usable, err));
+    query->pages = NULL;
     if (!usable)
         exact = survivors;
     uint64_t since = run_now(run);
     if (exact)
         TRY(scan_slots(w, usable ? rest : mask, slots, err));
-    run_spent(run, source, STAGE_EXACT, since);
-    run_add(&run->sources[source].rows_exact, exact);
-    since = run_now(run);
-    TRY(score_found(w, &found, err));
-    run_spent(run, source, STAGE_RERANK, since);
-    knn_count(knn, source, &query, &found);
+    run_spent(run, search->source, STAGE_EXACT, since);
+    if (exact)
+        atomic_fetch_or_explicit(&run->sources[search->source].ways, RUN_EXACT,
+                                 memory_order_relaxed);
+    run_add(&run->sources[search->source].rows_exact, exact);
     return OCH_OK;
 }

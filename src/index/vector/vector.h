@@ -138,17 +138,35 @@ struct vector_plan {
     uint32_t k, keep;     /* 8-bit distances that decide the threshold */
     uint32_t rerank_max;  /* candidates handed over, at most */
     uint32_t lists;       /* VECTOR_BUDGET: visit at most */
+    float key;            /* and none beyond this key; by vector_share, 0: not set */
     float epsilon, reach; /* of the bound; of the stop rule */
 };
 /** Choose by cost; `survivors` of the coded rows, `coded` when nothing is filtered. */
 struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k, float recall,
                                     uint64_t survivors);
+/** Search harder than calibration says, effort ≥ 1: so many times the lists, and lists that reach farther. */
+void vector_plan_effort(struct vector_plan *plan, const struct vector_index *index, float effort);
 /** VECTOR_CODES8 for an index without lists (vector_frame.h). */
 struct vector_plan vector_plan_codes8(uint32_t k);
 /** Lists that calibration promises a recall for. */
 uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recall);
 
+/** The 8-bit distances that searches of several parts for one query have found so far: what decides the threshold goes along from part to part, as
+ *  if they were one.  A max-heap, in a scale that all parts share. */
+struct vector_carry {
+    float *heap;
+    uint32_t len, keep; /* keep: as vector_plan.keep, the largest of the parts */
+};
+MUST_USE och_code vector_carry_init(struct vector_carry *carry, uint32_t keep, struct arena *arena,
+                                    och_error *err);
+/** A row that was found without codes; query_norm2: Σq² (ip). */
+void vector_carry_add(struct vector_carry *carry, enum metric metric, float query_norm2,
+                      float reported);
+
+struct vector_search;
 struct vector_query {
+    struct vector_carry *carry;  /* NULL: this part stands for itself */
+    struct vector_search *begun; /* by vector_search_begin; NULL: vector_search does it all */
     const struct vector_index *index;
     const struct vector_pages *pages;
     const float *vector;
@@ -163,7 +181,7 @@ struct vector_query {
 };
 struct vector_candidate {
     uint32_t row;
-    float distance; /* by 8-bit code, internal: comparable within one search only */
+    float distance, error; /* by 8-bit code, internal; comparable among parts, too */
 };
 struct vector_found {
     struct vector_candidate *rows; /* by ascending row */
@@ -171,6 +189,19 @@ struct vector_found {
     uint64_t lists_probed, rows_scanned, rows_scored; /* 1-bit, 8-bit */
     uint64_t coarse_ns, scan_ns, score_ns;            /* when timed */
 };
+/**
+ * First half of a search: the query among the lists.  Needs index, vector, plan.mode and plan.k; lets several parts share one budget
+ * (vector_share).  *ret NULL: this query cannot be answered by codes.  Lives in the arena.
+ */
+MUST_USE och_code vector_search_begin(const struct vector_query *query, struct arena *arena,
+                                      struct vector_search **ret, och_error *err);
+/**
+ * Lists of several parts as one order: set plan.lists of searches begun with VECTOR_BUDGET, so that together they visit the nearest lists, as
+ * many as each part's calibration says for its share of the neighbours, times effort.  Same metric, same k and recall.
+ */
+void vector_share(struct vector_query *const *queries, size_t count, float recall, float effort);
+/** Candidates of several parts searched with one carry: leave those among which the k nearest of all are. */
+void vector_join(struct vector_found *found, size_t count, uint32_t k, struct arena *arena);
 /**
  * The rows among which the k nearest are, as far as the codes can tell; min(k, survivors) at least when bound is +inf.
  *

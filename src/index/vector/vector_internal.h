@@ -59,6 +59,10 @@ static inline float vector_nearest(float delta, float rms2, float reach)
     return delta + rms2 - 2 * reach * sqrtf((delta > 0 ? delta : 0) * rms2);
 }
 
+/** Lists of a part that holds a share of all rows, for its share of the k nearest of all. */
+double vector_budget_share(const struct vector_index *index, uint32_t k, double share,
+                           float recall);
+
 /* ---- work for several threads (vector_work.c) ---- */
 /* Memory counted in the budget; 64-byte aligned, zeroed. */
 struct vector_memory {

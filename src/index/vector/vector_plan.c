@@ -38,20 +38,28 @@ static float reach_at(const struct vector_index *index, float recall)
     return (float)(low + (share > 0 ? share : 0) * (high - low));
 }
 
+/* Any number of neighbours: on the line through the calibrated ones in log(k), log(lists); beyond them more slowly. */
+static double budget_of(const struct vector_index *index, double k, float recall)
+{
+    double lists = budget_at(index, 0, recall), more = budget_at(index, 1, recall);
+    more = more > lists ? more : lists;
+    double share = log(k / vector_ks[0]) / log((double)vector_ks[1] / vector_ks[0]);
+    share = share < 0 ? share / 4 : share < 1 ? share : 1; /* towards 1 they fall more slowly */
+    lists = exp(log(lists) + share * (log(more) - log(lists)));
+    if (k > vector_ks[1])
+        lists *= pow(k / vector_ks[1], 0.3);
+    return lists > 1 ? lists : 1;
+}
+
+double vector_budget_share(const struct vector_index *index, uint32_t k, double share, float recall)
+{
+    double own = k * share, lists = budget_of(index, own > 1 ? own : 1, recall);
+    return lists < index->lists ? lists : index->lists;
+}
+
 uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recall)
 {
-    double lists = budget_at(index, 0, recall);
-    if (k > vector_ks[0]) {
-        double more = budget_at(index, 1, recall);
-        more = more > lists ? more : lists;
-        double share = k < vector_ks[1] ? log((double)k / vector_ks[0]) /
-                                              log((double)vector_ks[1] / vector_ks[0])
-                                        : 1;
-        lists = exp(log(lists) + share * (log(more) - log(lists)));
-        if (k > vector_ks[1])
-            lists *= pow((double)k / vector_ks[1], 0.3);
-    }
-    double ceiling = ceil(lists - 1e-6);
+    double ceiling = ceil(budget_of(index, k > vector_ks[0] ? k : vector_ks[0], recall) - 1e-6);
     return ceiling < index->lists ? (uint32_t)ceiling : index->lists;
 }
 
@@ -110,4 +118,15 @@ struct vector_plan vector_plan_codes8(uint32_t k)
                                 .keep = k > half ? 2 * k : k + half,
                                 .rerank_max = 8 * (k < 1u << 20 ? k : 1u << 20) + 256,
                                 .epsilon = 3};
+}
+
+void vector_plan_effort(struct vector_plan *plan, const struct vector_index *index, float effort)
+{
+    if (!(effort > 1) || index->lists == 1)
+        return;
+    double lists = ceil(plan->lists * (double)effort);
+    plan->lists = lists < index->lists ? (uint32_t)lists : index->lists;
+    /* queries far off the data see neighbours reach out in directions that the data's own never take */
+    plan->reach *= 1 + 0.25f * log2f(effort);
+    plan->epsilon = plan->epsilon < 1.9f ? 1.9f : plan->epsilon;
 }

@@ -31,7 +31,7 @@ struct piece {
     uint64_t first, units;
 };
 
-struct search {
+struct vector_search {
     const struct vector_query *query;
     const struct vector_index *index;
     const struct kernel_code *kernel;
@@ -39,37 +39,49 @@ struct search {
     uint8_t *table;
     struct code_table factors;
     struct code_query8 query8;
-    float query_length;
-    float bound; /* internal */
-    float *heap; /* the `keep` smallest 8-bit distances, largest on top */
-    uint32_t heap_len, keep;
+    float query_length, norm2; /* rotated; as reported distances know it */
+    float bound;               /* internal */
+    struct vector_carry carry; /* the `keep` smallest 8-bit distances, largest on top */
+    float shift;               /* of this part's distances against the carried ones */
     struct pending *pending;
     uint32_t pending_len, pending_room, drain_inside, drain_list;
     struct scored *scored;
     uint32_t scored_len, scored_room;
     struct piece code, code8;
-    float *deltas; /* of all lists */
+    float *deltas, *keys; /* of all lists */
+    float key_least, key_most;
     struct ranked_list *order;
     uint32_t order_len;
     uint64_t *visited;
     struct vector_found found;
 };
 
-static float threshold(const struct search *s)
+static uint64_t now(const struct vector_search *s)
 {
-    if (s->heap_len < s->keep)
-        return s->bound;
-    return s->heap[0] < s->bound ? s->heap[0] : s->bound;
+    return s->query->timed ? sched_mono_ns() : 0;
+}
+
+/* What other parts do not know of a distance: with ip each part lifts by its own longest row. */
+static float key_shift(const struct vector_search *s)
+{
+    return s->index->metric == METRIC_IP ? s->index->big2 : 0;
+}
+
+/* Without a carry the bound must do: then it is as tight as what other parts found. */
+static float threshold(const struct vector_search *s)
+{
+    float top = s->carry.len < s->carry.keep ? INFINITY : s->carry.heap[0] + s->shift;
+    return s->query->carry || top < s->bound ? top : s->bound;
 }
 
 /* ---- 8-bit distances ---- */
 
-static void heap_push(struct search *s, float distance)
+static void carry_push(struct vector_carry *carry, float distance)
 {
-    float *heap = s->heap;
+    float *heap = carry->heap;
     uint32_t at;
-    if (s->heap_len < s->keep) {
-        at = s->heap_len++;
+    if (carry->len < carry->keep) {
+        at = carry->len++;
         while (at && heap[(at - 1) / 2] < distance) {
             heap[at] = heap[(at - 1) / 2];
             at = (at - 1) / 2;
@@ -78,8 +90,8 @@ static void heap_push(struct search *s, float distance)
         if (distance >= heap[0])
             return;
         at = 0;
-        for (uint32_t child; (child = 2 * at + 1) < s->keep; at = child) {
-            if (child + 1 < s->keep && heap[child + 1] > heap[child])
+        for (uint32_t child; (child = 2 * at + 1) < carry->keep; at = child) {
+            if (child + 1 < carry->keep && heap[child + 1] > heap[child])
                 child++;
             if (heap[child] <= distance)
                 break;
@@ -87,6 +99,23 @@ static void heap_push(struct search *s, float distance)
         }
     }
     heap[at] = distance;
+}
+
+och_code vector_carry_init(struct vector_carry *carry, uint32_t keep, struct arena *arena,
+                           och_error *err)
+{
+    *carry = (struct vector_carry){.keep = keep,
+                                   .heap = arena_alloc(arena, sizeof(float) * ((size_t)keep + 1))};
+    return carry->heap ? OCH_OK : FAIL_NO_MEMORY(err, "a search");
+}
+
+void vector_carry_add(struct vector_carry *carry, enum metric metric, float query_norm2,
+                      float reported)
+{
+    struct vector_space space = {.metric = metric}; /* big2 0: the scale that is shared */
+    double internal = vector_internal(&space, query_norm2, reported);
+    if (isfinite(internal))
+        carry_push(carry, (float)internal);
 }
 
 static int compare_scored(const void *a, const void *b)
@@ -97,7 +126,7 @@ static int compare_scored(const void *a, const void *b)
 }
 
 /* Room again: without those that cannot be among the best any more. */
-static void thin_out(struct search *s)
+static void thin_out(struct vector_search *s)
 {
     float limit = threshold(s);
     uint32_t kept = 0;
@@ -111,7 +140,7 @@ static void thin_out(struct search *s)
     s->scored_len = s->scored_room / 2;
 }
 
-static void score(struct search *s, const uint8_t *row8, uint32_t row, float distance)
+static void score(struct vector_search *s, const uint8_t *row8, uint32_t row, float distance)
 {
     size_t dim = s->index->code_dim;
     if (s->scored_len == s->scored_room)
@@ -122,10 +151,10 @@ static void score(struct search *s, const uint8_t *row8, uint32_t row, float dis
     float error = 1.7320508f * (s->query_length * scale + length * s->query8.scale) +
                   4e-7f * (norm2 + s->query8.norm2);
     s->scored[s->scored_len++] = (struct scored){distance, error, row};
-    heap_push(s, distance);
+    carry_push(&s->carry, distance - s->shift);
 }
 
-static och_code code8_piece(struct search *s, uint32_t row, och_error *err)
+static och_code code8_piece(struct vector_search *s, uint32_t row, och_error *err)
 {
     struct piece *piece = &s->code8;
     if (LIKELY(piece->base && row - piece->first < piece->units))
@@ -136,7 +165,7 @@ static och_code code8_piece(struct search *s, uint32_t row, och_error *err)
 }
 
 /* Distances of rows of one piece. */
-static och_code score_group(struct search *s, uint32_t *at, uint32_t count, och_error *err)
+static och_code score_group(struct vector_search *s, uint32_t *at, uint32_t count, och_error *err)
 {
     float distances[GROUP];
     if (s->query->allow) {
@@ -192,13 +221,8 @@ static void select_low(struct pending *items, uint32_t len, uint32_t want)
     }
 }
 
-static uint64_t now(const struct search *s)
-{
-    return s->query->timed ? sched_mono_ns() : 0;
-}
-
 /* Read the 8-bit rows of pending [first, end) at once, without those that are out of the question by now. */
-static void fetch_pending(struct search *s, uint32_t first, uint32_t end)
+static void fetch_pending(struct vector_search *s, uint32_t first, uint32_t end)
 {
     const struct vector_pages *pages = s->query->pages;
     float limit = threshold(s);
@@ -206,17 +230,17 @@ static void fetch_pending(struct search *s, uint32_t first, uint32_t end)
         return;
     s->code8 = (struct piece){0};
     for (uint32_t i = first; i < end; i++)
-        if (s->pending[i].low < limit || s->heap_len < s->keep)
+        if (s->pending[i].low < limit || s->carry.len < s->carry.keep)
             pages->want(pages->context, VECTOR_CODE8, s->pending[i].row);
     pages->fetch(pages->context);
 }
 
-static och_code drain(struct search *s, och_error *err)
+static och_code drain(struct vector_search *s, och_error *err)
 {
     uint32_t at[GROUP], count = 0, best = s->pending_len;
     uint64_t since = now(s);
-    if (s->heap_len < s->keep && s->pending_len > 2 * s->keep) {
-        best = 2 * s->keep;
+    if (s->carry.len < s->carry.keep && s->pending_len > 2 * s->carry.keep) {
+        best = 2 * s->carry.keep;
         select_low(s->pending, s->pending_len, best);
     }
     fetch_pending(s, 0, best);
@@ -230,7 +254,7 @@ static och_code drain(struct search *s, och_error *err)
             fetch_pending(s, best, s->pending_len);
             limit = threshold(s);
         }
-        if (item->low >= limit && s->heap_len >= s->keep)
+        if (item->low >= limit && s->carry.len >= s->carry.keep)
             continue;
         bool same = s->code8.base && item->row - s->code8.first < s->code8.units;
         if (count && (!same || count == GROUP)) {
@@ -263,7 +287,7 @@ static struct list_entry list_entry(const struct vector_index *index, uint32_t l
 }
 
 /* 32 bits of the mask from any row on. */
-static uint32_t mask_of(const struct search *s, uint32_t row)
+static uint32_t mask_of(const struct vector_search *s, uint32_t row)
 {
     const uint64_t *mask = s->query->mask;
     if (!mask)
@@ -275,7 +299,7 @@ static uint32_t mask_of(const struct search *s, uint32_t row)
     return (uint32_t)bits;
 }
 
-static bool list_has_survivors(const struct search *s, const struct list_entry *list)
+static bool list_has_survivors(const struct vector_search *s, const struct list_entry *list)
 {
     if (!s->query->mask)
         return true;
@@ -289,7 +313,7 @@ static bool list_has_survivors(const struct search *s, const struct list_entry *
     return false;
 }
 
-static och_code scan_list(struct search *s, const struct list_entry *list, float delta,
+static och_code scan_list(struct vector_search *s, const struct list_entry *list, float delta,
                           och_error *err)
 {
     size_t dim = s->index->code_dim, block_size = code_block_size(dim);
@@ -320,13 +344,13 @@ static och_code scan_list(struct search *s, const struct list_entry *list, float
             uint32_t i = (uint32_t)__builtin_ctz(pass);
             s->pending[s->pending_len++] = (struct pending){low[i], row + i};
         }
-        uint32_t most = s->heap_len < s->keep ? 8 * s->keep : s->drain_inside;
+        uint32_t most = s->carry.len < s->carry.keep ? 8 * s->carry.keep : s->drain_inside;
         if (s->pending_len >= most)
             TRY(drain(s, err));
         if (UNLIKELY(at % (1u << 20) == 0 && s->query->limits))
             TRY(work_check(s->query->limits, err));
     }
-    return s->pending_len >= s->drain_list && s->heap_len + s->pending_len >= s->keep
+    return s->pending_len >= s->drain_list && s->carry.len + s->pending_len >= s->carry.keep
                ? drain(s, err)
                : OCH_OK;
 }
@@ -349,7 +373,7 @@ static void sift(struct ranked_list *order, uint32_t len, uint32_t at)
     order[at] = item;
 }
 
-static struct ranked_list pop(struct search *s)
+static struct ranked_list pop(struct vector_search *s)
 {
     struct ranked_list first = s->order[0];
     s->order[0] = s->order[--s->order_len];
@@ -359,20 +383,16 @@ static struct ranked_list pop(struct search *s)
 }
 
 /* A key that at least `want` lists do not exceed, by a histogram. */
-static float key_of_rank(const float *keys, uint32_t lists, uint32_t want)
+static float key_of_rank(const struct vector_search *s, uint32_t want)
 {
-    enum { BUCKETS = 256 };
-    uint32_t counts[BUCKETS] = {0}, sum = 0;
-    float least = INFINITY, most = -INFINITY;
-    for (uint32_t j = 0; j < lists; j++) {
-        least = keys[j] < least ? keys[j] : least;
-        most = keys[j] > most ? keys[j] : most;
-    }
-    float width = (most - least) / BUCKETS;
-    if (want >= lists || !(width > 0) || !isfinite(width))
+    enum { BUCKETS = 512 };
+    uint32_t counts[BUCKETS] = {0}, sum = 0, lists = s->index->lists;
+    float least = s->key_least, scale = BUCKETS / (s->key_most - least);
+    if (want >= lists || !(scale > 0) || !isfinite(scale))
         return INFINITY;
     for (uint32_t j = 0; j < lists; j++) {
-        float place = (keys[j] - least) / width; /* bytes that nobody wrote may make it no number */
+        float place = (s->keys[j] - least) * scale;
+        /* bytes that nobody wrote may make it no number */
         counts[place >= 0 && place < BUCKETS ? (int)place : BUCKETS - 1]++;
     }
     int bucket = 0;
@@ -380,44 +400,50 @@ static float key_of_rank(const float *keys, uint32_t lists, uint32_t want)
         bucket++;
     if (bucket >= BUCKETS - 2)
         return INFINITY;
-    return least + width * (float)(bucket + 1) * 1.000001f;
+    return least + (float)(bucket + 1) / scale * 1.000001f;
 }
 
 /* All lists not yet visited, or the nearest `want`, as a heap. */
-static void rank_lists(struct search *s, uint32_t want)
+static void rank_lists(struct vector_search *s, uint32_t want)
 {
-    const struct vector_index *index = s->index;
-    const struct vector_plan *plan = &s->query->plan;
-    float *keys = s->deltas + round_up(index->lists, CODE_LISTS);
-    for (uint32_t j = 0; j < index->lists; j++) {
-        float rms2 = list_entry(index, j).rms2;
-        keys[j] = plan->mode == VECTOR_BUDGET ? s->deltas[j] + index->gamma * rms2
-                                              : vector_nearest(s->deltas[j], rms2, plan->reach);
-    }
-    float limit = key_of_rank(keys, index->lists, want);
+    uint32_t lists = s->index->lists;
+    bool shared = s->query->plan.key != 0 && want < lists;
+    float limit = shared ? s->query->plan.key : key_of_rank(s, want);
     s->order_len = 0;
-    for (uint32_t j = 0; j < index->lists; j++)
-        if (keys[j] <= limit && !(s->visited[j / 64] >> j % 64 & 1))
-            s->order[s->order_len++] = (struct ranked_list){keys[j], j};
+    for (uint32_t j = 0; j < lists; j++)
+        if (s->keys[j] <= limit && !(s->visited[j / 64] >> j % 64 & 1))
+            s->order[s->order_len++] = (struct ranked_list){s->keys[j], j};
     for (uint32_t at = s->order_len / 2; at-- > 0;)
         sift(s->order, s->order_len, at);
 }
 
-static och_code coarse(struct search *s, och_error *err)
+static och_code coarse(struct vector_search *s, och_error *err)
 {
     const struct vector_index *index = s->index;
+    const struct vector_plan *plan = &s->query->plan;
     uint32_t lists = (uint32_t)round_up(index->lists, CODE_LISTS);
     s->deltas = arena_alloc_aligned(s->arena, 64, 2 * sizeof(float) * lists);
     s->order = arena_alloc(s->arena, sizeof(*s->order) * index->lists);
     s->visited = ARENA_ARRAY(s->arena, uint64_t, (index->lists + 63) / 64);
     if (!s->deltas || !s->order || !s->visited)
         return FAIL_NO_MEMORY(err, "a search");
+    s->keys = s->deltas + lists;
     s->kernel->coarse16(index->centq, lists / CODE_LISTS, &s->query8, index->code_dim, s->deltas);
+    s->key_least = INFINITY;
+    s->key_most = -INFINITY;
+    for (uint32_t j = 0; j < index->lists; j++) {
+        float rms2 = load_f32(index->list + (size_t)j * VECTOR_LIST_SIZE + 12);
+        float key = plan->mode == VECTOR_BUDGET ? s->deltas[j] + index->gamma * rms2
+                                                : vector_nearest(s->deltas[j], rms2, plan->reach);
+        s->keys[j] = key;
+        s->key_least = key < s->key_least ? key : s->key_least;
+        s->key_most = key > s->key_most ? key : s->key_most;
+    }
     return OCH_OK;
 }
 
 /* Can nothing in the list be nearer than what is known? */
-static bool is_out_of_reach(const struct search *s, uint32_t list)
+static bool is_out_of_reach(const struct vector_search *s, uint32_t list)
 {
     float limit = threshold(s);
     if (s->query->plan.mode == VECTOR_FULL || !isfinite(limit))
@@ -426,7 +452,7 @@ static bool is_out_of_reach(const struct search *s, uint32_t list)
            limit;
 }
 
-static och_code visit_lists(struct search *s, uint32_t budget, och_error *err)
+static och_code visit_lists(struct vector_search *s, uint32_t budget, och_error *err)
 {
     bool in_order = s->query->plan.mode != VECTOR_BUDGET; /* of reach */
     while (s->order_len && budget) {
@@ -450,7 +476,7 @@ static och_code visit_lists(struct search *s, uint32_t budget, och_error *err)
 }
 
 /* The 1-bit codes of the lists that will be visited first, at once. */
-static void fetch_lists(struct search *s, uint32_t most)
+static void fetch_lists(struct vector_search *s, uint32_t most)
 {
     const struct vector_pages *pages = s->query->pages;
     if (!pages->cold)
@@ -466,12 +492,11 @@ static void fetch_lists(struct search *s, uint32_t most)
     pages->fetch(pages->context);
 }
 
-static och_code search_lists(struct search *s, och_error *err)
+static och_code search_lists(struct vector_search *s, och_error *err)
 {
     const struct vector_plan *plan = &s->query->plan;
     bool limited = plan->mode == VECTOR_BUDGET;
     uint64_t since = now(s);
-    TRY(coarse(s, err));
     rank_lists(s, limited ? plan->lists : s->index->lists);
     if (since)
         s->found.coarse_ns += now(s) - since;
@@ -479,9 +504,9 @@ static och_code search_lists(struct search *s, och_error *err)
     fetch_lists(s, limited ? plan->lists : LISTS_AHEAD);
     TRY(visit_lists(s, limited ? plan->lists : UINT32_MAX, err));
     /* Too few found: whatever is left, nearest first, until there are enough. */
-    if (s->heap_len < plan->k && isinf(s->bound)) {
+    if (s->carry.len < plan->k && isinf(s->bound)) {
         rank_lists(s, s->index->lists);
-        while (s->order_len && s->heap_len < plan->k)
+        while (s->order_len && s->carry.len < plan->k)
             TRY(visit_lists(s, 1, err));
     }
     return OCH_OK;
@@ -490,7 +515,7 @@ static och_code search_lists(struct search *s, och_error *err)
 /* ---- without lists ---- */
 
 /* The 8-bit rows of survivors among the next ROWS_AHEAD, at once. */
-static void fetch_survivors(struct search *s, uint32_t first)
+static void fetch_survivors(struct vector_search *s, uint32_t first)
 {
     const struct vector_pages *pages = s->query->pages;
     uint32_t coded = s->index->coded;
@@ -505,7 +530,7 @@ static void fetch_survivors(struct search *s, uint32_t first)
     pages->fetch(pages->context);
 }
 
-static och_code search_codes8(struct search *s, och_error *err)
+static och_code search_codes8(struct vector_search *s, och_error *err)
 {
     const struct vector_index *index = s->index;
     uint32_t at[GROUP], count = 0;
@@ -547,7 +572,7 @@ static int compare_rows(const void *a, const void *b)
 }
 
 /* What the stored vectors must decide: all that may be nearer than the k-th. */
-static och_code choose(struct search *s, och_error *err)
+static och_code choose(struct vector_search *s, och_error *err)
 {
     const struct vector_plan *plan = &s->query->plan;
     uint32_t count = 0;
@@ -555,24 +580,23 @@ static och_code choose(struct search *s, och_error *err)
     if (!s->found.rows)
         return FAIL_NO_MEMORY(err, "a search");
     qsort(s->scored, s->scored_len, sizeof(*s->scored), compare_scored);
-    float limit = s->bound;
+    float limit = s->bound, shift = key_shift(s);
     if (s->scored_len >= plan->k) {
         const struct scored *last = &s->scored[plan->k - 1];
         limit = last->distance + last->error < limit ? last->distance + last->error : limit;
     }
     for (uint32_t i = 0; i < s->scored_len && count < plan->rerank_max; i++)
         if (s->scored[i].distance - s->scored[i].error <= limit)
-            s->found.rows[count++] =
-                (struct vector_candidate){s->scored[i].row, s->scored[i].distance};
+            s->found.rows[count++] = (struct vector_candidate){
+                s->scored[i].row, s->scored[i].distance - shift, s->scored[i].error};
     qsort(s->found.rows, count, sizeof(*s->found.rows), compare_rows);
     s->found.count = count;
     return OCH_OK;
 }
 
-static och_code prepare(struct search *s, bool *ret_usable, och_error *err)
+static och_code prepare(struct vector_search *s, bool *ret_usable, och_error *err)
 {
     const struct vector_index *index = s->index;
-    const struct vector_query *query = s->query;
     size_t dim = index->code_dim;
     struct vector_space space = {.metric = index->metric,
                                  .dim = index->dimension,
@@ -581,57 +605,184 @@ static och_code prepare(struct search *s, bool *ret_usable, och_error *err)
                                  .seed = index->seed,
                                  .big2 = index->big2,
                                  .mean = index->mean};
-    float *rotated = arena_alloc_aligned(s->arena, 64, dim * sizeof(float)), norm2;
+    bool lists = s->query->plan.mode != VECTOR_CODES8;
+    float *rotated = arena_alloc_aligned(s->arena, 64, dim * sizeof(float));
     int8_t *q8 = arena_alloc_aligned(s->arena, 64, dim);
-    s->table = arena_alloc_aligned(s->arena, 64, code_table_size(dim));
-    s->keep = query->plan.keep < index->coded ? query->plan.keep : index->coded;
-    s->heap = arena_alloc(s->arena, sizeof(float) * ((size_t)s->keep + 1));
-    s->drain_inside = query->pages->cold ? DRAIN_COLD : DRAIN_INSIDE;
-    s->drain_list = query->pages->cold ? DRAIN_COLD : DRAIN_LIST;
-    s->pending_room = 8 * s->keep + s->drain_inside + s->drain_list + 2 * CODE_BLOCK_ROWS;
-    s->pending = arena_alloc(s->arena, sizeof(*s->pending) * s->pending_room);
-    s->scored_room = 2 * query->plan.rerank_max + 2 * s->keep;
-    s->scored = arena_alloc(s->arena, sizeof(*s->scored) * s->scored_room);
-    if (!rotated || !q8 || !s->table || !s->heap || !s->pending || !s->scored)
+    s->table = lists ? arena_alloc_aligned(s->arena, 64, code_table_size(dim)) : NULL;
+    if (!rotated || !q8 || (lists && !s->table))
         return FAIL_NO_MEMORY(err, "a search");
-    *ret_usable = vector_query_row(&space, query->vector, rotated, &norm2);
+    *ret_usable = vector_query_row(&space, s->query->vector, rotated, &s->norm2);
     if (!*ret_usable)
         return OCH_OK;
     s->kernel->rotate_f32(rotated, dim, index->seed);
     s->kernel->quant8_query(rotated, dim, q8, &s->query8);
-    s->factors = s->kernel->table_u8(rotated, dim, s->table);
+    if (lists)
+        s->factors = s->kernel->table_u8(rotated, dim, s->table);
     s->query_length = sqrtf(s->query8.norm2);
     *ret_usable = s->query8.norm2 < VECTOR_NORM2_MAX;
-    double bound = vector_internal(&space, norm2, query->bound);
+    return OCH_OK;
+}
+
+static och_code make_room(struct vector_search *s, och_error *err)
+{
+    const struct vector_plan *plan = &s->query->plan;
+    if (s->query->carry) {
+        s->carry = *s->query->carry;
+        s->shift = key_shift(s);
+    } else {
+        uint32_t keep = plan->keep < s->index->coded ? plan->keep : s->index->coded;
+        TRY(vector_carry_init(&s->carry, keep, s->arena, err));
+    }
+    bool cold = s->query->pages->cold;
+    s->drain_inside = cold ? DRAIN_COLD : DRAIN_INSIDE;
+    s->drain_list = cold ? DRAIN_COLD : DRAIN_LIST;
+    s->pending_room = 8 * s->carry.keep + s->drain_inside + s->drain_list + 2 * CODE_BLOCK_ROWS;
+    s->pending = plan->mode == VECTOR_CODES8
+                     ? NULL
+                     : arena_alloc(s->arena, sizeof(*s->pending) * s->pending_room);
+    s->scored_room = 2 * plan->rerank_max + 2 * s->carry.keep;
+    s->scored = arena_alloc(s->arena, sizeof(*s->scored) * s->scored_room);
+    if ((!s->pending && plan->mode != VECTOR_CODES8) || !s->scored)
+        return FAIL_NO_MEMORY(err, "a search");
+    return OCH_OK;
+}
+
+static void set_bound(struct vector_search *s)
+{
+    const struct vector_index *index = s->index;
+    struct vector_space space = {.metric = index->metric, .big2 = index->big2};
+    double bound = vector_internal(&space, s->norm2, s->query->bound);
     /* what rounding may have taken from the distance that is to be beaten */
     double slack = 4e-7 * (fabs(bound) + (double)s->query8.norm2 + (double)index->big2);
-    s->bound = isfinite(query->bound) ? (float)(bound + slack) : INFINITY;
+    s->bound = isfinite(s->query->bound) ? (float)(bound + slack) : INFINITY;
+}
+
+och_code vector_search_begin(const struct vector_query *query, struct arena *arena,
+                             struct vector_search **ret, och_error *err)
+{
+    struct vector_search *s = ARENA_NEW(arena, struct vector_search);
+    bool usable = false;
+    *ret = NULL;
+    if (!s)
+        return FAIL_NO_MEMORY(err, "a search");
+    *s = (struct vector_search){
+        .query = query, .index = query->index, .kernel = kernel_code_get(), .arena = arena};
+    uint64_t began = now(s);
+    TRY(prepare(s, &usable, err));
+    if (usable && query->plan.mode != VECTOR_CODES8)
+        TRY(coarse(s, err));
+    if (began)
+        s->found.coarse_ns += now(s) - began;
+    *ret = usable ? s : NULL;
     return OCH_OK;
 }
 
 och_code vector_search(const struct vector_query *query, struct arena *arena,
                        struct vector_found *ret_found, bool *ret_usable, och_error *err)
 {
-    struct search s = {
-        .query = query, .index = query->index, .kernel = kernel_code_get(), .arena = arena};
+    struct vector_search *s = query->begun;
     assert(query->plan.k && query->plan.keep >= query->plan.k);
-    uint64_t began = now(&s), middle;
-    TRY(prepare(&s, ret_usable, err));
-    if (!*ret_usable) {
-        *ret_found = (struct vector_found){0};
+    *ret_found = (struct vector_found){0};
+    if (!s)
+        TRY(vector_search_begin(query, arena, &s, err));
+    *ret_usable = s != NULL;
+    if (!s)
         return OCH_OK;
-    }
-    middle = now(&s);
-    s.found.coarse_ns += middle - began;
+    assert(s->index == query->index);
+    s->query = query;
+    uint64_t began = now(s), coarse_ns = s->found.coarse_ns;
+    set_bound(s);
+    TRY(make_room(s, err));
     if (query->plan.mode == VECTOR_CODES8)
-        TRY(search_codes8(&s, err));
+        TRY(search_codes8(s, err));
     else
-        TRY(search_lists(&s, err));
-    TRY(choose(&s, err));
-    if (query->plan.mode == VECTOR_CODES8)
-        s.found.score_ns += now(&s) - middle;
-    else
-        s.found.scan_ns = now(&s) - began - s.found.coarse_ns - s.found.score_ns;
-    *ret_found = s.found;
+        TRY(search_lists(s, err));
+    TRY(choose(s, err));
+    uint64_t *rest = query->plan.mode == VECTOR_CODES8 ? &s->found.score_ns : &s->found.scan_ns;
+    if (began)
+        *rest += now(s) - began - (s->found.coarse_ns - coarse_ns) - s->found.score_ns;
+    if (query->carry)
+        query->carry->len = s->carry.len;
+    *ret_found = s->found;
     return OCH_OK;
+}
+
+/* ---- several parts ---- */
+
+/* The key below which lists hold about so many rows. */
+static float key_of_rows(struct vector_query *const *queries, size_t count, double rows)
+{
+    enum { BUCKETS = 1024 };
+    double weights[BUCKETS] = {0};
+    float least = INFINITY, most = -INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        const struct vector_search *s = queries[i]->begun;
+        float from = s->key_least - key_shift(s), to = s->key_most - key_shift(s);
+        least = from < least ? from : least;
+        most = to > most ? to : most;
+    }
+    float scale = BUCKETS / (most - least);
+    if (!(most > least) || !isfinite(scale))
+        return INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        const struct vector_search *s = queries[i]->begun;
+        double weight = (double)s->index->coded / s->index->lists;
+        for (uint32_t j = 0; j < s->index->lists; j++) {
+            float place = (s->keys[j] - key_shift(s) - least) * scale;
+            weights[place >= 0 && place < BUCKETS ? (int)place : BUCKETS - 1] += weight;
+        }
+    }
+    double sum = 0;
+    int bucket = 0;
+    while (bucket < BUCKETS - 1 && sum + weights[bucket] < rows)
+        sum += weights[bucket++];
+    double share = weights[bucket] > 0 ? (rows - sum) / weights[bucket] : 1;
+    return least + (float)(bucket + (share < 1 ? share : 1)) / scale;
+}
+
+void vector_share(struct vector_query *const *queries, size_t count, float recall, float effort)
+{
+    double all = 0, rows = 0;
+    for (size_t i = 0; i < count; i++)
+        all += queries[i]->index->coded;
+    for (size_t i = 0; i < count; i++) {
+        const struct vector_index *index = queries[i]->index;
+        double own = vector_budget_share(index, queries[i]->plan.k, index->coded / all, recall);
+        rows += (double)effort * own * index->coded / index->lists;
+    }
+    float limit = key_of_rows(queries, count, rows);
+    for (size_t i = 0; i < count; i++) {
+        const struct vector_search *s = queries[i]->begun;
+        queries[i]->plan.lists = s->index->lists - (s->index->lists > 1);
+        queries[i]->plan.key = limit + key_shift(s);
+    }
+}
+
+static int compare_upper(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+void vector_join(struct vector_found *found, size_t count, uint32_t k, struct arena *arena)
+{
+    size_t all = 0;
+    for (size_t i = 0; i < count; i++)
+        all += found[i].count;
+    float *upper = all > k ? arena_alloc(arena, sizeof(float) * all) : NULL;
+    if (!upper) /* all of them will do, too */
+        return;
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < found[i].count; j++)
+            upper[at++] = found[i].rows[j].distance + found[i].rows[j].error;
+    qsort(upper, all, sizeof(*upper), compare_upper);
+    float limit = upper[k - 1];
+    for (size_t i = 0; i < count; i++) {
+        size_t kept = 0;
+        for (size_t j = 0; j < found[i].count; j++)
+            if (!(found[i].rows[j].distance - found[i].rows[j].error > limit))
+                found[i].rows[kept++] = found[i].rows[j];
+        found[i].count = kept;
+    }
 }
