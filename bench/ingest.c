@@ -52,6 +52,8 @@ struct bench {
     char path[192];
     struct text *bodies;
     struct phase phases[PHASES];
+    double *add_ms; /* room for all batches */
+    size_t add_count;
     struct answer *answers;
     size_t answer_count, answer_room;
     _Atomic uint32_t acknowledged;
@@ -159,6 +161,32 @@ static void phase_end(struct bench *b, int i)
     p->peak_mb = serve_mb(&b->serve, "VmHWM:");
 }
 
+/* All tenths together, and how far from rest that is. */
+static void ingest_print(struct bench *b)
+{
+    struct phase all = {0}, *idle = &b->phases[IDLE];
+    for (int i = 0; i < SETTLING; i++) {
+        struct phase *p = &b->phases[i];
+        for (size_t j = 0; j < p->count; j++)
+            note(&all, p->ms[j], "");
+        all.hits += p->hits;
+        all.wanted += p->wanted;
+    }
+    qsort(all.ms, all.count, sizeof(double), compare_double);
+    printf("while adding: %zu queries p50 %.2f p95 %.2f p99 %.2f ms, recall %.4f; idle p50 %.2f "
+           "p95 %.2f p99 %.2f ms; p99 x%.1f\n",
+           all.count, quantile(all.ms, all.count, 0.5), quantile(all.ms, all.count, 0.95),
+           quantile(all.ms, all.count, 0.99), all.wanted > 0 ? all.hits / all.wanted : 0,
+           quantile(idle->ms, idle->count, 0.5), quantile(idle->ms, idle->count, 0.95),
+           quantile(idle->ms, idle->count, 0.99),
+           quantile(all.ms, all.count, 0.99) / quantile(idle->ms, idle->count, 0.99));
+    qsort(b->add_ms, b->add_count, sizeof(double), compare_double);
+    printf("adds of %u: p50 %.1f p99 %.1f most %.0f ms\n", b->batch,
+           quantile(b->add_ms, b->add_count, 0.5), quantile(b->add_ms, b->add_count, 0.99),
+           quantile(b->add_ms, b->add_count, 1));
+    free(all.ms);
+}
+
 static void phase_print(struct bench *b, int i)
 {
     struct phase *p = &b->phases[i];
@@ -213,6 +241,9 @@ static void write_batch(struct bench *b, struct link *link, const char *path,
     }
     double ms = (now_s() - began) * 1e3;
     struct phase *p = &b->phases[atomic_load(&b->phase)];
+    b->add_ms[b->add_count++] = ms;
+    if (ms > 250 && getenv("SLOW"))
+        (void)fprintf(stderr, "slow add: %.0f ms, ended %.2f\n", ms, now_s());
     p->worst_add_ms = ms > p->worst_add_ms ? ms : p->worst_add_ms;
     atomic_fetch_add(&b->acknowledged, count);
 }
@@ -344,6 +375,7 @@ static void make_data(struct bench *b)
     b->base = need((size_t)b->rows * b->dim, 4);
     b->queries = need((size_t)QUERIES * b->dim, 4);
     b->bodies = need(QUERIES, sizeof(struct text));
+    b->add_ms = need(b->rows / b->batch + 2, sizeof(double));
     for (uint32_t i = 0; i < b->rows; i++)
         maker_row(&b->maker, i, 0, b->base + (size_t)i * b->dim);
     for (uint32_t i = 0; i < QUERIES; i++) {
@@ -449,6 +481,7 @@ int main(int argc, char **argv)
     judge_all(&b);
     for (int i = 0; i < PHASES; i++)
         phase_print(&b, i);
+    ingest_print(&b);
     printf("%u x %u: %.1f s, %.0f rows/s; stop %.2f s; refused %llu, failed queries %llu\n", b.rows,
            b.dim, written - began, b.rows / (written - began), stop_s,
            (unsigned long long)atomic_load(&b.refused), (unsigned long long)atomic_load(&b.failed));

@@ -23,8 +23,10 @@
 #define REFUSE_TAILS    32
 #define SLOW_TAILS      1.5 /* tails' worth of unflushed rows from which on writers are slowed */
 #define ADMIT_MOST_NS   (5000 * MS) /* a writer that had to wait longer is refused */
-#define NICE_SMALL      5
-#define NICE_LARGE      15
+#define SMALL_SPREAD \
+    4.0 /* so many small parts above their limit: writers have the pace of merges */
+#define NICE_SMALL 10
+#define NICE_LARGE 19
 
 bool compact_stopping(struct compactor *c)
 {
@@ -475,7 +477,7 @@ static uint64_t debt(struct compactor *c, const struct views_backlog *backlog, d
         ns += share * (double)c->tail_ns[PACE_FLUSH] * (tails - SLOW_TAILS + 1);
     if (backlog->small_parts > LIMIT_TAIL_PARTS)
         ns += share * (double)c->tail_ns[PACE_MERGE] *
-              (double)(backlog->small_parts - LIMIT_TAIL_PARTS);
+              (double)(backlog->small_parts - LIMIT_TAIL_PARTS) / SMALL_SPREAD;
     return (uint64_t)ns;
 }
 
