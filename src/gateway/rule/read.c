@@ -11,5 +11,9 @@ och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope
     TRY(sysdb_collection_get(gateway->options.sysdb, scope->tenant, scope->database,
                              plan->collection, &collection, err));
     TRY(schema_gate(&collection->schema, plan->filter, err));
-    return query_run(gateway->options.query, plan, &scope->limits, arena, ret_result, err);
+    struct plan aimed = *plan;
+    /* A changed effort counts at once: the view has that of the time when it was made. */
+    if (!(plan->recall > 0))
+        aimed.recall = collection->schema.recall;
+    return query_run(gateway->options.query, &aimed, &scope->limits, arena, ret_result, err);
 }

@@ -257,6 +257,43 @@ static void a_query_may_name_its_recall(void **state)
     arena_done(&arena);
 }
 
+static void a_changed_effort_counts_at_once(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *configuration, *target;
+    } cases[] = {{"{\"hnsw\":{\"ef_search\":10}}", "\"recall_target\":0.92"},
+                 {"{\"hnsw\":{\"ef_search\":2000}}", "\"recall_target\":1"}};
+    struct arena arena;
+    arena_init(&arena, NULL, 0);
+    och_collection_spec spec = OCH_COLLECTION_SPEC;
+    och_collection *collection;
+    spec.name = och_text("docs");
+    OK(och_collection_open(f->peer.database, &spec, &collection, &err));
+    och_bytes id = och_collection_id(collection);
+    const char *target = arena_printf(
+        &arena, "/api/v2/tenants/default_tenant/databases/default_database/collections/%.*s",
+        (int)id.len, (const char *)id.at);
+    const char *query = arena_printf(&arena, "%s/query", target);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        int status = 0;
+        slice answer;
+        const char *body =
+            arena_printf(&arena, "{\"new_configuration\":%s}", cases[i].configuration);
+        OK(exchange(&f->peer, "PUT", target, slice_of(body), &arena, &status, &answer, &err));
+        assert_int_equal(status, 200);
+        OK(exchange(&f->peer, "POST", query,
+                    SLICE("{\"query_embeddings\":[[1,0,0,0,0,0,0,0]],\"explain\":true}"), &arena,
+                    &status, &answer, &err));
+        assert_int_equal(status, 200);
+        const char *text = arena_printf(&arena, "%.*s", SLICE_ARG(answer));
+        if (!strstr(text, cases[i].target))
+            fail_msg("%s is not in %s", cases[i].target, text);
+    }
+    och_collection_free(collection);
+    arena_done(&arena);
+}
+
 static void a_server_is_probed_as_a_folder_is(void **state)
 {
     (void)state;
@@ -379,6 +416,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_not_there_is_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_peer_that_answers_badly_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_query_may_name_its_recall, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_changed_effort_counts_at_once, set_up, tear_down),
         cmocka_unit_test(a_server_is_probed_as_a_folder_is),
         cmocka_unit_test(files_of_vectors_are_read_or_refused),
     };
