@@ -29,7 +29,9 @@ size_t NAME(const uint8_t *text, size_t len, const uint8_t *needle, size_t needl
     if (needle_len > len)
         return SIZE_MAX;
     size_t gap = needle_len - 1, waste = 0, at = 0;
-    for (; len - gap - at >= WIDTH; at += WIDTH) {
+    if (len - gap < WIDTH)
+        return find_linear(text, len, 0, needle, needle_len);
+    for (;;) {
         uint64_t places = starts(text + at, gap, needle[0], needle[gap]);
         while (UNLIKELY(places != 0)) {
             size_t place = at + (size_t)__builtin_ctzll(places);
@@ -40,7 +42,10 @@ size_t NAME(const uint8_t *text, size_t len, const uint8_t *needle, size_t needl
         }
         if (UNLIKELY(waste > WASTE_FREE + WASTE_PER_BYTE * at))
             return find_linear(text, len, at + WIDTH, needle, needle_len);
+        size_t left = len - gap - at - WIDTH; // places not looked at yet
+        if (left == 0)
+            return SIZE_MAX;
+        at += left < WIDTH ? left : WIDTH; // the last step looks at some places twice
     }
-    return find_linear(text, len, at, needle, needle_len);
 }
 #endif

@@ -2,6 +2,7 @@
 /* One query over all segments: look up its grams, then intersect and join lists as bits, rarest first, as long as a list costs less to
  * decode than the rows it could rule out cost to test. */
 #include "index/text/text_internal.h"
+#include "kernel/code.h"
 
 #include <stdlib.h>
 
@@ -141,9 +142,9 @@ static uint32_t block_of(const struct text_segment *segment, uint32_t key)
     return low;
 }
 
-/* Calls `take` for each list of the keys [first, last]. */
-typedef och_code (*list_taker)(struct search *s, const struct text_list *list, void *context,
-                               och_error *err);
+/* Takes the lists of the keys [first, last], a dictionary block's at a time; they lie one behind the other. */
+typedef och_code (*list_taker)(struct search *s, const struct text_list *lists, uint32_t count,
+                               void *context, och_error *err);
 static och_code range_walk(struct search *s, uint32_t first, uint32_t last, list_taker take_list,
                            void *context, och_error *err)
 {
@@ -163,8 +164,8 @@ static och_code range_walk(struct search *s, uint32_t first, uint32_t last, list
             count += walk.key >= first;
         }
         // the block's bytes are done with: a list may take their place
-        for (uint32_t i = 0; i < count; i++)
-            TRY(take_list(s, &lists[i], context, err));
+        if (count)
+            TRY(take_list(s, lists, count, context, err));
     }
     return OCH_OK;
 }
@@ -204,19 +205,35 @@ static och_code list_into(struct search *s, const struct text_list *list, uint64
     return sound ? OCH_OK : corrupt(s, list->offset, err);
 }
 
-static och_code take_or(struct search *s, const struct text_list *list, void *context,
-                        och_error *err)
+/* Most lists of a range are of a row or two: their bytes are fetched together. */
+static och_code take_or(struct search *s, const struct text_list *lists, uint32_t count,
+                        void *context, och_error *err)
 {
-    return list_into(s, list, context, false, err);
+    uint64_t begin = lists[0].offset,
+             total = lists[count - 1].offset + lists[count - 1].len - begin;
+    slice bytes;
+    if (total > scratch_size(s->segment.rows)) {
+        for (uint32_t i = 0; i < count; i++)
+            TRY(list_into(s, &lists[i], context, false, err));
+        return OCH_OK;
+    }
+    TRY(bytes_at(s, begin, (size_t)total, &bytes, err));
+    for (uint32_t i = 0; i < count; i++) {
+        slice list = slice_make(bytes.at + (lists[i].offset - begin), lists[i].len);
+        if (!text_list_or(list, &lists[i], s->segment.rows, context))
+            return corrupt(s, lists[i].offset, err);
+    }
+    return OCH_OK;
 }
 
-static och_code take_count(struct search *s, const struct text_list *list, void *context,
-                           och_error *err)
+static och_code take_count(struct search *s, const struct text_list *lists, uint32_t count,
+                           void *context, och_error *err)
 {
     uint64_t *sum = context;
     (void)s;
     (void)err;
-    *sum += list->count;
+    for (uint32_t i = 0; i < count; i++)
+        *sum += lists[i].count;
     return OCH_OK;
 }
 
@@ -233,14 +250,6 @@ static och_code or_present(struct search *s, uint64_t *words, och_error *err)
     if (!segment->presence.count)
         return OCH_OK;
     return list_into(s, &segment->presence, words, false, err);
-}
-
-static uint64_t count_bits(const uint64_t *words, size_t count)
-{
-    uint64_t sum = 0;
-    for (size_t w = 0; w < count; w++)
-        sum += (uint64_t)__builtin_popcountll(words[w]);
-    return sum;
 }
 
 /* ---- the tree ---- */
@@ -340,10 +349,10 @@ static och_code eval_all_of(struct search *s, const struct text_node *node, uint
         if (i == 0) {
             memset(mine, 0, s->words * 8);
             TRY(eval(s, next, level + 1, mine, err));
-            left = count_bits(mine, s->words);
+            left = kernel_code_get()->popcount(mine, s->words);
         } else if (cost_of(s, next) <= left * COST_VERIFY) {
             TRY(eval_and(s, next, level + 1, mine, err));
-            left = count_bits(mine, s->words);
+            left = kernel_code_get()->popcount(mine, s->words);
         }
         if (!left)
             return OCH_OK;
@@ -402,7 +411,7 @@ static och_code search_segment(struct search *s, const struct text_query *query,
         return OCH_OK;
     memset(s->bits, 0, s->words * 8);
     TRY(eval(s, query->root, 1, s->bits, err));
-    *ret_count += count_bits(s->bits, s->words);
+    *ret_count += kernel_code_get()->popcount(s->bits, s->words);
     or_shifted(ret, bitset_words(s->index->rows), s->segment.first_row, s->bits, s->words);
     return OCH_OK;
 }
