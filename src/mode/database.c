@@ -228,7 +228,9 @@ static och_code open_front(struct database *d, och_error *err)
                                   .cache = d->cache,
                                   .pool = d->pool,
                                   .clock = d->clock,
-                                  .trace = d->trace};
+                                  .trace = d->trace,
+                                  .budget = &d->budget,
+                                  .correct = s->correct_recall};
     TRY(query_local_new(&query, &d->query, err));
     slice *origins = ARENA_ARRAY(&d->arena, slice, s->cors_allow_origins.count + 1);
     if (!origins)
@@ -299,6 +301,8 @@ och_code database_close(struct database *d, och_error *err)
 {
     if (d->compactor)
         compactor_stop(d->compactor);
+    if (d->query)
+        query_stop(d->query);
     och_code code = d->wal ? wal_close(d->wal, err) : OCH_OK;
     och_code closed = d->sysdb ? sysdb_close(d->sysdb, code == OCH_OK ? err : NULL) : OCH_OK;
     /* Results may outlive this: they need views and cache, but no threads and no lock. */

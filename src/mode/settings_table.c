@@ -86,6 +86,9 @@ const struct setting_row setting_rows[] = {
      .help = "Threads that build a part when parts are merged; 0 is one for each CPU."},
     {FIELD(compact_idle_ms, TYPE_MILLIS), .fallback = "10s", .min = 0, .max = DAY,
      .help = "Time without writes after which a collection is compacted further."},
+    {FIELD(correct_recall, TYPE_BOOL), .fallback = "true",
+     .help = "Ask some recent queries again when idle, and search harder where they were not "
+             "answered as well as promised."},
     {FIELD(tail_rows_max, TYPE_INT), .fallback = "16384", .min = 1, .max = 1000000,
      .help = "Records in the tail of a collection before they become a part."},
     {FIELD(tail_bytes_max, TYPE_BYTES), .fallback = "32 MiB", .min = 64 * KIB, .max = 2 * GIB,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The Query Executor in this process: takes a plan, pins a view, runs, hands out rows with what they point into. */
 #include "query/query_answer.h"
+#include "query/query_correct.h"
 
 #include <inttypes.h>
 
@@ -12,12 +13,25 @@ och_code query_local_new(const struct query_options *options, struct query **ret
         return FAIL_NO_MEMORY(err, "the query executor");
     query->options = *options;
     query->kernel = kernel_get();
+    och_code code = corrector_new(query, &query->corrector, err);
+    if (code != OCH_OK) {
+        mem_free(query);
+        return code;
+    }
     *ret_query = query;
     return OCH_OK;
 }
 
+void query_stop(struct query *query)
+{
+    corrector_stop(query->corrector);
+}
+
 void query_free(struct query *query)
 {
+    if (!query)
+        return;
+    corrector_free(query->corrector);
     mem_free(query);
 }
 
@@ -97,9 +111,9 @@ static och_code say_more(struct run *run, struct query_result *result, uint64_t 
     return code;
 }
 
-och_code query_run(struct query *query, const struct plan *plan,
-                   const struct limits_of_work *limits, struct arena *arena,
-                   struct query_result *ret_result, och_error *err)
+static och_code run_at(struct query *query, const struct plan *plan,
+                       const struct limits_of_work *limits, float effort, bool learns,
+                       struct arena *arena, struct query_result *ret_result, och_error *err)
 {
     static const struct limits_of_work no_limits;
     *ret_result = (struct query_result){0};
@@ -108,7 +122,8 @@ och_code query_run(struct query *query, const struct plan *plan,
                       .plan = plan,
                       .limits = limits ? limits : &no_limits,
                       .arena = arena,
-                      .effort = 1};
+                      .effort = effort,
+                      .learns = learns};
     TRY(work_check(run.limits, err));
     struct query_pins *pins = ARENA_NEW(arena, struct query_pins);
     if (!pins)
@@ -126,6 +141,26 @@ och_code query_run(struct query *query, const struct plan *plan,
     filter_free(run.filter);
     if (code != OCH_OK)
         query_result_done(ret_result);
+    return code;
+}
+
+och_code query_run_effort(struct query *query, const struct plan *plan,
+                          const struct limits_of_work *limits, float effort, struct arena *arena,
+                          struct query_result *ret_result, och_error *err)
+{
+    return run_at(query, plan, limits, effort, false, arena, ret_result, err);
+}
+
+och_code query_run(struct query *query, const struct plan *plan,
+                   const struct limits_of_work *limits, struct arena *arena,
+                   struct query_result *ret_result, och_error *err)
+{
+    struct correction correction = {.effort = 1};
+    if (plan->kind == PLAN_QUERY)
+        (void)corrector_effort(query->corrector, plan->collection, &correction);
+    corrector_enter(query->corrector);
+    och_code code = run_at(query, plan, limits, correction.effort, true, arena, ret_result, err);
+    corrector_leave(query->corrector);
     return code;
 }
 

@@ -15,10 +15,25 @@ struct query_options {
         *pool; /* parts are searched on its idle workers and the caller; NULL: the caller alone */
     struct clock *clock;
     struct trace *trace;
+    struct budget *budget; /* of remembered queries; NULL: uncounted */
+    bool correct;          /* correct the effort by real queries when nobody asks */
 };
 MUST_USE och_code query_local_new(const struct query_options *options, struct query **ret_query,
                                   och_error *err);
+/** No background work from here on; queries go on working.  query_free does it as well. */
+void query_stop(struct query *query);
 void query_free(struct query *query);
+
+/** For metrics. */
+struct query_stats {
+    uint64_t corrections,
+        correction_ns; /* times that a collection's effort was measured; CPU and waiting spent on it */
+    uint64_t remembered, corrected; /* queries kept; collections with an effort above 1 */
+    float effort_max;
+};
+void query_stats(struct query *query, struct query_stats *ret_stats);
+/** Correct all that is due, at once; tests. */
+void query_correct_now(struct query *query);
 
 struct query_row {
     struct record record; /* fields as asked; pointers hold until query_result_done */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `explain`: what a plan did, as one JSON object.  Sums first, then what each part and the tail did.  Members may be added. */
-#include "query/query_internal.h"
+#include "query/query_correct.h"
 
 #include <inttypes.h>
 
@@ -48,6 +48,18 @@ static void write_source(struct buf *out, struct run *run, size_t i)
     buf_text(out, "}}");
 }
 
+static void write_effort(struct buf *out, const struct run *run)
+{
+    struct correction c;
+    (void)corrector_effort(run->query->corrector, view_info(run->view)->collection, &c);
+    buf_printf(out, ",\"recall_target\":%.4f,\"effort\":%.2f,\"correction\":{\"queries\":%" PRIu32,
+               (double)run->recall, (double)run->effort, c.queries);
+    if (c.before > 0)
+        buf_printf(out, ",\"recall_before\":%.4f,\"recall_after\":%.4f", (double)c.before,
+                   (double)c.after);
+    buf_text(out, "}");
+}
+
 och_code run_explain(struct run *run, uint64_t began_ns, slice *ret_json, och_error *err)
 {
     const struct view_info *info = view_info(run->view);
@@ -71,8 +83,7 @@ och_code run_explain(struct run *run, uint64_t began_ns, slice *ret_json, och_er
                view_slot_count(run->view), name, run->scanned, run->survivors, lists, coded, scored,
                reranked);
     if (run->recall > 0)
-        buf_printf(&out, ",\"recall_target\":%.4f,\"effort\":%.2f", (double)run->recall,
-                   (double)run->effort);
+        write_effort(&out, run);
     if (sources) {
         buf_text(&out, ",\"sources\":[");
         for (size_t i = 0; i < sources; i++) {

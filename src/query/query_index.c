@@ -4,6 +4,7 @@
 #include "query/query_knn.h"
 
 #include "query/query_answer.h"
+#include "query/query_correct.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -540,11 +541,25 @@ static void vector_task(void *context, size_t i)
         knn_fail(knn, code, &failure);
 }
 
+/* Queries that a budget of lists answered: those that correction is about. */
+static void remember(struct knn *knn)
+{
+    struct run *run = knn->run;
+    bool budgeted = false;
+    for (size_t i = 0; i < view_part_count(run->view); i++)
+        budgeted |= (atomic_load(&run->sources[i].ways) >> VECTOR_BUDGET & 1) != 0;
+    if (run->learns && !run->filter && budgeted)
+        corrector_remember(run->query->corrector, view_info(run->view)->collection,
+                           run->plan->vectors, run->plan->dimension, (uint32_t)knn->k, knn->recall);
+}
+
 och_code knn_search_indexed(struct knn *knn, och_error *err)
 {
     TRY(make_masks(knn, err));
     pool_for(knn->run->query->options.pool, knn->run->plan->vector_count, vector_task, knn);
-    return knn_failure(knn, err);
+    TRY(knn_failure(knn, err));
+    remember(knn);
+    return OCH_OK;
 }
 
 void knn_count(struct knn *knn, uint32_t source, const struct vector_query *query,

@@ -10,8 +10,10 @@
 #define QUERY_CHUNK       4096 /* rows a task looks at: its survivors are 64 words */
 #define QUERY_CHUNK_WORDS (QUERY_CHUNK / 64)
 
+struct corrector;
 struct query {
     struct query_options options;
+    struct corrector *corrector;
     const struct kernel *kernel;
 };
 
@@ -52,7 +54,8 @@ struct run {
     float *query_norms;  /* Σq², per vector (cosine) */
     uint64_t scanned, survivors;
     struct run_source *sources; /* parts, then the tail; NULL before a search */
-    float recall, effort;       /* asked for; what correction added (query_correct.c) */
+    float recall, effort;       /* asked for; what correction adds (query_correct.c) */
+    bool learns;                /* a client's query: it may be remembered */
 };
 
 static inline void run_add(_Atomic uint64_t *sum, uint64_t more)

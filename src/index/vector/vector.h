@@ -144,7 +144,7 @@ struct vector_plan {
 /** Choose by cost; `survivors` of the coded rows, `coded` when nothing is filtered. */
 struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k, float recall,
                                     uint64_t survivors);
-/** Search harder than calibration says, effort ≥ 1: so many times the lists, and lists that reach farther. */
+/** Search harder than calibration says, effort ≥ 1: so many times the lists, and lists that reach farther; INFINITY: all of them. */
 void vector_plan_effort(struct vector_plan *plan, const struct vector_index *index, float effort);
 /** VECTOR_CODES8 for an index without lists (vector_frame.h). */
 struct vector_plan vector_plan_codes8(uint32_t k);

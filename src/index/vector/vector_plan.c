@@ -124,6 +124,12 @@ void vector_plan_effort(struct vector_plan *plan, const struct vector_index *ind
 {
     if (!(effort > 1) || index->lists == 1)
         return;
+    if (isinf(effort)) {
+        plan->mode = plan->mode == VECTOR_CODES8 ? VECTOR_CODES8 : VECTOR_FULL;
+        plan->epsilon = 3;
+        plan->rerank_max += 192;
+        return;
+    }
     double lists = ceil(plan->lists * (double)effort);
     plan->lists = lists < index->lists ? (uint32_t)lists : index->lists;
     /* queries far off the data see neighbours reach out in directions that the data's own never take */
