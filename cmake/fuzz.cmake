@@ -13,6 +13,8 @@ set(fuzz_module_plan ochre_model)
 set(fuzz_module_schema ochre_model)
 set(fuzz_module_part ochre_part)
 set(fuzz_module_wal ochre_wal)
+set(fuzz_module_text_index ochre_index)
+set(fuzz_module_text_pattern ochre_index)
 
 set(fuzz_folder ${CMAKE_SOURCE_DIR}/tests/fuzz)
 file(GLOB fuzz_sources CONFIGURE_DEPENDS ${fuzz_folder}/fuzz_*.c)
