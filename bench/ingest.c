@@ -11,6 +11,7 @@
  *       --folder DIR          must not exist yet; removed at the end unless --keep
  *       --port P              18300
  *       --idle S              seconds of queries at rest (10)
+ *       --settle S            seconds at most to wait for compaction before (600)
  *       --stop-at SHARE       SIGTERM after this share of the rows: how long does it take?
  *
  * One writer adds rows in batches; one reader asks for the ten nearest all the while: first while rows are added (a line each tenth), then while the
@@ -24,7 +25,7 @@
 #define PHASES    12  /* tenths, settling, idle */
 #define SETTLING  10
 #define IDLE      11
-#define COOL_NS   4000000000ull
+#define COOL_S    5 /* without work of the compactor */
 #define SAMPLE_NS 50000000ull
 
 struct answer {
@@ -45,7 +46,7 @@ struct bench {
     struct serve serve;
     uint32_t rows, dim, batch, rate, pause_ms;
     const char *space;
-    double idle_s, stop_at;
+    double idle_s, settle_s, stop_at;
     bool keep;
     struct maker maker;
     float *base, *queries;
@@ -242,8 +243,6 @@ static void write_batch(struct bench *b, struct link *link, const char *path,
     double ms = (now_s() - began) * 1e3;
     struct phase *p = &b->phases[atomic_load(&b->phase)];
     b->add_ms[b->add_count++] = ms;
-    if (ms > 250 && getenv("SLOW"))
-        (void)fprintf(stderr, "slow add: %.0f ms, ended %.2f\n", ms, now_s());
     p->worst_add_ms = ms > p->worst_add_ms ? ms : p->worst_add_ms;
     atomic_fetch_add(&b->acknowledged, count);
 }
@@ -285,7 +284,7 @@ static void settle(struct bench *b)
 {
     phase_begin(b, SETTLING);
     double last = -1, since = now_s();
-    while (now_s() - since < (double)COOL_NS * 1e-9 * (last < 0 ? 1e9 : 4)) {
+    while (now_s() - b->phases[SETTLING].began < b->settle_s && now_s() - since < COOL_S) {
         double used = serve_cpu(&b->serve, "ochre-flush") + serve_cpu(&b->serve, "ochre-merge") +
                       serve_cpu(&b->serve, "ochre-build");
         if (used - last > 0.03) {
@@ -443,6 +442,8 @@ static void parse(struct bench *b, int argc, char **argv)
             b->serve.port = (int)strtol(value, NULL, 10);
         else if (strcmp(name, "--idle") == 0)
             b->idle_s = strtod(value, NULL);
+        else if (strcmp(name, "--settle") == 0)
+            b->settle_s = strtod(value, NULL);
         else if (strcmp(name, "--stop-at") == 0)
             b->stop_at = strtod(value, NULL);
         else
@@ -459,6 +460,7 @@ int main(int argc, char **argv)
                              .batch = 500,
                              .space = "cosine",
                              .idle_s = 10,
+                             .settle_s = 600,
                              .serve = {.port = 18300}};
     parse(&b, argc, argv);
     make_data(&b);
