@@ -78,6 +78,11 @@ struct wire_vectors {
 MUST_USE och_code wire_vectors(struct exchange *x, const struct json_value *value, bool allow_empty,
                                struct wire_vectors *ret_vectors, och_error *err);
 
+/* ---- writes.c ---- */
+/** Idempotency-Key: batch id = hash of collection and key (D17); the body's hash tells whether it is the same request.  No key: left as it is. */
+MUST_USE och_code exchange_key(struct exchange *x, enum batch_op op, uuid collection,
+                               struct gateway_once *ret_once, och_error *err);
+
 /* ---- reply.c ---- */
 void reply_error(struct exchange *x, och_code code, const och_error *err);
 void reply_error_as(struct exchange *x, int status, const char *name, const char *code,

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writing records: add, upsert, update (http-api.md §6). */
+#include "base/bytes.h"
+#include "gateway/http/exchange.h"
+
+#include "model/limits.h"
+
+#include <inttypes.h>
+
+#define MEMBER(type_, member_) .at = offsetof(type_, member_)
+
+struct write_body {
+    const struct json_value *ids, *embeddings, *documents, *uris, *metadatas, *clear, *counts;
+};
+
+static const struct wire_member add_members[] = {
+    {"ids", WIRE_STRINGS, true, true, MEMBER(struct write_body, ids)},
+    {"embeddings", WIRE_EMBEDDINGS, true, true, MEMBER(struct write_body, embeddings)},
+    {"documents", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, documents)},
+    {"uris", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, uris)},
+    {"metadatas", WIRE_METADATAS, false, false, MEMBER(struct write_body, metadatas)},
+    {"counts", WIRE_BOOL, false, false, MEMBER(struct write_body, counts)},
+};
+static const struct wire_member update_members[] = {
+    {"ids", WIRE_STRINGS, true, true, MEMBER(struct write_body, ids)},
+    {"embeddings", WIRE_NULLABLE_EMBEDDINGS, false, false, MEMBER(struct write_body, embeddings)},
+    {"documents", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, documents)},
+    {"uris", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, uris)},
+    {"metadatas", WIRE_METADATAS, false, false, MEMBER(struct write_body, metadatas)},
+    {"counts", WIRE_BOOL, false, false, MEMBER(struct write_body, counts)},
+    {"clear", WIRE_CLEAR, false, false, MEMBER(struct write_body, clear)},
+};
+
+/* What one write request means, put together step by step in the order of http-api.md §2.3. */
+struct write_request {
+    struct write_body body;
+    slice *metadatas; /* encoded, at NULL: none */
+    och_code later;   /* a bad metadata key: judged after the collection is known */
+    och_error later_error;
+    struct wire_vectors vectors;
+};
+
+/* Encode all metadata at once: wrong value types are 422 now, bad keys 400 later. */
+static och_code encode_metadatas(struct exchange *x, struct write_request *w, unsigned flags,
+                                 och_error *err)
+{
+    const struct json_value *metadatas = w->body.metadatas;
+    if (!metadatas)
+        return OCH_OK;
+    struct buf all;
+    buf_init(&all, BUF_MAX_NONE);
+    size_t *starts = ARENA_ARRAY(&x->arena, size_t, (size_t)metadatas->count + 1);
+    w->metadatas = ARENA_ARRAY(&x->arena, slice, (size_t)metadatas->count + 1);
+    och_code code = starts && w->metadatas ? OCH_OK : FAIL_NO_MEMORY(err, "metadata");
+    for (uint32_t i = 0; i < metadatas->count && code == OCH_OK; i++) {
+        starts[i] = all.len;
+        if (metadatas->items[i].kind == JSON_NULL)
+            continue;
+        och_error reason = {0};
+        code = meta_from_json(&metadatas->items[i], flags, &all, &reason);
+        if (code == OCH_INVALID) {
+            all.len = starts[i];
+            if (w->later == OCH_OK)
+                w->later = FAIL(&w->later_error, OCH_INVALID,
+                                "Validation error: metadatas: Invalid metadata at index %" PRIu32
+                                ": %.600s",
+                                i, reason.message);
+            code = OCH_OK;
+        } else if (code == OCH_SHAPE) {
+            code = wire_fail(x, &metadatas->items[i], err,
+                             arena_printf(&x->arena, "metadatas[%" PRIu32 "]", i), "%.400s",
+                             reason.message);
+        } else if (code != OCH_OK) {
+            code = FAIL(err, code, "%.600s", reason.message);
+        }
+    }
+    if (code == OCH_OK)
+        code = buf_check(&all, "metadata", err);
+    slice copy = code == OCH_OK ? arena_copy(&x->arena, buf_view(&all)) : SLICE_NONE;
+    if (code == OCH_OK && !copy.at)
+        code = FAIL_NO_MEMORY(err, "metadata");
+    if (code == OCH_OK) {
+        starts[metadatas->count] = all.len;
+        for (uint32_t i = 0; i < metadatas->count; i++) {
+            size_t len = starts[i + 1] - starts[i];
+            w->metadatas[i] = len ? slice_make(copy.at + starts[i], len) : SLICE_NONE;
+        }
+    }
+    buf_done(&all);
+    return code;
+}
+
+static och_code check_lengths(const struct write_body *body, och_error *err)
+{
+    const struct json_value *columns[] = {body->embeddings, body->documents, body->uris,
+                                          body->metadatas};
+    for (size_t i = 0; i < COUNT_OF(columns); i++) {
+        if (columns[i] && columns[i]->count != body->ids->count)
+            return FAIL(err, OCH_INVALID,
+                        "Inconsistent number of IDs, embeddings, documents, URIs and metadatas");
+    }
+    if (body->clear && body->clear->count != body->ids->count)
+        return FAIL(err, OCH_INVALID, "Inconsistent number of IDs and clear lists");
+    return OCH_OK;
+}
+
+static void set_text(const struct json_value *column, uint32_t i, uint8_t *state, slice *text)
+{
+    if (!column || column->items[i].kind != JSON_STRING)
+        return;
+    *state = FIELD_VALUE;
+    *text = column->items[i].string;
+}
+
+static och_code set_clear(const struct json_value *clear, struct batch_input_row *row, uint32_t i,
+                          och_error *err)
+{
+    if (!clear || clear->items[i].kind == JSON_NULL)
+        return OCH_OK;
+    for (uint32_t j = 0; j < clear->items[i].count; j++) {
+        slice name = clear->items[i].items[j].string;
+        uint8_t *state = slice_equal(name, SLICE("document")) ? &row->document_state
+                         : slice_equal(name, SLICE("uri"))    ? &row->uri_state
+                                                              : &row->metadata_state;
+        if (*state == FIELD_VALUE)
+            return FAIL(err, OCH_INVALID,
+                        "clear[%" PRIu32 "]: the same request sets %.*s of that record", i,
+                        SLICE_ARG(name));
+        *state = FIELD_CLEAR;
+    }
+    return OCH_OK;
+}
+
+static och_code make_rows(struct exchange *x, struct write_request *w, enum batch_op op,
+                          struct batch_input *ret_input, och_error *err)
+{
+    uint32_t count = w->body.ids->count;
+    struct batch_input_row *rows =
+        ARENA_ARRAY(&x->arena, struct batch_input_row, (size_t)count + 1);
+    if (!rows)
+        return FAIL_NO_MEMORY(err, "records");
+    for (uint32_t i = 0; i < count; i++) {
+        struct batch_input_row *row = &rows[i];
+        row->op = (uint8_t)op;
+        row->id = w->body.ids->items[i].string;
+        if (w->vectors.matrix && (!w->vectors.present || w->vectors.present[i]))
+            row->vector = w->vectors.matrix + (size_t)i * w->vectors.dimension;
+        set_text(w->body.documents, i, &row->document_state, &row->document);
+        set_text(w->body.uris, i, &row->uri_state, &row->uri);
+        if (w->metadatas && w->metadatas[i].at) {
+            row->metadata_state = FIELD_VALUE;
+            row->metadata = w->metadatas[i];
+        }
+        TRY(set_clear(w->body.clear, row, i, err));
+    }
+    *ret_input =
+        (struct batch_input){.count = count, .dimension = w->vectors.dimension, .rows = rows};
+    return OCH_OK;
+}
+
+och_code exchange_key(struct exchange *x, enum batch_op op, uuid collection,
+                      struct gateway_once *ret_once, och_error *err)
+{
+    slice key = http_request_header(x->request, SLICE("idempotency-key"));
+    if (!key.at || key.len == 0)
+        return OCH_OK;
+    struct buf text;
+    buf_init(&text, BUF_MAX_NONE);
+    buf_append(&text, collection.bytes, 16);
+    buf_slice(&text, key);
+    uint64_t low = slice_hash(buf_view(&text));
+    buf_byte(&text, 1);
+    uint64_t high = slice_hash(buf_view(&text));
+    och_code code = buf_check(&text, "an idempotency key", err);
+    buf_done(&text);
+    TRY(code);
+    store_u64(ret_once->batch_id.bytes, low);
+    store_u64(ret_once->batch_id.bytes + 8, high);
+    ret_once->batch_id.bytes[0] |= 1; /* zero means none */
+    /* The same body sent to another operation is another request. */
+    ret_once->request_hash = slice_hash(x->request->body) + (uint64_t)op;
+    return OCH_OK;
+}
+
+static void write_counts(struct buf *out, const struct gateway_counts *counts)
+{
+    buf_printf(out,
+               "{\"inserted\":%" PRIu64 ",\"updated\":%" PRIu64 ",\"skipped\":%" PRIu64
+               ",\"deleted\":%" PRIu64 "}",
+               counts->inserted, counts->updated, counts->skipped, counts->deleted);
+}
+
+static och_code handle_write(struct exchange *x, const struct wire_body *shape, enum batch_op op,
+                             int status, och_error *err)
+{
+    struct write_request w = {0};
+    TRY(wire_read(x, shape, &w.body, err));
+    TRY(encode_metadatas(x, &w, op == BATCH_ADD ? 0 : META_ALLOW_DELETE, err));
+    const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
+    TRY(exchange_collection(x, &collection, err));
+    if (w.body.embeddings)
+        TRY(wire_vectors(x, w.body.embeddings, false, &w.vectors, err));
+    if (w.later != OCH_OK)
+        return FAIL(err, w.later, "%s", w.later_error.message);
+    TRY(gateway_check_dimension(x->gateway, collection, w.vectors.dimension, err));
+    TRY(check_lengths(&w.body, err));
+    struct gateway_write write = {.collection = collection->id,
+                                  .want_counts = w.body.counts && w.body.counts->boolean};
+    TRY(make_rows(x, &w, op, &write.input, err));
+    TRY(exchange_key(x, op, write.collection, &write.once, err));
+    struct gateway_counts counts;
+    och_code code = gateway_write(x->gateway, &x->scope, &write, &counts, err);
+    if (code == OCH_CONFLICT)
+        x->error_status = 422; /* another request under the same Idempotency-Key (D17) */
+    TRY(code);
+    x->reply->status = status;
+    if (write.want_counts)
+        write_counts(&x->reply->body, &counts);
+    else
+        buf_text(&x->reply->body, "{}");
+    return OCH_OK;
+}
+
+och_code handle_add(struct exchange *x, och_error *err)
+{
+    static const struct wire_body shape = {"AddCollectionRecordsPayload", add_members,
+                                           COUNT_OF(add_members), false};
+    return handle_write(x, &shape, BATCH_ADD, 201, err);
+}
+
+och_code handle_upsert(struct exchange *x, och_error *err)
+{
+    static const struct wire_body shape = {"UpsertCollectionRecordsPayload", add_members,
+                                           COUNT_OF(add_members), false};
+    return handle_write(x, &shape, BATCH_UPSERT, 200, err);
+}
+
+och_code handle_update(struct exchange *x, och_error *err)
+{
+    static const struct wire_body shape = {"UpdateCollectionRecordsPayload", update_members,
+                                           COUNT_OF(update_members), false};
+    return handle_write(x, &shape, BATCH_UPDATE, 200, err);
+}
