@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Records: delete, get, query, count (http-api.md §6.4, 7). */
-#include "base/bytes.h"
 #include "gateway/http/exchange.h"
 
 #include "model/limits.h"
