@@ -275,6 +275,51 @@ static void the_same_rows_give_the_same_section(void **state)
     corpus_done(&b);
 }
 
+/* The lines "<address>: <hex> ..." of the page's example. */
+static size_t read_example(uint8_t *at, size_t room)
+{
+    FILE *page = fopen("docs/formats/text.md", "r");
+    char line[2000];
+    size_t len = 0;
+    if (!page)
+        skip(); // not run from the project's folder
+    while (fgets(line, sizeof(line), page)) {
+        unsigned address;
+        int used = 0;
+        if (sscanf(line, "%8x: %n", &address, &used) != 1 || used != 10)
+            continue;
+        for (const char *hex = line + used; *hex && len < room; hex += hex[2] == ' ' ? 3 : 2) {
+            unsigned byte;
+            if (hex[0] == ' ' || sscanf(hex, "%2x", &byte) != 1)
+                break;
+            at[len++] = (uint8_t)byte;
+        }
+    }
+    (void)fclose(page);
+    return len;
+}
+
+static void the_pages_example_is_what_is_built(void **state)
+{
+    uint8_t bytes[1024];
+    struct corpus c;
+    (void)state;
+    size_t len = read_example(bytes, sizeof(bytes));
+    corpus_init(&c, 0, 0, 0);
+    slice documents[] = {SLICE("abab"), SLICE_NONE, SLICE(""), SLICE("ab")};
+    c.documents = documents;
+    c.count = 4;
+    c.bytes = 6;
+    corpus_build(&c, 0);
+    assert_int_equal(c.section.len, len);
+    assert_memory_equal(c.section.at, bytes, len);
+    assert_int_equal(c.directory_len, 124);
+    check_needle(&c, SLICE("ab"));
+    check_needle(&c, SLICE(""));
+    check_needle(&c, SLICE("bab"));
+    corpus_done(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -285,6 +330,7 @@ int main(void)
         cmocka_unit_test(failing_allocations_are_survived),
         cmocka_unit_test(changed_bytes_are_errors_or_harmless),
         cmocka_unit_test(the_same_rows_give_the_same_section),
+        cmocka_unit_test(the_pages_example_is_what_is_built),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
