@@ -21,6 +21,7 @@
 #define RETRY_MOST_NS   (60000 * MS)
 #define POISON_TRIES    3
 #define REFUSE_TAILS    32
+#define REFUSE_SHARE    8   /* of the memory limit: tails above it leave compaction no room */
 #define SLOW_TAILS      1.5 /* tails' worth of unflushed rows from which on writers are slowed */
 #define ADMIT_MOST_NS   (5000 * MS) /* a writer that had to wait longer is refused */
 #define SMALL_SPREAD \
@@ -244,7 +245,10 @@ static void sweep(struct compactor *c)
 {
     struct wal_stats log;
     wal_stats(c->options.wal, &log);
-    bool pressed = log.backlog_bytes > c->options.slow_bytes / 2;
+    mutex_lock(&c->lock);
+    bool pressed = c->pressed || log.backlog_bytes > c->options.slow_bytes / 2;
+    c->pressed = false;
+    mutex_unlock(&c->lock);
     int64_t now_ms = (int64_t)(clock_wall_ns(c->options.clock) / MS);
     uuid *group = mem_alloc(GROUP_MAX * sizeof(*group));
     if (!group)
@@ -299,7 +303,7 @@ static void run_flusher(void *arg)
             flush_alone(c, id, compact_flush_step);
             compact_learn_pace(c, PACE_FLUSH, now_ns(c) - began);
             mutex_lock(&c->lock);
-        } else if (now_ns(c) >= next_sweep) {
+        } else if (c->pressed || now_ns(c) >= next_sweep) {
             mutex_unlock(&c->lock);
             sweep(c);
             next_sweep = now_ns(c) + c->options.idle_ms * MS;
@@ -492,6 +496,18 @@ och_code compactor_throttle(struct compactor *c, uuid collection, uint32_t count
     double tails = (double)backlog.rows / c->options.tail_rows_max,
            by_bytes = (double)backlog.bytes / (double)c->options.tail_bytes_max;
     tails = tails > by_bytes ? tails : by_bytes;
+    int64_t limit = c->options.budget ? c->options.budget->limit_bytes : 0;
+    uint64_t all = views_tail_bytes(c->options.views);
+    if (limit > 0 && all > (uint64_t)limit / REFUSE_SHARE) {
+        mutex_lock(&c->lock);
+        c->pressed = true;
+        cond_signal(&c->flush_wake);
+        mutex_unlock(&c->lock);
+        return FAIL(err, OCH_BUSY,
+                    "%" PRIu64 " MiB wait to be compacted, more than 1/%d of the memory limit. "
+                    "Try again in 1 s.",
+                    all >> 20, REFUSE_SHARE);
+    }
     mutex_lock(&c->lock);
     uint64_t now = now_ns(c), owed = debt(c, &backlog, tails, count);
     uint64_t until = (c->admit_ns > now ? c->admit_ns : now) + owed;

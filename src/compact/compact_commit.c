@@ -2,6 +2,24 @@
 /* What flush and merge share on the way to a new version (D10). */
 #include "compact/compact_internal.h"
 
+#define ROOM_SHARE 8 /* of the memory limit */
+#define ROOM_MOST  (128 << 20)
+
+void compact_make_room(struct compactor *c)
+{
+    struct budget *budget = c->options.budget;
+    if (!budget || budget->limit_bytes <= 0)
+        return;
+    int64_t want = budget->limit_bytes / ROOM_SHARE, left = budget_free(budget);
+    want = want < ROOM_MOST ? want : ROOM_MOST;
+    if (left >= want)
+        return;
+    struct cache_stats stats;
+    cache_stats(c->options.parts.cache, &stats);
+    size_t more = (size_t)(want - left);
+    cache_shrink(c->options.parts.cache, stats.used_bytes > more ? stats.used_bytes - more : 0);
+}
+
 och_code compact_object_new(struct compactor *c, uuid *ret_file, struct store_writer **ret_writer,
                             och_error *err)
 {

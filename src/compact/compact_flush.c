@@ -336,6 +336,7 @@ static och_code flush_all(struct compactor *c, struct flush *flushes, size_t cou
 {
     uuid file;
     struct store_writer *writer = NULL;
+    compact_make_room(c);
     TRY(compact_object_new(c, &file, &writer, err));
     och_code code = OCH_OK;
     bool any = false;

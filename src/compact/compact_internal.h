@@ -54,6 +54,7 @@ struct compactor {
     struct running running[MERGE_TIERS];
     struct random random;
     bool stopping, garbage;
+    bool pressed; /* tails of all collections take too much memory: flush the oldest */
     struct compactor_stats stats;
     uint64_t tail_ns[PACES]; /* lately */
     uint64_t admit_ns; /* mono ns: writers that are slowed go on one behind the other from here */
@@ -125,6 +126,9 @@ struct sysdb_part compact_part_row(uuid file, const struct part_info *info);
 /** Deletion bitmap of a part into a catalogue row. */
 MUST_USE och_code compact_set_dead(const struct bitset *dead, struct arena *arena,
                                    struct sysdb_part *part, och_error *err);
+
+/** Before a build: cached extents make way for it, as queries fill whatever room they find. */
+void compact_make_room(struct compactor *c);
 
 /* ---- compact_garbage.c ---- */
 MUST_USE och_code compact_garbage(struct compactor *c, bool at_open, bool *ret_more,

@@ -333,6 +333,7 @@ static och_code run(struct merge *m, bool *ret_committed, och_error *err)
     uuid file = {0};
     if (has_part) {
         struct store_writer *writer = NULL;
+        compact_make_room(c);
         TRY(compact_object_new(c, &file, &writer, err));
         och_code code = build(m, writer, file, err);
         if (code == OCH_OK)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define CACHE_SHARE 60 /* per cent of the memory limit that cached extents may take */
+#define TAIL_SHARE  32 /* part of it that a tail has at most before it becomes a part */
 
 struct database {
     struct database_options options;
@@ -168,6 +169,9 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
     TRY(sysdb_open(&catalogue, &d->sysdb, err));
     TRY(store_folder_new(d->io, path_of(d, "blobs"), &d->store, err));
     TRY(cache_new((size_t)(s->memory_limit / 100 * CACHE_SHARE), &d->budget, &d->cache, err));
+    uint64_t tail_bytes = (uint64_t)s->tail_bytes_max;
+    if (s->memory_limit > 0 && tail_bytes > (uint64_t)s->memory_limit / TAIL_SHARE)
+        tail_bytes = (uint64_t)s->memory_limit / TAIL_SHARE;
     struct part_env parts = {.store = d->store, .cache = d->cache, .trace = d->trace};
     struct views_options views = {.sysdb = d->sysdb,
                                   .parts = parts,
@@ -175,7 +179,7 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
                                   .clock = d->clock,
                                   .trace = d->trace,
                                   .tail_rows_max = (uint32_t)s->tail_rows_max,
-                                  .tail_bytes_max = (uint64_t)s->tail_bytes_max};
+                                  .tail_bytes_max = tail_bytes};
     TRY(views_new(&views, &d->views, err));
     static const enum wal_durability durabilities[] = {[DURABILITY_ALWAYS] = WAL_ALWAYS,
                                                        [DURABILITY_INTERVAL] = WAL_INTERVAL,
@@ -207,7 +211,7 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
         .thread_count = s->background_threads ? (unsigned)s->background_threads : processor_count(),
         .tail_rows_max = (uint32_t)s->tail_rows_max,
         .part_rows_max = (uint32_t)s->part_rows_max,
-        .tail_bytes_max = (uint64_t)s->tail_bytes_max,
+        .tail_bytes_max = tail_bytes,
         .slow_bytes = (uint64_t)s->log_slow_bytes,
         .idle_ms = (uint32_t)s->compact_idle_ms};
     TRY(compactor_new(&compactor, &d->compactor, err));

@@ -168,6 +168,8 @@ struct views_backlog {
     uint64_t rows, bytes; /* of the tail */
     size_t small_parts;   /* of at most one and a half tails */
 };
+/** Bytes of all tails together; costs nothing. */
+uint64_t views_tail_bytes(struct views *views);
 /** What waits to be compacted in one collection; 0 when it is not loaded. */
 void views_backlog(struct views *views, uuid id, struct views_backlog *ret_backlog);
 /** Text for a Warning header about damaged parts of this view; false: none.  Asks for a rebuild. */

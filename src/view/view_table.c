@@ -517,6 +517,11 @@ void views_stats(struct views *views, struct views_stats *ret_stats)
     ret_stats->tail_bytes = atomic_load(&views->tail_bytes);
 }
 
+uint64_t views_tail_bytes(struct views *views)
+{
+    return atomic_load_explicit(&views->tail_bytes, memory_order_relaxed); // an estimate will do
+}
+
 void views_backlog(struct views *views, uuid id, struct views_backlog *ret_backlog)
 {
     struct views_backlog *b = ret_backlog;
