@@ -59,7 +59,7 @@ build_libpeers() {
 measure() {
     local library=$1
     case $library in
-    ochre) "$bench" "$data" "${ochre_rows:-$rows}" --folder "$out/ochre-$name" $filters ;;
+    ochre) "$bench" "$data" "${ochre_rows:-$rows}" --folder "$out/ochre-$name-${ochre_rows:-$rows}" $filters ;;
     *-wheel) "$python" "$repo/bench/peers/faiss_wheel.py" "$data" "$rows" "${library%-wheel}" ;;
     *) OPENBLAS_NUM_THREADS=1 "$out/libpeers" "$data" "$rows" "$library" 16 100 1 1 ;;
     esac
