@@ -12,6 +12,7 @@
  *       --port P              18300
  *       --idle S              seconds of queries at rest (10)
  *       --settle S            seconds at most to wait for compaction before (600)
+ *       --churn               afterwards update 30 %, delete 50 %, add them back; beside a fresh build
  *       --stop-at SHARE       SIGTERM after this share of the rows: how long does it take?
  *
  * One writer adds rows in batches; one reader asks for the ten nearest all the while: first while rows are added (a line each tenth), then while the
@@ -19,14 +20,16 @@
  * before the query was sent; a returned row counts when it is as near as the tenth of them.  Threads of the server are told by their names. */
 #include "serve.h"
 
-#define K         10
-#define QUERIES   1000
-#define SAMPLE    600 /* answers that are checked, over all */
-#define PHASES    12  /* tenths, settling, idle */
-#define SETTLING  10
-#define IDLE      11
-#define COOL_S    5 /* without work of the compactor */
-#define SAMPLE_NS 50000000ull
+#define K             10
+#define QUERIES       1000
+#define SAMPLE        600 /* answers that are checked, over all */
+#define PHASES        12  /* tenths, settling, idle */
+#define CHURN_QUERIES 200
+#define KEEP_VERSION  UINT64_MAX /* vectors as they are */
+#define SETTLING      10
+#define IDLE          11
+#define COOL_S        5 /* without work of the compactor */
+#define SAMPLE_NS     50000000ull
 
 struct answer {
     uint32_t query, acknowledged;
@@ -47,7 +50,8 @@ struct bench {
     uint32_t rows, dim, batch, rate, pause_ms;
     const char *space;
     double idle_s, settle_s, stop_at;
-    bool keep;
+    bool keep, churn;
+    uint8_t *gone; /* by row: deleted now; NULL: none */
     struct maker maker;
     float *base, *queries;
     char path[192];
@@ -57,6 +61,7 @@ struct bench {
     size_t add_count;
     struct answer *answers;
     size_t answer_count, answer_room;
+    uint64_t ghosts; /* deleted rows that were returned */
     _Atomic uint32_t acknowledged;
     _Atomic int phase;
     _Atomic bool stop;
@@ -325,7 +330,7 @@ static void judge(struct bench *b, const struct answer *a, const float *norms)
         (l2 ? kernel->l2_rows_f32 : kernel->dot_rows_f32)(query, rows, b->dim, b->dim, count, sums);
         for (uint32_t i = 0; i < count; i++) {
             float d = distance(b, sums[i], norm2, norms[at + i]);
-            if (d >= best[K - 1])
+            if (d >= best[K - 1] || (b->gone && b->gone[at + i]))
                 continue;
             int place = K - 1;
             for (; place > 0 && best[place - 1] > d; place--)
@@ -338,13 +343,14 @@ static void judge(struct bench *b, const struct answer *a, const float *norms)
         p->wanted++;
         if (a->rows[i] >= b->rows)
             continue;
+        b->ghosts += b->gone && b->gone[a->rows[i]];
         const float *row = b->base + (size_t)a->rows[i] * b->dim;
         float sum = l2 ? kernel->l2_f32(query, row, b->dim) : kernel->dot_f32(query, row, b->dim);
         p->hits += distance(b, sum, norm2, norms[a->rows[i]]) <= best[K - 1];
     }
 }
 
-static void judge_all(struct bench *b)
+static float *norms_of(const struct bench *b)
 {
     const struct kernel *kernel = kernel_get();
     float *norms = need(b->rows, 4);
@@ -352,6 +358,12 @@ static void judge_all(struct bench *b)
         const float *row = b->base + (size_t)i * b->dim;
         norms[i] = kernel->dot_f32(row, row, b->dim);
     }
+    return norms;
+}
+
+static void judge_all(struct bench *b)
+{
+    float *norms = norms_of(b);
     /* Evenly over the phases, as far as there are answers. */
     for (int phase = 0; phase < PHASES; phase++) {
         size_t count = 0, seen = 0, share = SAMPLE / PHASES;
@@ -364,6 +376,139 @@ static void judge_all(struct bench *b)
         }
     }
     free(norms);
+}
+
+static void create(struct bench *b, char *add_path, size_t room, const char *name)
+{
+    struct link link;
+    struct text body = {0};
+    link_open(&link, b->serve.port);
+    text_add(&body, "{\"name\":\"%s\",\"configuration\":{\"hnsw\":{\"space\":\"%s\"}}}", name,
+             b->space);
+    if (link_call(&link, "POST", BASE_PATH, body.at, body.len) != 200)
+        die("create: %s", link.body);
+    const char *id = strstr(link.body, "\"id\":\"");
+    if (!id)
+        die("create: %s", link.body);
+    (void)snprintf(add_path, room, BASE_PATH "/%.36s/add", id + 6);
+    (void)snprintf(b->path, sizeof(b->path), BASE_PATH "/%.36s/query", id + 6);
+    free(body.at);
+    link_close(&link);
+}
+
+/* ---- churn ---- */
+
+/* Queries at rest, each judged against the rows as they are now. */
+static void ask_and_judge(struct bench *b, const char *what)
+{
+    struct link link;
+    struct phase *p = &b->phases[IDLE];
+    link_open(&link, b->serve.port);
+    b->answer_count = 0;
+    p->hits = p->wanted = p->parts = p->tail = 0;
+    p->count = 0;
+    for (uint32_t i = 0; i < CHURN_QUERIES; i++) {
+        double began = now_s();
+        if (link_call(&link, "POST", b->path, b->bodies[i].at, b->bodies[i].len) != 200)
+            die("query: %s", link.body);
+        note(p, (now_s() - began) * 1e3, link.body);
+        keep_answer(b, i, b->rows, IDLE, link.body);
+    }
+    link_close(&link);
+    float *norms = norms_of(b);
+    for (size_t i = 0; i < b->answer_count; i++)
+        judge(b, &b->answers[i], norms);
+    free(norms);
+    printf("%-28s recall %.4f, deleted rows returned %llu; parts %.1f, tail %.0f\n", what,
+           p->hits / p->wanted, (unsigned long long)b->ghosts, p->parts / CHURN_QUERIES,
+           p->tail / CHURN_QUERIES);
+    (void)fflush(stdout);
+}
+
+/* Send all rows for which `which` says yes; with vectors of a new version, or only the ids. */
+static void send_rows(struct bench *b, const char *verb, bool (*which)(uint32_t row),
+                      uint64_t version)
+{
+    struct link link;
+    struct text body = {0}, ids = {0}, vectors = {0};
+    char path[192];
+    (void)snprintf(path, sizeof(path), "%.*s/%s", (int)(strlen(b->path) - 6), b->path, verb);
+    link_open(&link, b->serve.port);
+    uint32_t count = 0;
+    for (uint32_t row = 0; row <= b->rows; row++) {
+        if (count > 0 && (row == b->rows || count == b->batch)) {
+            body.len = 0;
+            text_room(&body, ids.len + vectors.len + 64);
+            body.len = (size_t)sprintf(body.at, "{\"ids\":[%.*s]", (int)ids.len, ids.at);
+            if (version)
+                body.len += (size_t)sprintf(body.at + body.len, ",\"embeddings\":[%.*s]",
+                                            (int)vectors.len, vectors.at);
+            body.at[body.len++] = '}';
+            int status;
+            while ((status = link_call(&link, "POST", path, body.at, body.len)) == 429)
+                sched_sleep_ns(100000000);
+            if (status < 200 || status > 299)
+                die("%s: %d %.200s", verb, status, status ? link.body : "");
+            count = 0;
+            ids.len = vectors.len = 0;
+        }
+        if (row == b->rows || !which(row))
+            continue;
+        text_add(&ids, "%s\"r%u\"", count ? "," : "", row);
+        if (version) {
+            float *at = b->base + (size_t)row * b->dim;
+            if (version != KEEP_VERSION)
+                maker_row(&b->maker, row, version, at);
+            text_add(&vectors, "%s", count ? "," : "");
+            text_vector(&vectors, at, b->dim);
+        }
+        count++;
+    }
+    link_close(&link);
+    free(body.at);
+    free(ids.at);
+    free(vectors.at);
+}
+
+static bool is_updated(uint32_t row)
+{
+    return row % 10 < 3;
+}
+static bool is_deleted(uint32_t row)
+{
+    return row % 2 == 0;
+}
+static bool is_any(uint32_t row)
+{
+    (void)row;
+    return true;
+}
+
+static void churn(struct bench *b)
+{
+    b->gone = need(b->rows, 1);
+    memset(b->gone, 0, b->rows);
+    ask_and_judge(b, "built");
+    send_rows(b, "update", is_updated, 1);
+    ask_and_judge(b, "30 % updated");
+    settle(b);
+    ask_and_judge(b, "  compacted");
+    for (uint32_t row = 0; row < b->rows; row++)
+        b->gone[row] = is_deleted(row);
+    send_rows(b, "delete", is_deleted, 0);
+    ask_and_judge(b, "50 % deleted");
+    settle(b);
+    ask_and_judge(b, "  compacted");
+    send_rows(b, "add", is_deleted, 2);
+    memset(b->gone, 0, b->rows);
+    ask_and_judge(b, "added back");
+    settle(b);
+    ask_and_judge(b, "  compacted");
+    char path[192];
+    create(b, path, sizeof(path), "fresh");
+    send_rows(b, "add", is_any, KEEP_VERSION);
+    settle(b);
+    ask_and_judge(b, "the same rows, built afresh");
 }
 
 /* ---- all of it ---- */
@@ -392,24 +537,6 @@ static void make_data(struct bench *b)
     }
 }
 
-static void create(struct bench *b, char *add_path, size_t room)
-{
-    struct link link;
-    struct text body = {0};
-    link_open(&link, b->serve.port);
-    text_add(&body, "{\"name\":\"ingest\",\"configuration\":{\"hnsw\":{\"space\":\"%s\"}}}",
-             b->space);
-    if (link_call(&link, "POST", BASE_PATH, body.at, body.len) != 200)
-        die("create: %s", link.body);
-    const char *id = strstr(link.body, "\"id\":\"");
-    if (!id)
-        die("create: %s", link.body);
-    (void)snprintf(add_path, room, BASE_PATH "/%.36s/add", id + 6);
-    (void)snprintf(b->path, sizeof(b->path), BASE_PATH "/%.36s/query", id + 6);
-    free(body.at);
-    link_close(&link);
-}
-
 static void parse(struct bench *b, int argc, char **argv)
 {
     if (argc < 2)
@@ -419,6 +546,10 @@ static void parse(struct bench *b, int argc, char **argv)
         const char *name = argv[i];
         if (strcmp(name, "--keep") == 0) {
             b->keep = true;
+            continue;
+        }
+        if (strcmp(name, "--churn") == 0) {
+            b->churn = true;
             continue;
         }
         const char *value = i + 1 < argc ? argv[++i] : "";
@@ -466,7 +597,7 @@ int main(int argc, char **argv)
     make_data(&b);
     serve_start(&b.serve);
     char add_path[192];
-    create(&b, add_path, sizeof(add_path));
+    create(&b, add_path, sizeof(add_path), "ingest");
     struct thread reader;
     if (thread_start(&reader, "reader", 1 << 20, read_all, &b, NULL) != OCH_OK)
         die("no thread");
@@ -479,11 +610,13 @@ int main(int argc, char **argv)
     phase_end(&b, IDLE);
     atomic_store(&b.stop, true);
     thread_join(&reader);
-    double stop_s = serve_stop(&b.serve);
     judge_all(&b);
     for (int i = 0; i < PHASES; i++)
         phase_print(&b, i);
     ingest_print(&b);
+    if (b.churn)
+        churn(&b);
+    double stop_s = serve_stop(&b.serve);
     printf("%u x %u: %.1f s, %.0f rows/s; stop %.2f s; refused %llu, failed queries %llu\n", b.rows,
            b.dim, written - began, b.rows / (written - began), stop_s,
            (unsigned long long)atomic_load(&b.refused), (unsigned long long)atomic_load(&b.failed));
