@@ -42,6 +42,28 @@ static void four_adjacent_small_parts_become_one(void **state)
     expect(&usual, split, 5, 0, 0); /* not adjacent */
 }
 
+static void tiers_leave_each_other_alone(void **state)
+{
+    (void)state;
+    const struct policy small = {.tail_rows = 100, .part_rows_max = 1000000, .tiers = 1};
+    const struct policy large = {.tail_rows = 100, .part_rows_max = 1000000, .tiers = 2};
+    struct policy_part parts[14] = {{.rows = 9000}, {.rows = 400}, {.rows = 500},
+                                    {.rows = 300},  {.rows = 700}, {.rows = 100}};
+    for (int i = 6; i < 14; i++)
+        parts[i] = parts[5];
+    expect(&large, parts, 14, 2, 2); /* 500 and 300; not a large one with a small one */
+    expect(&small, parts, 14, 5, 8); /* a backlog in steps */
+    for (int i = 5; i < 13; i++)
+        parts[i].busy = true;
+    expect(&small, parts, 14, 0, 0);
+    parts[2].busy = true;
+    expect(&large, parts, 14, 3, 2);
+    const struct policy one = {
+        .tail_rows = 100, .part_rows_max = 1000000, .to_one = true, .tiers = 2};
+    expect(&one, parts, 2, 0, 2);
+    expect(&one, parts, 3, 0, 0); /* waits for what is being merged */
+}
+
 static void a_part_more_than_30_per_cent_dead_is_rewritten(void **state)
 {
     (void)state;
@@ -120,6 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_to_do_is_nothing_done),
         cmocka_unit_test(four_adjacent_small_parts_become_one),
+        cmocka_unit_test(tiers_leave_each_other_alone),
         cmocka_unit_test(a_part_more_than_30_per_cent_dead_is_rewritten),
         cmocka_unit_test(a_damaged_part_is_rewritten),
         cmocka_unit_test(at_most_four_large_parts_stay),
