@@ -89,7 +89,7 @@ static struct part_rows rows_of_few(const struct extent *extent, const struct fe
                                     uint32_t unit)
 {
     return (struct part_rows){extent, extent->at + (few->first * unit - few->from), few->first,
-                              few->count};
+                              few->count, false};
 }
 
 /* The extent that a row will come from: pinned if it is there, else what is to be loaded. */
@@ -123,7 +123,7 @@ bool part_row_peek(struct part *part, unsigned id, uint32_t unit, uint64_t row,
     size_t len;
     uint64_t from = part_piece_of(part, id, unit, row * unit, &key, &len);
     if (cache_peek(part->env.cache, key, &extent)) {
-        *ret_rows = (struct part_rows){extent, extent->at, from / unit, extent->len / unit};
+        *ret_rows = (struct part_rows){extent, extent->at, from / unit, extent->len / unit, true};
         return true;
     }
     struct few few = few_of(part, id, unit, row);
@@ -159,9 +159,10 @@ och_code part_row_pin(struct part *part, unsigned id, uint32_t unit, uint64_t ro
         TRY(cache_pin(part->env.cache, choice.few.key, choice.few.len, part_heat(id), load_few,
                       &load, &choice.extent, err));
     }
-    *ret_rows = choice.is_few ? rows_of_few(choice.extent, &choice.few, unit)
-                              : (struct part_rows){choice.extent, choice.extent->at,
-                                                   choice.from / unit, choice.extent->len / unit};
+    *ret_rows = choice.is_few
+                    ? rows_of_few(choice.extent, &choice.few, unit)
+                    : (struct part_rows){choice.extent, choice.extent->at, choice.from / unit,
+                                         choice.extent->len / unit, true};
     return OCH_OK;
 }
 

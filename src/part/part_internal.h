@@ -6,8 +6,8 @@
 #include "part/part.h"
 #include "part/part_format.h"
 
-#include "index/text/text.h"
 #include "index/meta/meta_index.h"
+#include "index/text/text.h"
 #include "index/vector/vector.h"
 
 #define PART_BIT(id) (1u << (id))
@@ -41,7 +41,8 @@ struct part {
     struct text_index text;      /* once text_state says so */
     _Atomic uint32_t meta_state; /* enum part_index_state */
     struct meta_index meta;      /* once meta_state says so, set under the mutex */
-    struct mutex mutex; /* guards: names_at and names, which are set once; index and text while they are set */
+    struct mutex
+        mutex; /* guards: names_at and names, which are set once; index and text while they are set */
     uint8_t *names_at;
     slice names[4];
 };
@@ -113,6 +114,7 @@ struct part_rows {
     const struct extent *extent;
     const uint8_t *base; /* of the first */
     uint64_t first, count;
+    bool is_piece; /* all the rows of a piece */
 };
 /** Pin the extent that holds a row of VEC or CODE8 if there is one. */
 bool part_row_peek(struct part *part, unsigned id, uint32_t unit, uint64_t row,

@@ -166,7 +166,7 @@ static och_code pin_at(struct reader_state *state, enum vector_section which, ui
         TRY(part_pin(part, pieces->id, pieces->unit, unit * pieces->unit, &piece, err));
     }
     *ret_rows = (struct part_rows){piece.extent, piece.extent->at, piece.from / pieces->unit,
-                                   piece.extent->len / pieces->unit};
+                                   piece.extent->len / pieces->unit, true};
     return OCH_OK;
 }
 
@@ -200,8 +200,7 @@ static och_code piece_at(void *context, enum vector_section which, uint64_t unit
         state->failed = pieces->id;
         return code;
     }
-    if (rows.first == index * per_piece &&
-        (rows.count == per_piece || index + 1 == pieces->count)) {
+    if (rows.is_piece) {
         pieces->pins[index] = rows.extent;
         pieces->last = index;
     } else {

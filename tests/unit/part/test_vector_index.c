@@ -136,6 +136,63 @@ static void damage_of_the_index_is_met_noted_and_gone_round(void **state)
     fixture_done(&f);
 }
 
+/* By 8-bit codes of every fifth row; from memory, from pieces, from a few rows at a time: the same candidates. */
+static void search_fifths(struct part *part, struct arena *arena, struct vector_found *ret)
+{
+    const struct vector_index *index;
+    float query[24];
+    static uint64_t mask[2600 / 64 + 2];
+    bool usable;
+    for (uint32_t row = 0; row < 2600; row++)
+        mask[row / 64] =
+            row % 64 ? mask[row / 64] | (uint64_t)(row % 5 == 0) << row % 64 : row % 5 == 0;
+    for (uint32_t d = 0; d < 24; d++)
+        query[d] = (float)(d * 17 % 23) - 11;
+    MUST(part_vector_index(part, &index, err));
+    assert_non_null(index);
+    struct vector_query search = {.vector = query,
+                                  .mask = mask,
+                                  .bound = INFINITY,
+                                  .plan = vector_plan_make(index, 20, 0.99f, index->coded / 5)};
+    search.plan.mode = VECTOR_CODES8;
+    MUST(part_vector_search(part, &search, arena, ret, &usable, err));
+    assert_true(usable);
+}
+
+static void cold_and_warm_codes_give_the_same_candidates(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct arena arena;
+    struct part *part, *warm;
+    struct vector_found want, found;
+    fixture_init(&f, &options, 9);
+    fixture_build(&f);
+    assert_true(f.part->sections[SECTION_CODE8].size > 65536); // else it is always read whole
+    MUST(fixture_open(&f, &part, err));
+    MUST(fixture_open(&f, &warm, err));
+    arena_init(&arena, NULL, 0);
+    const struct vector_index *index;
+    struct part_piece piece;
+    MUST(part_vector_index(warm, &index, err));
+    MUST(part_pin(warm, SECTION_CODE8, (uint32_t)code_row_size(index->code_dim), 0, &piece, err));
+    search_fifths(warm, &arena, &want);
+    assert_true(want.count >= 20);
+    for (int round = 0; round < 4; round++) {
+        search_fifths(part, &arena, &found);
+        assert_int_equal(found.count, want.count);
+        for (size_t i = 0; i < want.count; i++) {
+            assert_int_equal(found.rows[i].row, want.rows[i].row);
+            assert_true(found.rows[i].distance == want.rows[i].distance);
+        }
+    }
+    cache_unpin(f.cache, piece.extent);
+    arena_done(&arena);
+    part_unref(warm);
+    part_unref(part);
+    fixture_done(&f);
+}
+
 static void the_same_rows_give_the_same_part(void **state)
 {
     (void)state;
@@ -201,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_without_vector_come_last_and_all_answers_hold),
         cmocka_unit_test(damage_of_the_index_is_met_noted_and_gone_round),
+        cmocka_unit_test(cold_and_warm_codes_give_the_same_candidates),
         cmocka_unit_test(the_same_rows_give_the_same_part),
         cmocka_unit_test(every_failing_allocation_of_a_build_is_survived),
         cmocka_unit_test(few_rows_and_plain_parts_have_no_index),
