@@ -169,7 +169,10 @@ static void cold_and_warm_codes_give_the_same_candidates(void **state)
     fixture_init(&f, &options, 9);
     fixture_build(&f);
     assert_true(f.part->sections[SECTION_CODE8].size > 65536); // else it is always read whole
-    MUST(fixture_open(&f, &part, err));
+    struct cache *small;                                       // no room for pieces
+    MUST(cache_new(1 << 20, NULL, &small, err));
+    struct part_env env = {.store = f.store, .cache = small};
+    MUST(part_open(&env, &f.info.ref, f.collection, &part, err));
     MUST(fixture_open(&f, &warm, err));
     arena_init(&arena, NULL, 0);
     const struct vector_index *index;
@@ -190,6 +193,7 @@ static void cold_and_warm_codes_give_the_same_candidates(void **state)
     arena_done(&arena);
     part_unref(warm);
     part_unref(part);
+    cache_free(small);
     fixture_done(&f);
 }
 
