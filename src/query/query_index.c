@@ -425,7 +425,7 @@ static och_code search_part(struct worker *w, struct part_search *search, och_er
             carry->len = carried;
         }
     }
-    if (!usable && survivors > 4 * (uint64_t)query->plan.keep)
+    if (!usable && query->plan.mode != VECTOR_EXACT && survivors > 4 * (uint64_t)query->plan.keep)
         TRY(part_vector_search(view_part(knn->run->view, source), query, &w->arena, search->found,
                                &usable, err));
     if (!usable) {
@@ -461,7 +461,7 @@ static void plan_searches(struct worker *w, struct part_search *searches,
                         ? vector_plan_codes8((uint32_t)knn->k)
                         : plan_of(knn, indexed->index,
                                   atomic_load_explicit(&indexed->survivors, memory_order_relaxed))};
-        if (indexed->lazy && search->query.plan.mode == VECTOR_CODES8)
+        if (indexed->lazy && search->query.plan.mode >= VECTOR_CODES8)
             search->query.plan.mode = VECTOR_PROBE;
         *ret_keep = search->query.plan.keep > *ret_keep ? search->query.plan.keep : *ret_keep;
     }

@@ -130,7 +130,8 @@ enum vector_mode {
     VECTOR_BUDGET, /* as many lists as calibration says, without those out of reach */
     VECTOR_PROBE,  /* filtered: all lists in reach that have survivors */
     VECTOR_FULL,   /* all lists with survivors */
-    VECTOR_CODES8  /* the 8-bit code of every survivor */
+    VECTOR_CODES8, /* the 8-bit code of every survivor */
+    VECTOR_EXACT   /* so few that their stored vectors are looked at: no search */
 };
 /** A search as planned; make it with vector_plan_make and change what you know better. */
 struct vector_plan {

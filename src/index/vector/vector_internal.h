@@ -59,6 +59,11 @@ static inline float vector_nearest(float delta, float rms2, float reach)
     return delta + rms2 - 2 * reach * sqrtf((delta > 0 ? delta : 0) * rms2);
 }
 
+/** Nanoseconds: a row by 1-bit code in a scan, by 8-bit code and by stored vector at a random place, a list's distance. */
+struct vector_costs {
+    double code1, code8, exact, coarse;
+};
+struct vector_costs vector_costs_of(uint32_t code_dim);
 /** Lists of a part that holds a share of all rows, for its share of the k nearest of all. */
 double vector_budget_share(const struct vector_index *index, uint32_t k, double share,
                            float recall);

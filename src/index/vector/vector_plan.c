@@ -63,17 +63,9 @@ uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recal
     return ceiling < index->lists ? (uint32_t)ceiling : index->lists;
 }
 
-/* Nanoseconds, measured on one machine; only their ratios decide. */
-struct costs {
-    double code8, code1, coarse;
-};
-static struct costs costs_of(const struct vector_index *index)
-{
-    double dim = index->code_dim;
-    return (struct costs){.code8 = 8 + dim * 0.05,
-                          .code1 = 0.2 + dim * 0.004,
-                          .coarse = index->lists * (dim * 0.01 + 2)};
-}
+/* Per survivor, whatever the way, its bit is found; before, the query is placed among the codes. */
+#define PREPARE_NS 4000.0
+#define WORD_NS    0.6 /* of 64 rows' bits */
 
 struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k, float recall,
                                     uint64_t survivors)
@@ -85,12 +77,17 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
                                .rerank_max = 8 * (k < 1u << 20 ? k : 1u << 20) + 64,
                                .epsilon = careful ? 1.9f : 1.5f,
                                .reach = reach_at(index, recall)};
-    struct costs costs = costs_of(index);
+    struct vector_costs costs = vector_costs_of(index->code_dim);
     double n = index->coded, s = survivors < index->coded ? (double)survivors : n;
     double touched = n * (1 - pow(1 - s / n, CODE_BLOCK_ROWS));
-    double codes8 = s * costs.code8;
+    double prepare = PREPARE_NS + index->code_dim * 8.0, coarse = index->lists * costs.coarse;
+    double exact = s * costs.exact, codes8 = prepare + n / 64 * WORD_NS + s * costs.code8;
     double full =
-        costs.coarse + touched * costs.code1 + (100 + 64000.0 / index->code_dim) * costs.code8;
+        prepare + coarse + touched * costs.code1 + (100 + 64000.0 / index->code_dim) * costs.code8;
+    if (exact < codes8 && exact < full) {
+        plan.mode = VECTOR_EXACT;
+        return plan;
+    }
     if (index->lists == 1) {
         plan.epsilon = 3;
         plan.rerank_max += 192;
@@ -103,7 +100,7 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
         plan.lists = lists < index->lists ? (uint32_t)ceil(lists) : index->lists;
         return plan;
     }
-    double probe = costs.coarse + 0.5 * full;
+    double probe = prepare + coarse + 0.5 * full;
     /* the threshold is of fewer rows, farther away: they reach less */
     plan.reach = reach_at(index, 1 - 10 * (1 - recall));
     plan.mode = codes8 <= probe ? VECTOR_CODES8 : VECTOR_PROBE;
@@ -125,7 +122,7 @@ void vector_plan_effort(struct vector_plan *plan, const struct vector_index *ind
     if (!(effort > 1) || index->lists == 1)
         return;
     if (isinf(effort)) {
-        plan->mode = plan->mode == VECTOR_CODES8 ? VECTOR_CODES8 : VECTOR_FULL;
+        plan->mode = plan->mode >= VECTOR_CODES8 ? plan->mode : VECTOR_FULL;
         plan->epsilon = 3;
         plan->rerank_max += 192;
         return;
