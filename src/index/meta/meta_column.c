@@ -215,9 +215,12 @@ static och_code write_slices(struct meta_writer *writer, const struct meta_value
 
 /* ---- column and directory ---- */
 
-static uint8_t structures_of(const struct meta_values *values)
+static uint8_t structures_of(const struct meta_values *values, uint32_t rows)
 {
     if (meta_type_is_array(values->type))
+        return META_HAS_LIST;
+    /* Few rows have the key: their list is always less to read, and slices would cost a bit of all rows. */
+    if (values->entries < rows / META_SPARSE_SHARE)
         return META_HAS_LIST;
     /* Identifiers: only equality is asked, and there slices lose. */
     if (values->type == META_STRING && values->ordinals > values->present / 2 &&
@@ -267,7 +270,7 @@ och_code meta_write_column(struct meta_writer *writer, const struct meta_values 
                            uint32_t *codes, och_error *err)
 {
     struct places places = {0};
-    uint8_t has = structures_of(values);
+    uint8_t has = structures_of(values, writer->rows);
     assert(values->ordinals && values->before[values->ordinals] == values->entries);
     TRY(align(writer, err));
     places.dict = writer->offset;

@@ -11,7 +11,7 @@
 
 #define META_CHUNK       65536u /* rows that are evaluated together */
 #define META_CHUNK_WORDS (META_CHUNK / 64)
-#define META_ROWS_MIN    128u /* parts of fewer rows have no index: decisions/0033 */
+#define META_ROWS_MIN    128u /* parts of fewer rows have no index: decisions/0011 */
 #define META_COLUMNS_MAX \
     65536u /* columns that the builder keeps; further keys are looked at row by row */
 

@@ -23,6 +23,7 @@
 #define META_STRING_MAX   256u  /* longer strings are cut here, with META_CUT behind them */
 #define META_CUT          0xffu
 #define META_LIST_BLOCK   4096u /* entries of a list that are read together */
+#define META_SPARSE_SHARE 64u   /* a key in fewer rows than one in so many has no slices */
 #define META_FEW          4u    /* distinct values up to which slices are enough */
 
 enum meta_has { META_HAS_LIST = 1, META_HAS_SLICES = 2, META_UNINDEXED = 4 };
