@@ -263,8 +263,8 @@ static void places_where_the_syntax_has_its_own_ways(void **state)
                                         "STRAẞE",
                                         "strasse",
                                         "Kelvin",
-                                        "\xe2\x84\xaa"
-                                        "elvin",
+                                        ("\xe2\x84\xaa"
+                                         "elvin"),
                                         "kelvin",
                                         "σ",
                                         "ς",
