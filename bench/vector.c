@@ -10,6 +10,7 @@
  *       --queries Q       at most (1000)
  *       --flat            one list
  *       --threads T       that build (1)
+ *       --merge P         also: an index of all rows but a share P, these as parts of 16,384 rows, and all merged; beside the build of all
  *       --share P         only every row with chance P passes a filter
  *
  * peak_mb: of the memory that the build charges, as seen when it reads rows; the rows themselves are not in it.
@@ -32,6 +33,7 @@ struct bench {
     struct pool *pool;
     struct budget budget;
     _Atomic int64_t peak_bytes; /* of a build */
+    double build_s, merge;
     enum metric metric;
     bool flat;
     double share;
@@ -232,14 +234,33 @@ static double exact(struct bench *b)
     return spent / b->queries;
 }
 
+/* What a build made becomes what is asked. */
+static void put_in_order(struct bench *b)
+{
+    b->order = vector_build_order(b->build);
+    for (uint32_t row = 0; row < b->rows; row++)
+        memcpy(b->ordered + (size_t)row * b->dim,
+               b->base + (size_t)(b->order ? b->order[row] : row) * b->dim, 4 * (size_t)b->dim);
+    if (!vector_index_open(b->built.mean, b->built.list, b->built.centq, b->built.code.len,
+                           b->code8.len, b->rows, b->dim, b->metric, &b->index))
+        die("the index does not open");
+    if (!vector_index_super(&b->index, b->built.super))
+        die("SUPER does not open");
+}
+
+static struct vector_options options_of(struct bench *b)
+{
+    return (struct vector_options){.dimension = b->dim,
+                                   .metric = b->metric,
+                                   .budget = &b->budget,
+                                   .pool = b->pool,
+                                   .flat_rows = b->flat ? UINT32_MAX : 0};
+}
+
 static void make(struct bench *b)
 {
     struct vector_rows rows = {.context = b, .count = b->rows, .row = row_at};
-    struct vector_options options = {.dimension = b->dim,
-                                     .metric = b->metric,
-                                     .budget = &b->budget,
-                                     .pool = b->pool,
-                                     .flat_rows = b->flat ? UINT32_MAX : 0};
+    struct vector_options options = options_of(b);
     och_error err = {0};
     double start = cpu(), begin = wall();
     if (vector_build_new(&options, &rows, &b->build, &err) != OCH_OK)
@@ -250,16 +271,9 @@ static void make(struct bench *b)
     if (vector_build_code8(b->build, emit, &b->code8, &err) != OCH_OK)
         die(err.message);
     double end = cpu(), finish = wall();
-    b->order = vector_build_order(b->build);
     b->ordered = need((size_t)b->rows * b->dim, 4);
-    for (uint32_t row = 0; row < b->rows; row++)
-        memcpy(b->ordered + (size_t)row * b->dim,
-               b->base + (size_t)(b->order ? b->order[row] : row) * b->dim, 4 * (size_t)b->dim);
-    if (!vector_index_open(b->built.mean, b->built.list, b->built.centq, b->built.code.len,
-                           b->code8.len, b->rows, b->dim, b->metric, &b->index))
-        die("the index does not open");
-    if (!vector_index_super(&b->index, b->built.super))
-        die("SUPER does not open");
+    put_in_order(b);
+    b->build_s = end - start;
     double hot = (double)(b->built.mean.len + b->built.list.len + b->built.centq.len +
                           b->built.super.len + b->built.code.len) /
                  b->rows;
@@ -270,6 +284,118 @@ static void make(struct bench *b)
            end - start, end - middle, b->threads, finish - begin,
            (double)atomic_load(&b->peak_bytes) / 1e6);
     (void)fflush(stdout);
+}
+
+/* ---- merging ---- */
+
+struct input { /* rows [from, from + count) with an index of their own */
+    struct bench *bench;
+    uint32_t from, count, *row_of;
+    struct vector_build *build;
+    struct buf code8;
+    struct vector_index index;
+};
+struct inputs {
+    struct bench *bench;
+    uint32_t count, first, step; /* rows of the first, of each other one */
+    struct input *at;
+};
+
+static och_code input_row(void *context, uint32_t i, const float **ret_vector, och_error *err)
+{
+    struct input *input = context;
+    return row_at(input->bench, input->from + i, ret_vector, err);
+}
+
+static och_code merged_row(void *context, uint32_t i, const float **ret_vector, och_error *err)
+{
+    return row_at(((struct inputs *)context)->bench, i, ret_vector, err);
+}
+
+static void merged_place(const void *context, uint32_t i, uint32_t *ret_input, uint32_t *ret_row)
+{
+    const struct inputs *inputs = context;
+    *ret_input = i < inputs->first ? 0 : 1 + (i - inputs->first) / inputs->step;
+    const struct input *input = &inputs->at[*ret_input];
+    *ret_row = input->row_of[i - input->from];
+}
+
+static och_code merged_code8(void *context, uint32_t input, uint32_t row, const uint8_t **ret_row8,
+                             och_error *err)
+{
+    const struct input *at = &((struct inputs *)context)->at[input];
+    (void)err;
+    *ret_row8 = (const uint8_t *)at->code8.at + row * code_row_size(at->index.code_dim);
+    return OCH_OK;
+}
+
+static void make_input(struct bench *b, struct input *input, const struct vector_index *like)
+{
+    struct vector_rows rows = {.context = input, .count = input->count, .row = input_row};
+    struct vector_options options = options_of(b);
+    och_error err = {0};
+    options.like = like;
+    input->bench = b;
+    buf_init(&input->code8, BUF_MAX_NONE);
+    if (vector_build_new(&options, &rows, &input->build, &err) != OCH_OK ||
+        vector_build_code8(input->build, emit, &input->code8, &err) != OCH_OK)
+        die(err.message);
+    struct vector_built built = vector_build_result(input->build);
+    if (!vector_index_open(built.mean, built.list, built.centq, built.code.len, input->code8.len,
+                           input->count, b->dim, b->metric, &input->index) ||
+        !vector_index_super(&input->index, built.super))
+        die("the index does not open");
+    const uint32_t *order = vector_build_order(input->build);
+    input->row_of = need(input->count, 4);
+    for (uint32_t row = 0; row < input->count; row++)
+        input->row_of[order ? order[row] : row] = row;
+}
+
+static void merge(struct bench *b)
+{
+    enum { STEP = 16384 };
+    uint32_t rest = (uint32_t)(b->merge * b->rows);
+    struct inputs inputs = {
+        .bench = b, .first = b->rows - rest, .step = STEP, .count = 1 + (rest + STEP - 1) / STEP};
+    const struct vector_index **indexes = need(inputs.count, sizeof(*indexes));
+    inputs.at = need(inputs.count, sizeof(*inputs.at));
+    for (uint32_t i = 0, from = 0; i < inputs.count; i++) {
+        uint32_t count = i == 0 ? inputs.first : b->rows - from < STEP ? b->rows - from : STEP;
+        inputs.at[i] = (struct input){.from = from, .count = count};
+        make_input(b, &inputs.at[i], i ? &inputs.at[0].index : NULL);
+        indexes[i] = &inputs.at[i].index;
+        from += count;
+    }
+    vector_build_free(b->build);
+    buf_clear(&b->code8);
+    struct vector_rows rows = {.context = &inputs,
+                               .count = b->rows,
+                               .row = merged_row,
+                               .place = merged_place,
+                               .code8 = merged_code8};
+    struct vector_options options = options_of(b);
+    och_error err = {0};
+    options.inputs = indexes;
+    options.input_count = inputs.count;
+    double start = cpu();
+    if (vector_build_new(&options, &rows, &b->build, &err) != OCH_OK ||
+        vector_build_code8(b->build, emit, &b->code8, &err) != OCH_OK)
+        die(err.message);
+    double spent = cpu() - start;
+    b->built = vector_build_result(b->build);
+    put_in_order(b);
+    printf("{\"bench\":\"vector merge\",\"rows\":%u,\"dimension\":%u,\"parts\":%u,\"new_rows\":%u,"
+           "\"lists\":%u,\"lists_kept\":%s,\"cpu_s\":%.2f,\"of_build\":%.3f}\n",
+           b->rows, b->dim, inputs.count, rest, b->index.lists,
+           b->built.base == VECTOR_NEW_SPACE ? "false" : "true", spent, spent / b->build_s);
+    (void)fflush(stdout);
+    for (uint32_t i = 0; i < inputs.count; i++) {
+        vector_build_free(inputs.at[i].build);
+        buf_done(&inputs.at[i].code8);
+        free(inputs.at[i].row_of);
+    }
+    free(inputs.at);
+    free(indexes);
 }
 
 static uint32_t answer(struct bench *b, const float *query, float recall, struct arena *arena,
@@ -386,6 +512,8 @@ int main(int argc, char **argv)
             b.queries = (uint32_t)strtoul(value, NULL, 10);
         else if (strcmp(argv[i - 1], "--threads") == 0)
             b.threads = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--merge") == 0)
+            b.merge = strtod(value, NULL);
         else if (strcmp(argv[i - 1], "--share") == 0)
             b.share = strtod(value, NULL);
         else if (strcmp(argv[i - 1], "--space") == 0)
@@ -418,6 +546,13 @@ int main(int argc, char **argv)
     static const float targets[] = {0.8f, 0.9f, 0.95f, 0.975f, 0.99f, 0.995f, 0.999f};
     for (size_t t = 0; t < COUNT_OF(targets); t++)
         ask(&b, targets[t], exact_s);
+    if (b.merge > 0) {
+        merge(&b);
+        make_mask(&b);
+        (void)exact(&b);
+        for (size_t t = 0; t < COUNT_OF(targets); t++)
+            ask(&b, targets[t], exact_s);
+    }
     pool_free(b.pool);
     return 0;
 }

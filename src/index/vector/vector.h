@@ -11,9 +11,10 @@
 #include "kernel/code.h"
 #include "model/record.h"
 
-#define VECTOR_CODES_MIN 2000 /* parts with fewer vectors have no codes: they are scanned exactly */
-#define VECTOR_FLAT_ROWS 20000 /* up to here one list, in the order of insertion */
-#define VECTOR_NO_LIST   UINT32_MAX
+#define VECTOR_CODES_MIN   2000 /* parts with fewer vectors have no codes: they are scanned exactly */
+#define VECTOR_FLAT_ROWS   20000 /* up to here one list, in the order of insertion */
+#define VECTOR_SUPER_LISTS 8192
+#define VECTOR_NO_LIST     UINT32_MAX
 
 /* ---- building ---- */
 
@@ -114,9 +115,12 @@ struct vector_index {
     float trained_rms, trained_imbalance;
     uint32_t cells;                    /* of SUPER; 0: none */
     const uint8_t *super, *cell_first; /* coarse blocks; u32[cells + 1] */
-    const float *mean;                 /* wide floats */
-    const uint8_t *list;               /* 16 bytes each */
-    const uint8_t *centq;              /* coarse blocks */
+    uint32_t
+        super_cells; /* so many of the nearest cells hold what a query looks for, by calibration */
+    uint32_t super_from;  /* with more lists than this they are asked first; VECTOR_SUPER_LISTS */
+    const float *mean;    /* wide floats */
+    const uint8_t *list;  /* 16 bytes each */
+    const uint8_t *centq; /* coarse blocks */
     const uint8_t *budgets;
 };
 /** Check every figure of MEAN and LIST against the sizes; false: not an index of this part. */

@@ -8,6 +8,7 @@
 
 #define NEIGHBOURS       100u
 #define REACH_NEIGHBOURS 10 /* the nearest reach farthest, and a tight threshold is about them */
+#define SUPER_MISSED     0.001
 #define EPSILON          2.5f
 #define KAPPA            0.603f /* sqrt(1 - 2/pi), before it is measured */
 
@@ -298,6 +299,47 @@ static och_code choose_gamma(struct vector_calibration *c, uint32_t *ranks, uint
     return OCH_OK;
 }
 
+/* How many of the nearest cells hold the lists of nearly all neighbours. */
+static och_code count_cells(struct vector_calibration *c, uint32_t *ret_cells, och_error *err)
+{
+    const struct vector_build *build = c->build;
+    const uint32_t *first = build->cell_first.at;
+    uint32_t cells = build->cells, blocks = (cells + CODE_LISTS - 1) / CODE_LISTS;
+    struct vector_memory distances = {0}, hits = {0};
+    *ret_cells = 0;
+    if (!build->super.at)
+        return OCH_OK;
+    TRY(vector_alloc(build->options.budget, (uint64_t)blocks * CODE_LISTS, 4, "calibration",
+                     &distances, err));
+    och_code code = vector_alloc(build->options.budget, cells, 4, "calibration", &hits, err);
+    uint32_t *at_rank = hits.at, total = 0, sum = 0;
+    float *far = distances.at;
+    for (uint32_t q = 0; code == OCH_OK && q < c->queries; q++) {
+        const struct neighbour *heap =
+            (const struct neighbour *)c->heaps.at + (size_t)q * NEIGHBOURS;
+        uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
+        kernel_code_get()->coarse16(build->super.at, blocks,
+                                    (const struct code_query8 *)c->query8.at + q,
+                                    build->space.code_dim, far);
+        for (uint32_t i = 0; i < len && i < REACH_NEIGHBOURS; i++) { /* sorted by now */
+            uint32_t cell = 0;
+            while (cell + 1 < cells && first[cell + 1] <= heap[i].list)
+                cell++;
+            at_rank[rank_of(far, cells, cell)]++;
+            total++;
+        }
+    }
+    for (uint32_t rank = 0; code == OCH_OK && rank < cells; rank++) {
+        sum += at_rank[rank];
+        *ret_cells = rank + 1;
+        if ((double)sum >= (1 - SUPER_MISSED) * total)
+            break;
+    }
+    vector_release(build->options.budget, &distances);
+    vector_release(build->options.budget, &hits);
+    return code;
+}
+
 och_code vector_calibration_finish(struct vector_calibration *c, struct vector_calibrated *ret,
                                    och_error *err)
 {
@@ -315,6 +357,8 @@ och_code vector_calibration_finish(struct vector_calibration *c, struct vector_c
         code = choose_gamma(c, ranks.at, hits.at, ret, err);
     if (code == OCH_OK)
         code = measure_reach(c, keys.at, ret->reach, err);
+    if (code == OCH_OK)
+        code = count_cells(c, &ret->super_cells, err);
     vector_release(budget, &keys);
     vector_release(budget, &hits);
     vector_release(budget, &ranks);

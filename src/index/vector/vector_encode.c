@@ -374,6 +374,7 @@ static och_code write_mean(struct vector_build *build, uint64_t blocks, float ka
     store_float(trained + 16, build->trained.imbalance);
     store_u32(trained + 20, build->lists_098);
     store_u32(trained + 24, build->super.at ? build->cells : 0);
+    store_u32(trained + 28, build->super.at ? calibrated->super_cells : 0);
     for (unsigned k = 0; k < VECTOR_KS; k++)
         for (unsigned t = 0; t < VECTOR_TARGETS; t++)
             store_u32(at + VECTOR_BUDGETS_AT + 4 * (k * VECTOR_TARGETS + t),

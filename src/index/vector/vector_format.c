@@ -97,6 +97,8 @@ bool vector_index_super(struct vector_index *index, slice super)
     if (load_u32(first) != 0 || load_u32(first + 4 * (size_t)cells) != index->lists)
         return false;
     index->cells = cells;
+    index->super_cells = load_u32(mean + VECTOR_TRAINED_AT + 28);
+    index->super_from = VECTOR_SUPER_LISTS;
     index->super = super.at;
     index->cell_first = first;
     return true;

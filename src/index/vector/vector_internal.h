@@ -67,6 +67,16 @@ struct vector_costs vector_costs_of(uint32_t code_dim);
 /** Lists of a part that holds a share of all rows, for its share of the k nearest of all. */
 double vector_budget_share(const struct vector_index *index, uint32_t k, double share,
                            float recall);
+/* ---- which lists a query looks at (vector_super.c) ---- */
+struct vector_range {
+    uint32_t from, to; /* lists */
+};
+/** Squared distances to centroids, by code: of all lists, or with SUPER and more than super_from lists of those in the cells nearest to the query
+ *  as calibration says, that hold enough for `visited` of them.  deltas: room for all lists in whole blocks; only what the ranges name is set. */
+MUST_USE och_code vector_coarse(const struct vector_index *index, const struct code_query8 *query,
+                                uint32_t visited, struct arena *arena, float *deltas,
+                                struct vector_range **ret_ranges, uint32_t *ret_count,
+                                och_error *err);
 
 /* ---- work for several threads (vector_work.c) ---- */
 /* Memory counted in the budget; 64-byte aligned, zeroed. */
@@ -246,6 +256,8 @@ void vector_calibration_rows(struct vector_calibration *c, uint32_t query, uint3
 struct vector_calibrated {
     float gamma, reach[VECTOR_TARGETS];
     uint32_t budgets[VECTOR_KS][VECTOR_TARGETS];
+    uint32_t
+        super_cells; /* the nearest so many hold all but SUPER_MISSED of what queries look for */
 };
 MUST_USE och_code vector_calibration_finish(struct vector_calibration *c,
                                             struct vector_calibrated *ret, och_error *err);

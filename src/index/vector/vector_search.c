@@ -48,7 +48,8 @@ struct vector_search {
     struct scored *scored;
     uint32_t scored_len, scored_room;
     struct piece code, code8;
-    float *deltas, *keys; /* of all lists */
+    float *deltas, *keys; /* of all lists, or of some */
+    bool some_lists;
     float key_least, key_most;
     struct ranked_list *order;
     uint32_t order_len;
@@ -417,10 +418,38 @@ static void rank_lists(struct vector_search *s, uint32_t want)
         sift(s->order, s->order_len, at);
 }
 
-static och_code coarse(struct vector_search *s, och_error *err)
+/* Distances and keys of the lists that may be visited: `all`, or those of the nearest cells; keys of the others are no numbers. */
+static och_code score_lists(struct vector_search *s, bool all, och_error *err)
 {
     const struct vector_index *index = s->index;
     const struct vector_plan *plan = &s->query->plan;
+    struct vector_range *ranges;
+    uint32_t count;
+    all = all || plan->mode != VECTOR_BUDGET;
+    TRY(vector_coarse(index, &s->query8, all ? index->lists : plan->lists, s->arena, s->deltas,
+                      &ranges, &count, err));
+    s->some_lists = count != 1 || ranges[0].to - ranges[0].from < index->lists;
+    for (uint32_t j = 0; s->some_lists && j < index->lists; j++)
+        s->keys[j] = NAN;
+    s->key_least = INFINITY;
+    s->key_most = -INFINITY;
+    for (uint32_t r = 0; r < count; r++) {
+        for (uint32_t j = ranges[r].from; j < ranges[r].to; j++) {
+            float rms2 = load_f32(index->list + (size_t)j * VECTOR_LIST_SIZE + 12);
+            float key = plan->mode == VECTOR_BUDGET
+                            ? s->deltas[j] + index->gamma * rms2
+                            : vector_nearest(s->deltas[j], rms2, plan->reach);
+            s->keys[j] = key;
+            s->key_least = key < s->key_least ? key : s->key_least;
+            s->key_most = key > s->key_most ? key : s->key_most;
+        }
+    }
+    return OCH_OK;
+}
+
+static och_code coarse(struct vector_search *s, och_error *err)
+{
+    const struct vector_index *index = s->index;
     uint32_t lists = (uint32_t)round_up(index->lists, CODE_LISTS);
     s->deltas = arena_alloc_aligned(s->arena, 64, 2 * sizeof(float) * lists);
     s->order = arena_alloc(s->arena, sizeof(*s->order) * index->lists);
@@ -428,18 +457,7 @@ static och_code coarse(struct vector_search *s, och_error *err)
     if (!s->deltas || !s->order || !s->visited)
         return FAIL_NO_MEMORY(err, "a search");
     s->keys = s->deltas + lists;
-    s->kernel->coarse16(index->centq, lists / CODE_LISTS, &s->query8, index->code_dim, s->deltas);
-    s->key_least = INFINITY;
-    s->key_most = -INFINITY;
-    for (uint32_t j = 0; j < index->lists; j++) {
-        float rms2 = load_f32(index->list + (size_t)j * VECTOR_LIST_SIZE + 12);
-        float key = plan->mode == VECTOR_BUDGET ? s->deltas[j] + index->gamma * rms2
-                                                : vector_nearest(s->deltas[j], rms2, plan->reach);
-        s->keys[j] = key;
-        s->key_least = key < s->key_least ? key : s->key_least;
-        s->key_most = key > s->key_most ? key : s->key_most;
-    }
-    return OCH_OK;
+    return score_lists(s, false, err);
 }
 
 /* Can nothing in the list be nearer than what is known? */
@@ -505,6 +523,8 @@ static och_code search_lists(struct vector_search *s, och_error *err)
     TRY(visit_lists(s, limited ? plan->lists : UINT32_MAX, err));
     /* Too few found: whatever is left, nearest first, until there are enough. */
     if (s->carry.len < plan->k && isinf(s->bound)) {
+        if (s->some_lists)
+            TRY(score_lists(s, true, err));
         rank_lists(s, s->index->lists);
         while (s->order_len && s->carry.len < plan->k)
             TRY(visit_lists(s, 1, err));

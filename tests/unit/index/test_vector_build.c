@@ -2,6 +2,7 @@
 /* Builds by several threads, interrupted ones, and merges: what the index is made of, not what it finds (test_vector.c). */
 #include "unit/index/vector_fixture.h"
 
+#include "base/bytes.h"
 #include "base/pool.h"
 
 static float *take_rows(uint32_t rows, uint32_t dim)
@@ -288,7 +289,7 @@ static void take_clusters(struct fixture *f, uint32_t clusters, uint64_t seed, u
 static double recall_of(const struct fixture *f, float target, uint64_t seed, uint64_t row_seed,
                         uint32_t clusters, double *ret_scanned)
 {
-    enum { QUERIES = 150, K = 10 };
+    enum { QUERIES = 100, K = 10 };
     float *queries = take_rows(QUERIES, f->dim);
     fixture_clusters(queries, QUERIES, f->dim, clusters, 0.7f, seed, row_seed);
     double recall = 0, scanned = 0;
@@ -311,7 +312,7 @@ static double recall_of(const struct fixture *f, float target, uint64_t seed, ui
 static void a_merge_copies_codes_and_keeps_lists_and_recall(void **state)
 {
     (void)state;
-    for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric++) {
+    for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric += 2) {
         struct fixture large = {.rows = 20000, .dim = 48, .metric = metric, .flat_rows = 4000};
         struct fixture small[2] = {{.rows = 3000, .dim = 48, .metric = metric, .flat_rows = 4000},
                                    {.rows = 2500, .dim = 48, .metric = metric, .flat_rows = 4000}};
@@ -574,6 +575,68 @@ static void a_space_that_does_not_fit_is_not_taken_over(void **state)
     fixture_done(&far);
 }
 
+/* ---- cells first ---- */
+
+static void with_very_many_lists_the_nearest_cells_are_asked(void **state)
+{
+    (void)state;
+    for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric += 2) {
+        struct fixture f = {.rows = 25000, .dim = 12, .metric = metric};
+        take_clusters(&f, 30, 1, 2);
+        fixture_build(&f);
+        assert_true(f.index.lists > 500 && f.index.cells > 15);
+        for (uint32_t c = 0; c < f.index.cells; c++)
+            assert_true(load_u32(f.index.cell_first + 4ul * c) <
+                        load_u32(f.index.cell_first + 4ul * c + 4));
+        double scanned_all, scanned_few;
+        double all = recall_of(&f, 0.98f, 1, 9, 30, &scanned_all);
+        print_message("%u of %u cells\n", f.index.super_cells, f.index.cells);
+        f.index.super_from = 100;
+        assert_true(f.index.super_cells <= f.index.cells / 2);
+        double few = recall_of(&f, 0.98f, 1, 9, 30, &scanned_few);
+        print_message("all lists: %.4f (%.0f rows), cells first: %.4f (%.0f rows)\n", all,
+                      scanned_all, few, scanned_few);
+        assert_true(few >= all - 0.005);
+        assert_true(scanned_few <= 1.1 * scanned_all);
+        /* more wanted than the cells asked first hold */
+        struct near truth[400], found[400];
+        uint64_t *mask = calloc(f.rows / 64 + 2, 8);
+        for (uint32_t row = 0; row < f.rows; row += 250)
+            mask[row / 64] |= 1ull << row % 64;
+        uint32_t count, want = fixture_truth(&f, f.vectors, mask, 400, truth);
+        struct vector_plan plan = vector_plan_make(&f.index, 400, 0.9f, f.rows);
+        plan.mode = VECTOR_BUDGET;
+        plan.lists = 3;
+        fixture_search(&f, f.vectors, mask, plan, INFINITY, found, &count, NULL);
+        assert_int_equal(count, want);
+        free(mask);
+        fixture_done(&f);
+    }
+}
+
+static void a_bad_super_is_refused(void **state)
+{
+    (void)state;
+    struct fixture f = {.rows = 4000, .dim = 10, .flat_rows = 500};
+    take_clusters(&f, 30, 1, 2);
+    fixture_build(&f);
+    slice super = f.built.super;
+    uint8_t *bytes = malloc(super.len);
+    for (size_t at = super.len - 4 * ((size_t)f.index.cells + 1); at < super.len; at++) {
+        memcpy(bytes, super.at, super.len);
+        bytes[at] ^= 0x80; /* of a list's number: beyond all of them, or the same as before */
+        struct vector_index index = f.index;
+        if (vector_index_super(&index, slice_make(bytes, super.len)))
+            for (uint32_t c = 0; c < index.cells; c++)
+                assert_true(load_u32(index.cell_first + 4ul * c + 4) <= index.lists);
+    }
+    assert_false(vector_index_super(&f.index, slice_make(super.at, super.len - 4)));
+    assert_false(vector_index_super(&f.index, SLICE_NONE));
+    assert_true(vector_index_super(&f.index, super));
+    free(bytes);
+    fixture_done(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -588,6 +651,8 @@ int main(void)
         cmocka_unit_test(half_of_the_topics_unseen_costs_little),
         cmocka_unit_test(a_heap_of_rows_in_one_place_makes_new_lists),
         cmocka_unit_test(a_space_that_does_not_fit_is_not_taken_over),
+        cmocka_unit_test(with_very_many_lists_the_nearest_cells_are_asked),
+        cmocka_unit_test(a_bad_super_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

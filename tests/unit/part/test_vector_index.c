@@ -4,6 +4,8 @@
 
 #include "part/part_internal.h"
 
+#include "base/pool.h"
+
 #include <math.h>
 
 static const struct rows_options options = {.count = 2600,
@@ -257,6 +259,118 @@ static void few_rows_and_plain_parts_have_no_index(void **state)
     }
 }
 
+/* ---- merges ---- */
+
+static void place_in_part(const void *context, uint32_t i, uint32_t *ret_input, uint32_t *ret_row)
+{
+    *ret_input = 0;
+    *ret_row = ((const struct fixture *)context)->row_of[i];
+}
+
+static och_code same_fixture(void *context, void **ret_context, och_error *err)
+{
+    (void)err;
+    *ret_context = context;
+    return OCH_OK;
+}
+
+static void leave_fixture(void *context)
+{
+    (void)context;
+}
+
+/* The same rows, from `part`'s codes. */
+static och_code rewrite(struct fixture *f, struct part *part, struct pool *pool, object_id object,
+                        struct part_info *ret_info, och_error *err)
+{
+    struct store_writer *writer;
+    struct part_spec spec = fixture_spec(f);
+    spec.inputs = &part;
+    spec.input_count = 1;
+    memset(spec.lineage.bytes, 0x77, 16); /* not taken: mean and rotation are the part's */
+    struct part_source source = {.context = f,
+                                 .count = f->options.count,
+                                 .row = fixture_source_row,
+                                 .reader_new = same_fixture,
+                                 .reader_free = leave_fixture,
+                                 .place = place_in_part};
+    struct part_build_options build = {.budget = &f->budget, .pool = pool};
+    TRY(store_create(f->store, object, &writer, err));
+    och_code code = part_build(&spec, &source, &build, writer, NULL, ret_info, err);
+    if (code == OCH_OK)
+        return store_finish(writer, err);
+    store_abandon(writer);
+    return code;
+}
+
+static void assert_same_blob(struct fixture *f, object_id object)
+{
+    uint64_t size;
+    MUST(store_size(f->store, object, &size, err));
+    assert_int_equal(size, f->blob_size);
+    uint8_t *x = malloc(size), *y = malloc(size);
+    MUST(store_read(f->store, f->object, 0, x, size, err));
+    MUST(store_read(f->store, object, 0, y, size, err));
+    assert_memory_equal(x, y, size);
+    free(x);
+    free(y);
+}
+
+static void a_part_made_of_its_own_codes_is_the_same(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct pool *pool;
+    struct part_info info;
+    struct pool_options threads = {.name = "build", .thread_count = 2};
+    fixture_init(&f, &options, 9);
+    fixture_build(&f);
+    MUST(pool_new(&threads, &pool, err));
+    object_id object = f.object;
+    object.bytes[0] ^= 1;
+    MUST(rewrite(&f, f.part, pool, object, &info, err));
+    assert_true(uuid_equal(info.lineage, f.lineage));
+    assert_same_blob(&f, object);
+    /* codes that cannot be read are made again */
+    const struct part_section *section = &f.part->sections[SECTION_CODE8];
+    uint8_t byte, bad;
+    MUST(store_read(f.store, f.object, section->offset + 5000, &byte, 1, err));
+    bad = byte ^ 1;
+    MUST(io_sim_poke(f.io, f.path, section->offset + 5000, &bad, 1, err));
+    struct part *part;
+    MUST(fixture_open(&f, &part, err));
+    object.bytes[0] ^= 2;
+    MUST(rewrite(&f, part, pool, object, &info, err));
+    assert_int_equal(part_damage(part), PART_BIT(SECTION_CODE8));
+    MUST(io_sim_poke(f.io, f.path, section->offset + 5000, &byte, 1, err));
+    assert_same_blob(&f, object);
+    part_unref(part);
+    pool_free(pool);
+    fixture_done(&f);
+}
+
+static void every_failing_allocation_of_a_merge_is_survived(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint64_t failed = 0;
+    fixture_init(&f, &options, 10);
+    fixture_build(&f);
+    for (uint64_t nth = 1; nth < 20000; nth += 1 + nth / 16) {
+        struct part_info info;
+        object_id object = f.object;
+        object.bytes[0] ^= 1;
+        mem_fail_at(nth);
+        och_code code = rewrite(&f, f.part, NULL, object, &info, NULL);
+        mem_fail_at(0);
+        assert_true(code == OCH_OK || code == OCH_NO_MEMORY);
+        failed += code != OCH_OK;
+        (void)!store_remove(f.store, object, NULL);
+    }
+    assert_true(failed > 10);
+    fixture_done(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +380,8 @@ int main(void)
         cmocka_unit_test(the_same_rows_give_the_same_part),
         cmocka_unit_test(every_failing_allocation_of_a_build_is_survived),
         cmocka_unit_test(few_rows_and_plain_parts_have_no_index),
+        cmocka_unit_test(a_part_made_of_its_own_codes_is_the_same),
+        cmocka_unit_test(every_failing_allocation_of_a_merge_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
