@@ -13,7 +13,8 @@
 
 #include <time.h>
 
-namespace std::chrono {
+namespace std::chrono
+{
 struct cpu_clock {
     typedef nanoseconds duration;
     typedef duration::rep rep;

@@ -48,7 +48,8 @@ struct part_source {
 };
 struct part_spec {
     uuid collection;
-    uuid lineage; /* of a mean and rotation of its own; the part has that of an input or of `like` if it takes theirs */
+    uuid
+        lineage; /* of a mean and rotation of its own; the part has that of an input or of `like` if it takes theirs */
     slice tenant, database, name, schema_json; /* so that `repair` can rebuild a lost catalogue */
     uint32_t dimension;                        /* 0: no vectors */
     enum metric metric;
@@ -59,7 +60,8 @@ struct part_spec {
     /** A merge: the parts that the rows come from; their codes are copied and the lists of the largest kept where they fit.  NULL: none. */
     struct part *const *inputs;
     size_t input_count;
-    struct part *like; /* no inputs: its mean and rotation are taken if they fit, so that merges copy codes (D18); NULL: none */
+    struct part *
+        like; /* no inputs: its mean and rotation are taken if they fit, so that merges copy codes (D18); NULL: none */
 };
 struct part_build_options {
     struct budget *budget;

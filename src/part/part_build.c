@@ -3,8 +3,8 @@
  * (the id's hash), later 8.5 (the hash index) or 4 (norms); never vectors or text.  Same rows, same bytes. */
 #include "part/part_sink.h"
 
-#include "index/text/text.h"
 #include "index/meta/meta_index.h"
+#include "index/text/text.h"
 #include "index/vector/vector.h"
 #include "kernel/kernel.h"
 
@@ -24,7 +24,7 @@ struct build {
     struct part_vectors index_of; /* its rows' vectors and codes, for `vector` */
     struct vector_build *vector;  /* NULL: no vector index */
     struct vector_built vectors;  /* its sections */
-    struct meta_build *meta;     /* NULL: no metadata index */
+    struct meta_build *meta;      /* NULL: no metadata index */
     uuid lineage;
     uint32_t rows, head_len;
     struct charged hashes, index, filter, norms, presence, kills;

@@ -11,8 +11,8 @@
 #define WHOLE_BYTES (1u << 20)   /* sections up to this are one extent */
 #define INDEX_BYTES (4u << 20)   /* the same for IDHASH, where a look-up then pays for one pin */
 #define PIECE_BYTES (256u << 10) /* else extents of about this */
-#define TEXT_BYTES  (64u << 10)  /* or this in TEXT: a query wants a few short lists here and there */
-#define AHEAD_BYTES (1u << 20)   /* what a scan says that it will read */
+#define TEXT_BYTES  (64u << 10) /* or this in TEXT: a query wants a few short lists here and there */
+#define AHEAD_BYTES (1u << 20)  /* what a scan says that it will read */
 
 /* ---- damage ---- */
 

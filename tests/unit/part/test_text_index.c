@@ -238,8 +238,9 @@ static void little_text_disabled_search_and_plain_parts_have_no_index(void **sta
     struct rows_options some = options;
     assert_true(has_text(&some, NULL));
     assert_true(has_text(&some, "{\"defaults\":{},\"keys\":{}}"));
-    assert_false(has_text(&some, "{\"defaults\":{},\"keys\":{\"#document\":{\"string\":{\"fts_index\":"
-                                 "{\"enabled\":false,\"config\":{}}}}}}"));
+    assert_false(has_text(&some,
+                          "{\"defaults\":{},\"keys\":{\"#document\":{\"string\":{\"fts_index\":"
+                          "{\"enabled\":false,\"config\":{}}}}}}"));
     some.document_bytes = 90;
     assert_false(has_text(&some, NULL));
     some.document_bytes = 300;
