@@ -11,7 +11,7 @@
 #define COST_LIST_ROW  1.3
 #define COST_SLICE_ROW 0.004 /* per bit of the code */
 #define COST_SORT_ROW  40.0
-#define COST_WORD      0.1
+#define COST_WORD      0.8 /* of memory not touched before */
 #define COST_PROBE     6.0 /* and per bit: */
 #define COST_PROBE_BIT 0.7
 #define KEPT_BYTES_MAX ((size_t)64 << 20) /* of lists decoded for one search */
@@ -101,7 +101,7 @@ static och_code set_bits(struct meta_eval *eval, const struct meta_leaf *leaf,
     return OCH_OK;
 }
 
-/* What lists give is decoded once, as rows or as bits, whichever is less work; with one chunk it is not kept at all. */
+/* What lists give is decoded once, as rows or as bits, whichever is less work; a short list, or one for a single chunk, is not kept at all. */
 static och_code prepare(struct meta_eval *eval, struct meta_leaf *leaf, och_error *err)
 {
     uint64_t entries = 0;
@@ -120,7 +120,9 @@ static och_code prepare(struct meta_eval *eval, struct meta_leaf *leaf, och_erro
            list_cost = sorted ? 0 : COST_SORT_ROW * (double)entries;
     bool as_list = entries < UINT32_MAX && list_cost < bits_cost && entries <= eval->rows;
     size_t bytes = as_list ? (size_t)entries * 4 : words * 8;
-    leaf->direct = eval->chunks == 1 || eval->kept_bytes + bytes > KEPT_BYTES_MAX;
+    double again_cost = COST_LIST_ROW * (double)entries * eval->chunks;
+    leaf->direct = eval->chunks == 1 || eval->kept_bytes + bytes > KEPT_BYTES_MAX ||
+                   (again_cost < bits_cost && again_cost < list_cost);
     if (!lists || leaf->direct)
         return OCH_OK;
     eval->kept_bytes += bytes;
