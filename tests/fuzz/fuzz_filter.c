@@ -53,8 +53,8 @@ static void match(const struct filter *filter, const struct filter *negated)
         3, 1,   'a',         META_INT, 8,   1,   0, 0,   0,          0, 0, 0, 0,
         1, 'b', META_STRING, 2,        'x', 'y', 1, 'c', META_BOOLS, 2, 0, 1};
     const struct filter_row rows[] = {
-        {7, SLICE("a"), slice_make(metadata, sizeof(metadata)), SLICE("a document")},
-        {7, SLICE(""), SLICE_NONE, SLICE_NONE},
+        {7, SLICE("a"), slice_make(metadata, sizeof(metadata)), SLICE("a document"), NULL},
+        {7, SLICE(""), SLICE_NONE, SLICE_NONE, NULL},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         enum filter_truth whole = filter_match(filter, &rows[i]);
