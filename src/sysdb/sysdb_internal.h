@@ -17,6 +17,8 @@
 #define READER_CACHE_BYTES    (4u << 20)
 #define JOURNAL_FRAMES        1000 /* of the write-ahead log before they are copied into the catalogue */
 #define JOURNAL_FRAMES_MAX    8000 /* ... before readers are held up for it */
+#define JOURNAL_FRAMES_FEW    32   /* ... before they are copied on a disk with less room than: */
+#define JOURNAL_ROOM          (4ull << 20)
 #define SCHEMA_OBJECT_MAX     64u
 #define STATE_ACTIVE          SLICE("active")
 #define STATE_TOMBSTONE       SLICE("tombstone")

@@ -116,13 +116,22 @@ static och_code restart_journal(struct session *session, och_error *err)
     return OCH_OK;
 }
 
-/* Copy the log into the catalogue now and then; between commits, so that nobody waits for it.  A failure is no loss: the log
- * stays and the next commit tries again. */
+static bool disk_is_nearly_full(struct sysdb *sysdb)
+{
+    uint64_t left;
+    return io_space(sysdb->io, sysdb->path, &left, NULL) == OCH_OK && left < JOURNAL_ROOM;
+}
+
+/* Copy the log into the catalogue now and then; between commits, so that nobody waits for it.  On a disk that is nearly full
+ * the log gives its room back early: what deletes and compaction have in reserve is not for it.  A failure is no loss: the
+ * log stays and the next commit tries again. */
 static void shorten_journal(struct sysdb *sysdb)
 {
     och_error err = {0};
     och_code code = OCH_OK;
-    if (sysdb->journal_frames >= JOURNAL_FRAMES_MAX) {
+    if (sysdb->journal_frames < JOURNAL_FRAMES_FEW)
+        return;
+    if (sysdb->journal_frames >= JOURNAL_FRAMES_MAX || disk_is_nearly_full(sysdb)) {
         code = restart_journal(&sysdb->writer, &err);
     } else if (sysdb->journal_frames >= JOURNAL_FRAMES) {
         int rc = sqlite3_wal_checkpoint_v2(sysdb->writer.connection, "main",
@@ -237,11 +246,9 @@ static void writer_main(void *arg)
             cond_signal(&first->cond);
             first = next;
         }
-        if (sysdb->journal_frames >= JOURNAL_FRAMES) {
-            mutex_unlock(&sysdb->mutex);
-            shorten_journal(sysdb);
-            mutex_lock(&sysdb->mutex);
-        }
+        mutex_unlock(&sysdb->mutex);
+        shorten_journal(sysdb);
+        mutex_lock(&sysdb->mutex);
     }
     mutex_unlock(&sysdb->mutex);
 }

@@ -110,9 +110,10 @@ static void await_writes(struct world *w)
 }
 
 /* A try that failed gives back what it had written, and the catalogue's log begins anew before the next. */
-static void compact(struct world *w, bool reserve)
+static void compact(struct world *w)
 {
     och_error err = {0};
+    bool reserve = room_left(w) >= RESERVE_LEAST; // flushes behind the deletes may have used it
     if (compactor_run(database_compactor(w->bench.database), NULL, true, &err) == OCH_OK)
         return;
     check_refusal(w, &err);
@@ -156,7 +157,7 @@ static void run_room(uint64_t seed, uint64_t room, bool reopen)
         }
     }
     (void)world_settle(w);
-    compact(w, reserve);
+    compact(w);
     (void)world_settle(w);
     world_check_reads(w, 2);
     if (reopen) { // a full disk is no reason not to open and read
