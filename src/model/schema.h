@@ -54,4 +54,9 @@ MUST_USE och_code schema_write_configuration(slice stored_json, struct arena *ar
 /** Refuse filters on disabled indexes (query-language.md §2.5), with the texts there. */
 MUST_USE och_code schema_gate(const struct schema *schema, const struct filter_node *filter,
                               och_error *err);
+/** Has a key an enabled sparse index, and of which kind? */
+bool schema_sparse_index(const struct schema *schema, slice key, bool *ret_bm25);
+/** Keys with an enabled sparse index, ascending; arena. */
+MUST_USE och_code schema_sparse_keys(const struct schema *schema, struct arena *arena,
+                                     slice **ret_keys, size_t *ret_count, och_error *err);
 #endif

@@ -187,3 +187,36 @@ och_code schema_parse(slice stored_json, struct arena *arena, struct schema *ret
     *ret_schema = schema;
     return OCH_OK;
 }
+
+static bool has_sparse_index(const struct schema_key *key)
+{
+    return key->types.sparse && key->types.enabled >> SLOT_SPARSE & 1;
+}
+
+bool schema_sparse_index(const struct schema *schema, slice key, bool *ret_bm25)
+{
+    for (size_t i = 0; i < schema->key_count; i++) {
+        if (!slice_equal(schema->keys[i].name, key))
+            continue;
+        *ret_bm25 = has_sparse_index(&schema->keys[i]) && schema->keys[i].types.sparse->bm25;
+        return has_sparse_index(&schema->keys[i]);
+    }
+    *ret_bm25 = false;
+    return false;
+}
+
+och_code schema_sparse_keys(const struct schema *schema, struct arena *arena, slice **ret_keys,
+                            size_t *ret_count, och_error *err)
+{
+    slice *keys = ARENA_ARRAY(arena, slice, schema->key_count + 1);
+    size_t count = 0;
+    if (!keys)
+        return FAIL_NO_MEMORY(err, "a schema");
+    for (size_t i = 0; i < schema->key_count; i++) {
+        if (has_sparse_index(&schema->keys[i]))
+            keys[count++] = schema->keys[i].name;
+    }
+    *ret_keys = keys;
+    *ret_count = count;
+    return OCH_OK;
+}
