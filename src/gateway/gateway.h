@@ -24,6 +24,9 @@ struct gateway_options {
     const slice *cors_origins;
     size_t cors_origin_count;
     const char *version; /* of the product */
+    /** Add the figures of the components to GET /metrics, as base/metric.h writes them.  NULL: only those of the gateway. */
+    void (*write_metrics)(void *context, struct buf *out);
+    void *metrics_context;
 };
 MUST_USE och_code gateway_new(const struct gateway_options *options, struct gateway **ret_gateway,
                               och_error *err);

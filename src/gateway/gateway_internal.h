@@ -11,10 +11,13 @@ struct gateway {
     struct random random;
     struct mutex drop_lock;   /* RANK_GATEWAY: drops and resets one at a time */
     struct mutex update_lock; /* RANK_GATEWAY: changes of configurations one at a time */
+    struct meter *meter;      /* http/meter.c */
 };
 uuid gateway_new_id(struct gateway *gateway);
 
 /** The HTTP face (http/). */
+MUST_USE och_code gateway_http_meter_new(struct meter **ret_meter, och_error *err);
+void gateway_http_meter_free(struct meter *meter); /* NULL is fine */
 void gateway_http_handle(void *context, const struct http_request *request,
                          struct http_reply *reply);
 bool gateway_http_admit(void *context, const struct http_request *head, struct http_reply *reply);

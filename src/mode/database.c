@@ -4,6 +4,7 @@
  *
  * The folder: ochre.lock · catalogue.sqlite · log/ · blobs/ */
 #include "mode/database.h"
+#include "mode/metrics.h"
 
 #include "base/io_sim.h"
 #include "base/map.h"
@@ -37,6 +38,7 @@ struct database {
     struct pool *pool;
     struct query *query;
     struct gateway *gateway;
+    struct metrics_sources metrics;
 };
 
 static void write_nothing(void *user, enum trace_level level, slice line)
@@ -241,6 +243,15 @@ static och_code open_front(struct database *d, och_error *err)
         return FAIL_NO_MEMORY(err, "a database");
     for (size_t i = 0; i < s->cors_allow_origins.count; i++)
         origins[i] = slice_of(s->cors_allow_origins.at[i]);
+    d->metrics = (struct metrics_sources){.version = OCH_VERSION,
+                                          .clock = d->clock,
+                                          .sysdb = d->sysdb,
+                                          .wal = d->wal,
+                                          .views = d->views,
+                                          .query = d->query,
+                                          .compactor = d->compactor,
+                                          .cache = d->cache,
+                                          .budget = &d->budget};
     struct gateway_options gateway = {.sysdb = d->sysdb,
                                       .wal = d->wal,
                                       .views = d->views,
@@ -254,7 +265,9 @@ static och_code open_front(struct database *d, och_error *err)
                                       .thread_count = processor_count(),
                                       .cors_origins = origins,
                                       .cors_origin_count = s->cors_allow_origins.count,
-                                      .version = OCH_VERSION};
+                                      .version = OCH_VERSION,
+                                      .write_metrics = metrics_write,
+                                      .metrics_context = &d->metrics};
     return gateway_new(&gateway, &d->gateway, err);
 }
 
@@ -377,6 +390,11 @@ struct clock *database_clock(struct database *d)
 struct trace *database_trace(struct database *d)
 {
     return d->trace;
+}
+void database_set_http(struct database *d, struct http_server *http)
+{
+    /* release: pairs with the acquire in metrics.c */
+    atomic_store_explicit(&d->metrics.http, http, memory_order_release);
 }
 bool database_is_forked(const struct database *d)
 {

@@ -86,6 +86,14 @@ struct http_server;
 MUST_USE och_code http_server_start(const struct http_server_options *options,
                                     struct http_server **ret_server, och_error *err);
 uint16_t http_server_port(const struct http_server *server);
+/** For metrics. */
+struct http_server_stats {
+    uint64_t connections;
+    uint64_t running, waiting; /* requests that a worker has, and that wait for one */
+    uint64_t busy;             /* answered 429 for want of a worker, since the start */
+    uint64_t refused; /* answered here for another reason: malformed, too large, too slow */
+};
+void http_server_stats(const struct http_server *server, struct http_server_stats *ret_stats);
 /** Stop accepting, answer what is at work with `Connection: close`, drop idle connections; returns when all are gone or
  *  at `deadline_mono_ns`, when the rest is cut. */
 void http_server_drain(struct http_server *server, uint64_t deadline_mono_ns);

@@ -50,6 +50,9 @@ void http_exchange_free(struct http_exchange *exchange)
 void http_exchange_error(struct http_exchange *exchange, int status, const char *name,
                          const char *message)
 {
+    struct http_server *server = exchange->server;
+    (void)atomic_fetch_add_explicit(status == 429 ? &server->busy : &server->refused, 1,
+                                    memory_order_relaxed);
     struct http_reply *reply = &exchange->reply;
     http_reply_done(reply);
     http_reply_init(reply, HTTP_REPLY_BYTES_MAX);

@@ -141,6 +141,8 @@ struct http_server {
     uint64_t timeout_ns[TIMEOUT_COUNT];
     _Atomic int phase;
     _Atomic unsigned at_work;
+    _Atomic unsigned running;       /* of those at work: begun by a worker */
+    _Atomic uint64_t busy, refused; /* answers without the handler */
     _Atomic unsigned conn_count;
     struct mutex mutex; /* guards: tls, cut_count, and waiting for connections to go */
     struct cond changed;

@@ -137,6 +137,18 @@ uint16_t http_server_port(const struct http_server *server)
     return server->port;
 }
 
+void http_server_stats(const struct http_server *server, struct http_server_stats *ret_stats)
+{
+    uint64_t at_work = atomic_load_explicit(&server->at_work, memory_order_relaxed);
+    uint64_t running = atomic_load_explicit(&server->running, memory_order_relaxed);
+    *ret_stats = (struct http_server_stats){
+        .connections = atomic_load_explicit(&server->conn_count, memory_order_relaxed),
+        .running = running,
+        .waiting = at_work > running ? at_work - running : 0,
+        .busy = atomic_load_explicit(&server->busy, memory_order_relaxed),
+        .refused = atomic_load_explicit(&server->refused, memory_order_relaxed)};
+}
+
 static void set_phase(struct http_server *server, enum http_phase phase)
 {
     if (http_server_phase(server) >= phase)

@@ -21,7 +21,7 @@
 #define HEAT_SHARE  8u  /* one in so many bytes stays with the colder */
 
 enum queue_name { QUEUE_SMALL, QUEUE_MAIN, QUEUE_HOT, QUEUE_WARM, QUEUE_COUNT };
-#define HEATS 3
+#define HEATS CACHE_HEATS
 enum entry_state { ENTRY_LOADING, ENTRY_READY, ENTRY_FAILED };
 
 struct entry {
@@ -58,7 +58,7 @@ struct shard {
     struct queue queues[QUEUE_COUNT];
     struct ghost ghosts[GHOSTS];
     uint32_t ghost_time;
-    uint64_t hits, misses, evictions;
+    uint64_t hits[HEATS], misses[HEATS], evictions;
 } __attribute__((aligned(64)));
 
 struct cache {
@@ -348,7 +348,7 @@ static const struct extent *pin_ready(struct shard *shard, struct entry *entry)
     atomic_fetch_add_explicit(&entry->pins, 1, memory_order_relaxed); // the lock orders it
     if (entry->uses < USES_MAX)
         entry->uses++;
-    shard->hits++;
+    shard->hits[entry->heat]++;
     return &entry->extent;
 }
 
@@ -390,7 +390,7 @@ static och_code begin_load(struct shard *shard, struct cache_key key, uint64_t h
     entry->heat = (uint8_t)heat;
     entry->state = ENTRY_LOADING;
     table_add(shard, entry);
-    shard->misses++;
+    shard->misses[entry->heat]++;
     *ret_entry = entry;
     return OCH_OK;
 }
@@ -438,7 +438,7 @@ static bool publish(struct cache *cache, struct shard *shard, struct entry *entr
         queue_add(shard, entry, ghost_take(shard, entry->hash) ? QUEUE_MAIN : QUEUE_SMALL);
     }
     atomic_store_explicit(&entry->pins, pins, memory_order_relaxed); // the lock orders it
-    shard->hits += waiters;
+    shard->hits[entry->heat] += waiters;
     if (waiters)
         cond_broadcast(&shard->loaded);
     return false;
@@ -702,11 +702,17 @@ void cache_stats(struct cache *cache, struct cache_stats *ret_stats)
     struct cache_stats stats = {0};
     stats.pinned_bytes = atomic_load_explicit(&cache->doomed_bytes, memory_order_relaxed);
     stats.used_bytes = (size_t)budget_used(&cache->budget);
+    for (size_t heat = 0; heat < HEATS; heat++)
+        stats.heat[heat].bytes = heat_bytes(cache, (enum cache_heat)heat);
     for (size_t i = 0; i < SHARDS; i++) {
         struct shard *shard = &cache->shards[i];
         mutex_lock(&shard->mutex);
-        stats.hits += shard->hits;
-        stats.misses += shard->misses;
+        for (size_t heat = 0; heat < HEATS; heat++) {
+            stats.heat[heat].hits += shard->hits[heat];
+            stats.heat[heat].misses += shard->misses[heat];
+            stats.hits += shard->hits[heat];
+            stats.misses += shard->misses[heat];
+        }
         stats.evictions += shard->evictions;
         for (size_t name = 0; name < QUEUE_COUNT; name++) {
             for (struct entry *entry = shard->queues[name].newest; entry; entry = entry->older)

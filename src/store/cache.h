@@ -23,6 +23,7 @@ typedef och_code (*cache_loader)(void *context, struct cache_key key, uint8_t *a
 /** What leaves first when room is short: cold, then warm, then hot, as long as each keeps an eighth of what is used: so nothing that is
  *  hot but forgotten keeps out what is read now. */
 enum cache_heat { CACHE_COLD = 0, CACHE_HOT = 1, CACHE_WARM = 2 };
+#define CACHE_HEATS 3
 
 /** Keeps used bytes within `budget` (its own child budget with limit_bytes). */
 MUST_USE och_code cache_new(size_t limit_bytes, struct budget *budget, struct cache **ret_cache,
@@ -76,6 +77,10 @@ void cache_await(struct cache *cache, struct cache_want *want);
 struct cache_stats {
     uint64_t hits, misses, evictions;
     size_t used_bytes, pinned_bytes;
+    struct {
+        uint64_t hits, misses;
+        size_t bytes;
+    } heat[CACHE_HEATS]; /* the same by enum cache_heat */
 };
 void cache_stats(struct cache *cache, struct cache_stats *ret_stats);
 /** Give back unpinned memory until at most `bytes` are used (memory pressure). */

@@ -164,6 +164,15 @@ struct views_stats {
     uint64_t damaged_parts;
 };
 void views_stats(struct views *views, struct views_stats *ret_stats);
+struct views_usage {
+    uuid collection;
+    uint64_t live_rows;   /* expiry not considered */
+    uint64_t stored_rows; /* in parts and tail, the replaced and deleted ones too */
+    uint64_t tail_rows, tail_bytes;
+    uint64_t parts, part_bytes, damaged_parts;
+};
+/** The loaded collections with most bytes, largest first, at most `max`.  Cost: all loaded ones are looked at. */
+size_t views_largest(struct views *views, struct views_usage *ret_rows, size_t max);
 struct views_backlog {
     uint64_t rows, bytes; /* of the tail */
     size_t small_parts;   /* of at most one and a half tails */

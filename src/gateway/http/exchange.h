@@ -18,6 +18,7 @@ struct exchange {
     struct gateway_scope scope;
     slice target; /* the last variable segment: a name or a UUID */
     struct json_value body;
+    size_t route;     /* its number, route_count() when there is none */
     int error_status; /* of an error that is not what its code usually means; 0: by the code */
 };
 
@@ -91,7 +92,19 @@ void reply_error_as(struct exchange *x, int status, const char *name, const char
 void reply_cors(struct exchange *x);
 
 /* ---- handlers ---- */
+/* ---- route.c ---- */
+size_t route_count(void);
+/** Method and pattern of a route, the pattern without its first '/'. */
+void route_name(size_t route, const char **ret_method, const char **ret_pattern);
+
+/* ---- meter.c ---- */
+/** A request begins; the answer to it is ready after `duration_ns`. */
+void meter_begin(struct meter *meter);
+void meter_end(struct meter *meter, size_t route, int status, uint64_t duration_ns);
+
 och_code handle_heartbeat(struct exchange *x, och_error *err);
+och_code handle_metrics(struct exchange *x, och_error *err);
+och_code handle_indexing_status(struct exchange *x, och_error *err);
 och_code handle_healthcheck(struct exchange *x, och_error *err);
 och_code handle_version(struct exchange *x, och_error *err);
 och_code handle_pre_flight(struct exchange *x, och_error *err);

@@ -27,7 +27,7 @@ static const struct route {
     {"POST", C "/*/search", handle_not_yet, false},
     {"POST", C "/*/fork", handle_not_yet, false},
     {"GET", C "/*/fork_count", handle_not_yet, false},
-    {"GET", C "/*/indexing_status", handle_not_yet, false},
+    {"GET", C "/*/indexing_status", handle_indexing_status, false},
     {"POST", C "/*/functions/attach", handle_not_yet, false},
     {"GET", C "/*/functions/*", handle_not_yet, false},
     {"POST", C "/*/attached_functions/*/detach", handle_not_yet, false},
@@ -56,7 +56,20 @@ static const struct route {
     {"GET", "api/v2/pre-flight-checks", handle_pre_flight, true},
     {"GET", "api/v2/auth/identity", handle_identity, true},
     {"POST", "api/v2/reset", handle_reset, false},
+    {"GET", "metrics", handle_metrics, false},
 };
+
+size_t route_count(void)
+{
+    return COUNT_OF(routes);
+}
+
+void route_name(size_t route, const char **ret_method, const char **ret_pattern)
+{
+    assert(route < COUNT_OF(routes));
+    *ret_method = routes[route].method;
+    *ret_pattern = routes[route].pattern;
+}
 
 /* Does a pattern match the segments?  *ret_target: the last segment a '*' stood for, *ret_stars the first two of D and C paths. */
 static bool matches(const char *pattern, const struct exchange *x, slice *ret_target,
@@ -159,6 +172,7 @@ static const struct route *find_route(struct exchange *x, bool allowed[COUNT_OF(
             x->scope.tenant = stars[0];
             x->scope.database = stars[1];
             x->scope.limits = x->request->limits;
+            x->route = i;
             return &routes[i];
         }
         allowed[i] = true;
@@ -205,11 +219,16 @@ static void dispatch(struct exchange *x)
 void gateway_http_handle(void *context, const struct http_request *request,
                          struct http_reply *reply)
 {
-    struct exchange x = {.gateway = context, .request = request, .reply = reply};
+    struct exchange x = {
+        .gateway = context, .request = request, .reply = reply, .route = COUNT_OF(routes)};
+    struct clock *clock = x.gateway->options.clock;
+    uint64_t begin = clock_mono_ns(clock);
+    meter_begin(x.gateway->meter);
     arena_init(&x.arena, x.gateway->options.budget, 0);
     dispatch(&x);
     reply_cors(&x);
     arena_done(&x.arena);
+    meter_end(x.gateway->meter, x.route, reply->status, clock_mono_ns(clock) - begin);
 }
 
 bool gateway_http_admit(void *context, const struct http_request *head, struct http_reply *reply)

@@ -24,6 +24,12 @@ och_code handle_healthcheck(struct exchange *x, och_error *err)
         x->reply->status = 503;
     buf_printf(&x->reply->body, "{\"is_executor_ready\":true,\"is_log_client_ready\":%s}",
                writes ? "true" : "false");
+    struct views_stats stats;
+    views_stats(x->gateway->options.views, &stats);
+    if (stats.damaged_parts > 0)
+        http_reply_header(x->reply, "Warning",
+                          "199 ochre \"%" PRIu64 " damaged parts; see /metrics\"",
+                          stats.damaged_parts); /* D4 */
     return OCH_OK;
 }
 

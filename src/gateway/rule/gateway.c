@@ -13,6 +13,11 @@ och_code gateway_new(const struct gateway_options *options, struct gateway **ret
     if (!gateway)
         return FAIL_NO_MEMORY(err, "the gateway");
     gateway->options = *options;
+    och_code code = gateway_http_meter_new(&gateway->meter, err);
+    if (code != OCH_OK) {
+        mem_free(gateway);
+        return code;
+    }
     mutex_init(&gateway->lock, RANK_LEAF);
     mutex_init(&gateway->drop_lock, RANK_GATEWAY);
     mutex_init(&gateway->update_lock, RANK_GATEWAY);
@@ -28,6 +33,7 @@ void gateway_free(struct gateway *gateway)
     mutex_done(&gateway->update_lock);
     mutex_done(&gateway->drop_lock);
     mutex_done(&gateway->lock);
+    gateway_http_meter_free(gateway->meter);
     mem_free(gateway);
 }
 
