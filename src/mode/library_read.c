@@ -250,7 +250,8 @@ och_code och_collection_nearest(och_collection *collection, const float *vector,
     TRY(library_enter(collection ? collection->database : NULL, err));
     struct plan plan = {.collection = collection->id,
                         .limit = PLAN_NO_LIMIT,
-                        .filter = filter ? filter->node : NULL};
+                        .filter = filter ? filter->node : NULL,
+                        .bare = true};
     och_code code = set_vectors(&plan, vector, 1, dimension, k, err);
     if (code == OCH_OK)
         code = check_dimension(collection, plan.dimension, err);

@@ -6,15 +6,15 @@
 #include "model/record.h"
 
 #define PLAN_VERSION 1
-enum plan_flag { PLAN_HAS_IDS = 1, PLAN_EXPLAIN = 2, PLAN_FLAGS_ALL = 3 };
+enum plan_flag { PLAN_HAS_IDS = 1, PLAN_EXPLAIN = 2, PLAN_BARE = 4, PLAN_FLAGS_ALL = 7 };
 
 void plan_encode(const struct plan *plan, struct buf *out)
 {
     buf_byte(out, PLAN_VERSION);
     buf_byte(out, plan->kind);
     buf_byte(out, plan->level);
-    buf_byte(out,
-             (uint8_t)((plan->has_ids ? PLAN_HAS_IDS : 0) | (plan->explain ? PLAN_EXPLAIN : 0)));
+    buf_byte(out, (uint8_t)((plan->has_ids ? PLAN_HAS_IDS : 0) |
+                            (plan->explain ? PLAN_EXPLAIN : 0) | (plan->bare ? PLAN_BARE : 0)));
     buf_append(out, plan->collection.bytes, sizeof(plan->collection.bytes));
     buf_varint(out, plan->fields);
     buf_varint(out, plan->limit);
@@ -64,6 +64,7 @@ static och_code decode_head(struct reader *reader, struct plan *plan, och_error 
     memcpy(plan->collection.bytes, collection, sizeof(plan->collection.bytes));
     plan->has_ids = flags & PLAN_HAS_IDS;
     plan->explain = flags & PLAN_EXPLAIN;
+    plan->bare = flags & PLAN_BARE;
     plan->fields = (unsigned)fields;
     plan->k = (uint32_t)k;
     plan->recall = load_f32(recall);

@@ -26,6 +26,7 @@ struct plan {
     uint32_t k;
     float recall; /* target 0.5..1; 1 = exact; 0 = the collection's default */
     bool explain;
+    bool bare; /* of hits only seq and distance are wanted: nothing else of them is read */
 };
 void plan_encode(const struct plan *plan, struct buf *out);
 /** Untrusted bytes; the result points into them and into the arena. */

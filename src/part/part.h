@@ -148,6 +148,9 @@ MUST_USE och_code part_norms(struct part *part, uint32_t row, const float **ret_
                              uint32_t *ret_count, const struct extent **ret_extent, och_error *err);
 /** seq of a row. */
 MUST_USE och_code part_seq(struct part *part, uint32_t row, int64_t *ret_seq, och_error *err);
+/** The same for many rows here and there: the piece that was touched last stays pinned by `reads`. */
+MUST_USE och_code part_seq_kept(struct part *part, struct part_reads *reads, uint32_t row,
+                                int64_t *ret_seq, och_error *err);
 /** Is row order the seq order?  Else part_seq_order gives rows in seq order. */
 bool part_is_seq_ordered(const struct part *part);
 MUST_USE och_code part_seq_order(struct part *part, struct part_reads *reads,

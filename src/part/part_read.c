@@ -143,6 +143,13 @@ static och_code read_seq(struct part *part, struct part_reads *reads, uint32_t r
     return OCH_OK;
 }
 
+och_code part_seq_kept(struct part *part, struct part_reads *reads, uint32_t row, int64_t *ret_seq,
+                       och_error *err)
+{
+    assert(row < part->info.rows);
+    return read_seq(part, reads, row, ret_seq, err);
+}
+
 struct seq_row {
     int64_t seq;
     uint32_t row;
@@ -228,6 +235,14 @@ static const float *vector_of(const struct part_rows *rows, uint32_t row, uint32
     return (const float *)(const void *)(rows->base + (row - rows->first) * stride);
 }
 
+/* A vector that is about to be asked for on its way into the processor's cache, while the next one is looked up. */
+static void fetch_lines(const float *vector, uint32_t stride)
+{
+    enum { LINE = 64, MOST = 2048 };
+    for (uint32_t at = 0; at < stride && at < MOST; at += LINE)
+        __builtin_prefetch((const char *)vector + at);
+}
+
 och_code part_pick_vectors(struct part *part, const uint32_t *rows, size_t count,
                            struct arena *arena, const float ***ret_vectors,
                            struct part_picked *ret_picked, och_error *err)
@@ -247,6 +262,7 @@ och_code part_pick_vectors(struct part *part, const uint32_t *rows, size_t count
         } else if (part_row_peek(part, SECTION_VEC, stride, rows[i], &now)) {
             picked.pins[picked.pin_count++] = now.extent;
             vectors[i] = vector_of(&now, rows[i], stride);
+            fetch_lines(vectors[i], stride);
         } else {
             now.extent = NULL;
             vectors[i] = NULL;

@@ -69,7 +69,7 @@ static och_code offer(struct worker *w, uint32_t v, float distance, uint32_t sou
     if (source == view_part_count(view))
         seq = view_slot(view, row)->record.seq;
     else
-        TRY(part_seq(view_part(view, source), row, &seq, err));
+        TRY(part_seq_kept(view_part(view, source), &w->lookup.reads, row, &seq, err));
     topk_push(top,
               (struct topk_item){.distance = distance, .source = source, .row = row, .seq = seq});
     return OCH_OK;
@@ -431,9 +431,15 @@ static och_code collect(struct knn *knn, struct query_result *result, och_error 
         struct query_row *rows = ARENA_ARRAY(run->arena, struct query_row, top->len + 1);
         if (!rows)
             return FAIL_NO_MEMORY(err, "a query's results");
-        TRY(read_ahead(knn, result, top, err));
+        if (!run->plan->bare)
+            TRY(read_ahead(knn, result, top, err));
         for (size_t j = 0; j < top->len; j++) {
             const struct topk_item *item = &top->items[j];
+            if (run->plan->bare) {
+                rows[j] =
+                    (struct query_row){.record = {.seq = item->seq}, .distance = item->distance};
+                continue;
+            }
             bool in_tail = item->source == view_part_count(run->view);
             struct view_place place = {in_tail ? VIEW_NO_PART : item->source, (uint32_t)item->row};
             TRY(query_fetch(run, result, place, &rows[j], err));

@@ -39,6 +39,7 @@ static void random_plan(struct random *random, struct arena *arena, struct plan 
         .k = (uint32_t)random_u64(random),
         .recall = (float)random_unit(random),
         .explain = random_below(random, 2),
+        .bare = random_below(random, 2),
         .has_ids = random_below(random, 2),
         .vector_count = (uint32_t)random_below(random, 4),
         .dimension = (uint32_t)random_below(random, 40),
@@ -74,6 +75,7 @@ static void assert_same_plan(const struct plan *a, const struct plan *b)
     assert_int_equal(a->k, b->k);
     assert_true(a->recall == b->recall);
     assert_int_equal(a->explain, b->explain);
+    assert_int_equal(a->bare, b->bare);
     assert_int_equal(a->has_ids, b->has_ids);
     assert_int_equal(a->id_count, b->id_count);
     for (uint64_t i = 0; i < a->id_count; i++)
