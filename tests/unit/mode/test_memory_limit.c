@@ -115,10 +115,10 @@ static void fill(const char *folder)
         records.dimension = DIM;
         records.ids = ids;
         records.vectors = vectors;
-        err = (och_error)OCH_ERROR;
-        while (och_collection_add(collection, &records, NULL, &err) == OCH_BUSY)
+        och_code code;
+        while ((code = och_collection_add(collection, &records, NULL, &err)) == OCH_BUSY)
             (void)usleep(20000); /* ahead of compaction */
-        assert_int_equal(err.code, OCH_OK);
+        assert_int_equal(code, OCH_OK);
     }
     settle(collection, vectors);
     close_all(database, collection);
