@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The heap, with counting and failure on order, and budgets.  The counters are relaxed: they are
  * statistics, and the tests that read them have joined their threads. */
-#include "base/mem.h"
+#include "base/pages.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -50,6 +50,21 @@ static bool begin(void)
 static void count_gone(void)
 {
     atomic_fetch_add_explicit(&free_count, 1, memory_order_relaxed);
+}
+
+bool mem_is_hosted(void)
+{
+    return hook.alloc != NULL;
+}
+
+bool mem_count_attempt(void)
+{
+    return begin();
+}
+
+void mem_count_gone(void)
+{
+    count_gone();
 }
 
 void mem_free(void *pointer)

@@ -8,6 +8,7 @@
  * it, so whoever finds 0 under the lock may free it.  An entry taken out of the table while pinned carries DOOMED and is freed by whoever
  * takes the last pin. */
 #include "store/cache.h"
+#include "base/pages.h"
 #include "base/sched.h"
 
 #include <string.h>
@@ -213,7 +214,7 @@ static bool ghost_take(struct shard *shard, uint64_t hash)
 static void give_bytes(struct cache *cache, struct entry *entry)
 {
     size_t bytes = charge_of(entry->extent.len);
-    mem_free_aligned(entry->bytes);
+    pages_free(entry->bytes, entry->extent.len);
     entry->bytes = NULL;
     atomic_fetch_sub_explicit(&cache->heat_bytes[entry->heat], bytes, memory_order_relaxed);
     budget_give(&cache->budget, bytes);
@@ -404,7 +405,7 @@ static och_code make_room(struct cache *cache, struct entry *entry, och_error *e
     TRY(reserve(cache, charge_of(len), (size_t)(entry->hash >> 60), err));
     atomic_fetch_add_explicit(&cache->heat_bytes[entry->heat], charge_of(len),
                               memory_order_relaxed);
-    entry->bytes = mem_alloc_aligned(64, len);
+    entry->bytes = pages_alloc(len);
     entry->extent.at = entry->bytes;
     if (entry->bytes)
         return OCH_OK;

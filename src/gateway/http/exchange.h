@@ -91,7 +91,6 @@ void reply_error_as(struct exchange *x, int status, const char *name, const char
 /** CORS headers by the configured origins. */
 void reply_cors(struct exchange *x);
 
-/* ---- handlers ---- */
 /* ---- route.c ---- */
 size_t route_count(void);
 /** Method and pattern of a route, the pattern without its first '/'. */
@@ -102,10 +101,12 @@ void route_name(size_t route, const char **ret_method, const char **ret_pattern)
 void meter_begin(struct meter *meter);
 void meter_end(struct meter *meter, size_t route, int status, uint64_t duration_ns);
 
-och_code handle_heartbeat(struct exchange *x, och_error *err);
+/* ---- handlers ---- */
 och_code handle_metrics(struct exchange *x, och_error *err);
 och_code handle_indexing_status(struct exchange *x, och_error *err);
 och_code handle_healthcheck(struct exchange *x, och_error *err);
+och_code handle_fork_count(struct exchange *x, och_error *err);
+och_code handle_heartbeat(struct exchange *x, och_error *err);
 och_code handle_version(struct exchange *x, och_error *err);
 och_code handle_pre_flight(struct exchange *x, och_error *err);
 och_code handle_identity(struct exchange *x, och_error *err);

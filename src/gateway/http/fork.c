@@ -21,3 +21,12 @@ och_code handle_indexing_status(struct exchange *x, och_error *err)
                total - indexed, indexed, total);
     return OCH_OK;
 }
+
+och_code handle_fork_count(struct exchange *x, och_error *err)
+{
+    /* No route makes forks yet: every tree is a root. */
+    const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
+    TRY(exchange_collection(x, &collection, err));
+    buf_text(&x->reply->body, "{\"count\":0}");
+    return OCH_OK;
+}

@@ -26,7 +26,7 @@ static const struct route {
     {"POST", C "/*/count", handle_count_where, false},
     {"POST", C "/*/search", handle_not_yet, false},
     {"POST", C "/*/fork", handle_not_yet, false},
-    {"GET", C "/*/fork_count", handle_not_yet, false},
+    {"GET", C "/*/fork_count", handle_fork_count, false},
     {"GET", C "/*/indexing_status", handle_indexing_status, false},
     {"POST", C "/*/functions/attach", handle_not_yet, false},
     {"GET", C "/*/functions/*", handle_not_yet, false},

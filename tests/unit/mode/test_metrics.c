@@ -5,6 +5,8 @@
 #include "mode/server.h"
 #include "net/http.h"
 
+#include <glob.h>
+
 #define D   "/api/v2/tenants/default_tenant/databases/default_database"
 #define C   D "/collections"
 #define R   "/api/v2/tenants/*/databases/*/collections"
@@ -351,7 +353,8 @@ struct fixture {
 
 static void open_server(struct fixture *f)
 {
-    (void)snprintf(f->path, sizeof(f->path), "%s", test_folder());
+    if (!f->path[0])
+        (void)snprintf(f->path, sizeof(f->path), "%s", test_folder());
     struct setting_flag flags[] = {
         {"path", f->path}, {"port", "0"}, {"memory-limit", "256MiB"}, {"workers", "8"}};
     struct settings_input input = {.flags = flags, .flag_count = COUNT_OF(flags)};
@@ -360,11 +363,16 @@ static void open_server(struct fixture *f)
     OK(server_start(&options, &f->server, &err));
 }
 
-static void close_server(struct fixture *f)
+static void stop_server(struct fixture *f)
 {
     OK(server_stop(f->server, SERVER_DRAIN_MS, &err));
     server_free(f->server);
     settings_done(&f->settings);
+}
+
+static void close_server(struct fixture *f)
+{
+    stop_server(f);
     test_remove(f->path);
 }
 
@@ -481,6 +489,78 @@ static void what_the_server_refuses_by_itself_is_counted(void **state)
     close_server(&f);
 }
 
+/* Turn one bit over; again: back. */
+static void flip(const char *path, long at)
+{
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, at, SEEK_SET), 0);
+    int byte = fgetc(file);
+    assert_int_equal(fseek(file, at, SEEK_SET), 0);
+    assert_true(byte != EOF && fputc(byte ^ 4, file) != EOF);
+    fclose(file);
+}
+
+static int ask_server(struct fixture *f, const char *method, const char *target, const char *body,
+                      bool *ret_warned)
+{
+    struct arena arena;
+    struct http_answer answer;
+    struct http_header headers[] = {{SLICE("content-type"), SLICE("application/json")}};
+    arena_init(&arena, NULL, 0);
+    OK(http_fetch("localhost", server_port(f->server), method, target, headers, 1, slice_of(body),
+                  20000, &arena, &answer, &err));
+    const char *head = arena_printf(&arena, "%.*s", SLICE_ARG(answer.head));
+    *ret_warned = strstr(head, "\r\nWarning: ") != NULL;
+    arena_done(&arena);
+    return answer.status;
+}
+
+/* D4: a damaged section is told by metrics and health, once somebody met it. */
+static void damaged_parts_are_told(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    uuid id;
+    char text[UUID_TEXT_SIZE], target[256], pattern[128];
+    bool warned;
+    open_server(&f);
+    OK(make(database_gateway(server_database(f.server)), "damaged", &id));
+    put(database_gateway(server_database(f.server)), id, 64);
+    OK(compactor_run(database_compactor(server_database(f.server)), NULL, true, &err));
+    (void)ask_server(&f, "GET", "/api/v2/healthcheck", "", &warned);
+    assert_false(warned);
+    stop_server(&f);
+    glob_t found;
+    (void)snprintf(pattern, sizeof(pattern), "%s/blobs/*/*.blob", f.path);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, 1);
+    struct stat info;
+    assert_int_equal(stat(found.gl_pathv[0], &info), 0);
+    (void)snprintf(target, sizeof(target), C "/%s/get", uuid_format(id, text));
+    size_t told = 0;
+    for (long step = 0; step < 32 && told == 0; step++) {
+        long at = (long)info.st_size * (2 * step + 1) / 64;
+        flip(found.gl_pathv[0], at);
+        open_server(&f);
+        static const char which[] = "{\"ids\":[\"r1\",\"x\"],\"include\":[\"embeddings\"]}";
+        int status = ask_server(&f, "POST", target, which, &warned);
+        scrape(&f);
+        if (value_of("ochre_damaged_parts", "") == 1) {
+            told++;
+            assert_true(status == 500 || status == 200);
+            assert_true(value_of("ochre_collection_damaged_parts", "name=\"damaged\"") == 1);
+            assert_int_equal(ask_server(&f, "GET", "/api/v2/healthcheck", "", &warned), 200);
+            assert_true(warned);
+        }
+        stop_server(&f);
+        flip(found.gl_pathv[0], at);
+    }
+    assert_int_equal(told, 1);
+    globfree(&found);
+    test_remove(f.path);
+}
+
 static void the_page_is_made_from_the_answer(void **state)
 {
     (void)state;
@@ -530,6 +610,7 @@ int main(void)
         cmocka_unit_test(requests_and_records_are_counted),
         cmocka_unit_test(only_the_largest_collections_are_told_apart),
         cmocka_unit_test(what_the_server_refuses_by_itself_is_counted),
+        cmocka_unit_test(damaged_parts_are_told),
         cmocka_unit_test(the_page_is_made_from_the_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
