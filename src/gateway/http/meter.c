@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests counted by route and code, and GET /metrics.  A request takes four relaxed additions and no lock; a scrape reads what is there. */
+/* Requests counted by route and code, and GET /metrics.  A request takes five relaxed additions and no lock; a scrape reads what is there. */
 #include "gateway/http/exchange.h"
 
 #include "base/metric.h"
