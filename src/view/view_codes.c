@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* 8-bit codes of the tail's vectors (D18).  They are made by readers, some with each query that could use them: a writer pays nothing, a tail that
- * nobody searches costs nothing, and a query right after a large ingest pays for CODES_STEP rows, not for all. */
+ * nobody searches costs nothing, and a query right after a large ingest pays for half a millisecond of it, not for all. */
 #include "view/view_internal.h"
 
 #include "index/vector/vector_frame.h"
 
-#define CODES_CHUNK  1024u /* slots */
-#define CODES_CHUNKS 4096u /* slots beyond are scanned exactly */
-#define CODES_STEP \
-    1024u /* slots that one query codes at most: a few per cent of what it scans, at the latest when all are coded */
-#define CHUNK_WORDS (CODES_CHUNK / 64)
+#define CODES_CHUNK  1024u   /* slots */
+#define CODES_CHUNKS 4096u   /* slots beyond are scanned exactly */
+#define CODES_STEP   1024u   /* slots that one query codes at most */
+#define STEP_NUMBERS 262144u /* numbers of vectors that take about half a millisecond */
+#define CHUNK_WORDS  (CODES_CHUNK / 64)
 
 struct tail_codes {
     struct vector_frame frame;
@@ -80,6 +80,14 @@ static void code_slots(struct tail_codes *codes, const struct view *view, uint32
     memcpy(chunk + at / 64 * sizeof(word), &word, sizeof(word));
 }
 
+/* How many slots one query codes. */
+static uint32_t step_of(uint32_t dimension)
+{
+    uint32_t step = STEP_NUMBERS / dimension / 64 * 64;
+    step = step > 64 ? step : 64;
+    return step < CODES_STEP ? step : CODES_STEP;
+}
+
 /* One reader at a time, under codes_lock.  What does not fit the budget is not coded. */
 static void code_more(struct tail_codes *codes, const struct view *view, struct budget *budget)
 {
@@ -87,7 +95,8 @@ static void code_more(struct tail_codes *codes, const struct view *view, struct 
              end = view->slot_count / 64 * 64;
     if (first >= end)
         return; /* a later view's reader was here */
-    end = end - first < CODES_STEP ? end : first + CODES_STEP;
+    uint32_t step = step_of(view->info.dimension);
+    end = end - first < step ? end : first + step;
     end = end < CODES_CHUNK * CODES_CHUNKS ? end : CODES_CHUNK * CODES_CHUNKS;
     float *scratch = mem_alloc_aligned(64, codes->frame.index.code_dim * sizeof(float));
     for (; scratch && first < end; first += 64) {

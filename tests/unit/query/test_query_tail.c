@@ -178,6 +178,35 @@ static void no_memory_for_codes_costs_nothing_but_time(void **state)
     free(vectors);
 }
 
+/* About as much work in each dimension, and never all of it. */
+static void a_query_codes_fewer_rows_where_they_are_long(void **state)
+{
+    (void)state;
+    enum { MOST = 3000, LONG = 1024 };
+    static const struct {
+        uint32_t dim;
+        double first;
+    } shapes[] = {{48, 1024}, {256, 1024}, {768, 320}, {LONG, 256}};
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        uint32_t dim = shapes[i].dim;
+        float *vectors = asking_clusters(MOST, dim, 10, 9);
+        struct stack s = {0};
+        struct asked asked;
+        stack_open(&s);
+        uuid id = stack_collection(&s, "c", "l2");
+        asking_write(&s, id, vectors, dim, 0, MOST, BATCH_ADD);
+        for (uint32_t q = 1; q <= 3; q++) {
+            double coded = shapes[i].first * q, all = MOST / 64 * 64;
+            coded = coded < all ? coded : all;
+            asking_ask(&s, id, vectors, dim, 5, 0, NULL, &asked);
+            assert_true(asking_figure(&asked, "\"tail\"", "rows_scored") == coded);
+            assert_true(asking_figure(&asked, "\"tail\"", "rows_exact") == MOST - coded);
+        }
+        stack_done(&s);
+        free(vectors);
+    }
+}
+
 struct racing {
     struct stack *s;
     uuid id;
@@ -224,6 +253,7 @@ int main(void)
         cmocka_unit_test(rows_that_change_are_found_as_they_are),
         cmocka_unit_test(odd_rows_and_queries_are_exact),
         cmocka_unit_test(no_memory_for_codes_costs_nothing_but_time),
+        cmocka_unit_test(a_query_codes_fewer_rows_where_they_are_long),
         cmocka_unit_test(readers_make_codes_side_by_side_with_a_writer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
