@@ -69,7 +69,7 @@ MUST_USE och_code gateway_write(struct gateway *gateway, const struct gateway_sc
 MUST_USE och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
                                  const struct plan *which, const struct gateway_once *once,
                                  bool dry_run, uint64_t *ret_deleted, och_error *err);
-/** get, query, count.  Checks scope, schema gate, dimension. */
+/** get, query, search, count.  Checks scope, schema gate, dimension. */
 MUST_USE och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope,
                                const struct plan *plan, struct arena *arena,
                                struct query_result *ret_result, och_error *err);

@@ -22,4 +22,9 @@
 #define LIMIT_LOG_STOP_BYTES          (1ull << 30)
 #define LIMIT_QUERY_N_RESULTS_DEFAULT 10
 #define LIMIT_FORK_EDGES              256
+#define LIMIT_SEARCHES                1000  /* payloads of one request */
+#define LIMIT_SEARCH_STEPS            16384 /* of all rank expressions of a request */
+#define LIMIT_SEARCH_KNN              1000  /* $knn in them */
+#define LIMIT_SEARCH_KNN_DEFAULT      16    /* hits of one */
+#define LIMIT_SEARCH_KEYS             1000  /* in one list of keys */
 #endif

@@ -33,6 +33,8 @@ void plan_encode(const struct plan *plan, struct buf *out)
     size_t size = (size_t)plan->vector_count * plan->dimension * sizeof(float);
     if (size)
         buf_append(out, plan->vectors, size);
+    if (plan->kind == PLAN_SEARCH)
+        search_encode(plan->searches, plan->search_count, out);
 }
 
 static och_code fail(och_error *err, const char *what)
@@ -56,7 +58,7 @@ static och_code decode_head(struct reader *reader, struct plan *plan, och_error 
     const uint8_t *recall = reader_skip(reader, 4);
     if (reader->failed)
         return fail(err, "cut short");
-    if (plan->kind < PLAN_GET || plan->kind > PLAN_COUNT)
+    if (plan->kind < PLAN_GET || plan->kind > PLAN_SEARCH)
         return fail(err, "unknown kind");
     if (plan->level > READ_BOUNDED_WAL || flags > PLAN_FLAGS_ALL || fields > RECORD_ALL ||
         k > UINT32_MAX)
@@ -98,7 +100,7 @@ static och_code decode_vectors(struct reader *reader, struct arena *arena, struc
     if (reader->failed || count > UINT32_MAX || dimension > LIMIT_DIMENSION_MAX)
         return fail(err, "vectors out of range");
     uint64_t size = count * dimension * sizeof(float);
-    if (size != reader_left(reader))
+    if (plan->kind == PLAN_SEARCH ? count != 0 : size != reader_left(reader))
         return fail(err, "its vectors do not fill it");
     plan->vector_count = (uint32_t)count;
     plan->dimension = (uint32_t)dimension;
@@ -123,6 +125,13 @@ och_code plan_decode(slice encoded, struct arena *arena, struct plan *ret_plan, 
     TRY(filter_decode(&reader, arena, &filter, err));
     plan.filter = filter;
     TRY(decode_vectors(&reader, arena, &plan, err));
+    if (plan.kind == PLAN_SEARCH) {
+        struct search *searches;
+        TRY(search_decode(&reader, arena, &searches, &plan.search_count, err));
+        plan.searches = searches;
+        if (reader_left(&reader))
+            return fail(err, "bytes behind its searches");
+    }
     *ret_plan = plan;
     return OCH_OK;
 }

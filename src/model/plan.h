@@ -3,10 +3,10 @@
 #ifndef MODEL_PLAN_H
 #define MODEL_PLAN_H
 
-#include "model/filter.h"
+#include "model/search.h"
 #include "model/uuid.h"
 
-enum plan_kind { PLAN_GET = 1, PLAN_QUERY = 2, PLAN_COUNT = 3 };
+enum plan_kind { PLAN_GET = 1, PLAN_QUERY = 2, PLAN_COUNT = 3, PLAN_SEARCH = 4 };
 enum read_level { READ_INDEX_AND_WAL = 0, READ_INDEX_ONLY = 1, READ_BOUNDED_WAL = 2 };
 #define PLAN_NO_LIMIT UINT64_MAX
 
@@ -27,6 +27,8 @@ struct plan {
     float recall; /* target 0.5..1; 1 = exact; 0 = the collection's default */
     bool explain;
     bool bare; /* of hits only seq and distance are wanted: nothing else of them is read */
+    const struct search *searches; /* PLAN_SEARCH: each by itself, over one view */
+    uint32_t search_count;
 };
 void plan_encode(const struct plan *plan, struct buf *out);
 /** Untrusted bytes; the result points into them and into the arena. */

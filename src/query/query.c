@@ -2,6 +2,7 @@
 /* The Query Executor in this process: takes a plan, pins a view, runs, hands out rows with what they point into. */
 #include "query/query_answer.h"
 #include "query/query_correct.h"
+#include "query/query_search.h"
 
 #include <inttypes.h>
 
@@ -80,6 +81,8 @@ static och_code dispatch(struct run *run, struct query_result *result, och_error
 {
     TRY(check_dimension(run, err));
     TRY(prepare(run, err));
+    if (run->plan->kind == PLAN_SEARCH) /* each payload has a filter of its own */
+        return query_run_search(run, result, err);
     TRY(filter_compile(run->plan->filter, &run->filter, err));
     run->needs = run->filter ? filter_needs(run->filter) : 0;
     TRY(answers_open(run, err));
@@ -156,7 +159,7 @@ och_code query_run(struct query *query, const struct plan *plan,
                    struct query_result *ret_result, och_error *err)
 {
     struct correction correction = {.effort = 1};
-    if (plan->kind == PLAN_QUERY)
+    if (plan->kind == PLAN_QUERY || plan->kind == PLAN_SEARCH)
         (void)corrector_effort(query->corrector, plan->collection, &correction);
     corrector_enter(query->corrector);
     och_code code = run_at(query, plan, limits, correction.effort, true, arena, ret_result, err);

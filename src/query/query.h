@@ -28,6 +28,7 @@ void query_free(struct query *query);
 struct query_stats {
     uint64_t corrections,
         correction_ns; /* times that a collection's effort was measured; CPU and waiting spent on it */
+    uint64_t asked;                 /* queries run again for that */
     uint64_t remembered, corrected; /* queries kept; collections with an effort above 1 */
     float effort_max;
 };
@@ -37,14 +38,14 @@ void query_correct_now(struct query *query);
 
 struct query_row {
     struct record record; /* fields as asked; pointers hold until query_result_done */
-    float distance;
+    float distance; /* search: the score */
 };
 struct query_hits {
     struct query_row *rows;
     size_t count;
 };
 struct query_result {
-    struct query_hits *hits; /* get: one; query: one per vector, in order */
+    struct query_hits *hits; /* get: one; query: one per vector, search: one per payload, in order */
     size_t hit_count;
     uint64_t count; /* PLAN_COUNT */
     uint64_t at;    /* the log offset this answer reflects (H) */
@@ -55,6 +56,7 @@ struct query_result {
 };
 /**
  * Run a plan.  get: rows in insertion order after filter, offset, limit.  query: exactly min(k, survivors) per vector, by distance, ties by seq.
+ * search: query-language.md §4, all payloads over one view.
  * Errors: OCH_INVALID (dimension: "Collection expecting embedding with dimension of D, got d"; regex), OCH_NOT_FOUND, OCH_CORRUPT, OCH_BUSY (budget),
  * OCH_DEADLINE, OCH_CANCELLED.  Release with query_result_done, also after an error is fine.
  */

@@ -107,6 +107,8 @@ MUST_USE och_code survive_ids(struct run *run, struct candidate **ret_rows, size
 MUST_USE och_code query_run_count(struct run *run, struct query_result *result, och_error *err);
 MUST_USE och_code query_run_get(struct run *run, struct query_result *result, och_error *err);
 MUST_USE och_code query_run_knn(struct run *run, struct query_result *result, och_error *err);
+/** The ranked lists alone, best first: one topk per vector of run->plan, in the arena. */
+MUST_USE och_code query_knn_nearest(struct run *run, struct topk **ret_best, och_error *err);
 /** Fill a result row's record. */
 MUST_USE och_code query_fetch(struct run *run, struct query_result *result, struct view_place place,
                               struct query_row *ret_row, och_error *err);

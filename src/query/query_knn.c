@@ -465,31 +465,63 @@ static och_code search(struct knn *knn, och_error *err)
     return code;
 }
 
-och_code query_run_knn(struct run *run, struct query_result *result, och_error *err)
+static och_code make_sources(struct run *run, och_error *err)
 {
-    const struct plan *plan = run->plan;
     run->sources = ARENA_ARRAY(run->arena, struct run_source, view_part_count(run->view) + 1);
-    if (!run->sources)
-        return FAIL_NO_MEMORY(err, "a query");
-    result->hits = ARENA_ARRAY(run->arena, struct query_hits, plan->vector_count + 1);
+    return run->sources ? OCH_OK : FAIL_NO_MEMORY(err, "a query");
+}
+
+/* knn->best of each vector. */
+static och_code nearest(struct knn *knn, och_error *err)
+{
+    struct run *run = knn->run;
+    const struct plan *plan = run->plan;
     run->query_norms = ARENA_ARRAY(run->arena, float, plan->vector_count + 1);
-    if (!result->hits || !run->query_norms)
+    if (!run->query_norms)
         return FAIL_NO_MEMORY(err, "a query");
-    result->hit_count = plan->vector_count;
-    uint64_t live = view_info(run->view)->live_rows;
-    struct knn knn = {.run = run, .k = plan->k < live ? plan->k : (size_t)live};
-    if (plan->vector_count == 0 || knn.k == 0 || view_info(run->view)->dimension == 0)
-        return OCH_OK;
     for (uint32_t v = 0; v < plan->vector_count; v++) {
         const float *query = plan->vectors + (size_t)v * plan->dimension;
         run->query_norms[v] = run->query->kernel->dot_f32(query, query, plan->dimension);
     }
-    if (plan->has_ids) {
-        TRY(make_heaps(&knn, 1, err));
-        TRY(score_candidates(&knn, err));
-        TRY(join(&knn, 1, err));
-    } else {
-        TRY(search(&knn, err));
+    if (!plan->has_ids)
+        return search(knn, err);
+    TRY(make_heaps(knn, 1, err));
+    TRY(score_candidates(knn, err));
+    return join(knn, 1, err);
+}
+
+static struct knn knn_of(struct run *run)
+{
+    uint64_t live = view_info(run->view)->live_rows;
+    return (struct knn){.run = run, .k = run->plan->k < live ? run->plan->k : (size_t)live};
+}
+
+och_code query_knn_nearest(struct run *run, struct topk **ret_best, och_error *err)
+{
+    struct knn knn = knn_of(run);
+    if (run->plan->vector_count == 0 || knn.k == 0 || view_info(run->view)->dimension == 0) {
+        *ret_best = ARENA_ARRAY(run->arena, struct topk, (size_t)run->plan->vector_count + 1);
+        return *ret_best ? OCH_OK : FAIL_NO_MEMORY(err, "a query");
     }
+    TRY(make_sources(run, err));
+    TRY(nearest(&knn, err));
+    for (uint32_t v = 0; v < run->plan->vector_count; v++)
+        topk_sort(&knn.best[v]);
+    *ret_best = knn.best;
+    return OCH_OK;
+}
+
+och_code query_run_knn(struct run *run, struct query_result *result, och_error *err)
+{
+    const struct plan *plan = run->plan;
+    result->hits = ARENA_ARRAY(run->arena, struct query_hits, plan->vector_count + 1);
+    if (!result->hits)
+        return FAIL_NO_MEMORY(err, "a query");
+    result->hit_count = plan->vector_count;
+    TRY(make_sources(run, err));
+    struct knn knn = knn_of(run);
+    if (plan->vector_count == 0 || knn.k == 0 || view_info(run->view)->dimension == 0)
+        return OCH_OK;
+    TRY(nearest(&knn, err));
     return collect(&knn, result, err);
 }

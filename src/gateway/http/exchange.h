@@ -37,7 +37,8 @@ enum wire_type {
     WIRE_NULLABLE_EMBEDDINGS,
     WIRE_METADATAS, /* [object | null]; values by meta.h */
     WIRE_INCLUDE,
-    WIRE_CLEAR /* [[field name] | null] */
+    WIRE_CLEAR, /* [[field name] | null] */
+    WIRE_SEQUENCE /* what its elements are is judged elsewhere */
 };
 struct wire_member {
     const char *name;
@@ -107,6 +108,7 @@ och_code handle_indexing_status(struct exchange *x, och_error *err);
 och_code handle_healthcheck(struct exchange *x, och_error *err);
 och_code handle_fork_count(struct exchange *x, och_error *err);
 och_code handle_heartbeat(struct exchange *x, och_error *err);
+och_code handle_healthcheck(struct exchange *x, och_error *err);
 och_code handle_version(struct exchange *x, och_error *err);
 och_code handle_pre_flight(struct exchange *x, och_error *err);
 och_code handle_identity(struct exchange *x, och_error *err);
@@ -135,6 +137,7 @@ och_code handle_count(struct exchange *x, och_error *err);
 och_code handle_count_where(struct exchange *x, och_error *err);
 och_code handle_get(struct exchange *x, och_error *err);
 och_code handle_query(struct exchange *x, och_error *err);
+och_code handle_search(struct exchange *x, och_error *err);
 /** The collection named by x->target as a UUID within x->scope, for its existence; 400 when not a UUID. */
 MUST_USE och_code exchange_collection(struct exchange *x,
                                       const struct sysdb_collection **ret_collection,

@@ -58,7 +58,8 @@ static const char *type_name(enum wire_type type)
 {
     static const char *const names[] = {"a value",    "a string",   "a boolean",  "u32",
                                         "a map",      "a sequence", "a sequence", "a sequence",
-                                        "a sequence", "a sequence", "a sequence", "a sequence"};
+                                        "a sequence", "a sequence", "a sequence", "a sequence",
+                                        "a sequence"};
     return names[type];
 }
 
@@ -223,6 +224,8 @@ static och_code check_member(struct exchange *x, const struct wire_member *membe
         return check_include(x, value, path, err);
     case WIRE_CLEAR:
         return check_clear(x, value, path, err);
+    case WIRE_SEQUENCE:
+        return value->kind == JSON_ARRAY ? OCH_OK : wrong_type(x, value, path, "a sequence", err);
     }
     return OCH_OK;
 }

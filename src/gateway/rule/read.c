@@ -2,6 +2,26 @@
 /* Reading records: scope, schema gate, then the Query Executor. */
 #include "gateway/gateway_internal.h"
 
+/* Filters as in other reads; a sparse vector asks an index that the schema must have enabled, and weighs as that says. */
+static och_code gate_searches(const struct schema *schema, const struct plan *plan, och_error *err)
+{
+    for (uint32_t i = 0; i < plan->search_count; i++) {
+        const struct search *search = &plan->searches[i];
+        TRY(schema_gate(schema, search->filter, err));
+        for (uint32_t j = 0; j < search->knn_count; j++) {
+            struct search_knn *knn = &search->knns[j];
+            if (!knn->sparse || schema_sparse_index(schema, knn->key, &knn->bm25))
+                continue;
+            size_t shown = min_size(knn->key.len, 256);
+            return FAIL(err, OCH_INVALID,
+                        "Cannot filter using metadata key '%.*s' with type 'SparseVector' because "
+                        "indexing is disabled",
+                        (int)shown, (const char *)(shown ? (const void *)knn->key.at : ""));
+        }
+    }
+    return OCH_OK;
+}
+
 och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope,
                       const struct plan *plan, struct arena *arena, struct query_result *ret_result,
                       och_error *err)
@@ -11,6 +31,7 @@ och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope
     TRY(sysdb_collection_get(gateway->options.sysdb, scope->tenant, scope->database,
                              plan->collection, &collection, err));
     TRY(schema_gate(&collection->schema, plan->filter, err));
+    TRY(gate_searches(&collection->schema, plan, err));
     struct plan aimed = *plan;
     /* A changed effort counts at once: the view has that of the time when it was made. */
     if (!(plan->recall > 0))
