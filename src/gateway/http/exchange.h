@@ -105,7 +105,6 @@ void meter_end(struct meter *meter, size_t route, int status, uint64_t duration_
 /* ---- handlers ---- */
 och_code handle_metrics(struct exchange *x, och_error *err);
 och_code handle_indexing_status(struct exchange *x, och_error *err);
-och_code handle_healthcheck(struct exchange *x, och_error *err);
 och_code handle_fork_count(struct exchange *x, och_error *err);
 och_code handle_heartbeat(struct exchange *x, och_error *err);
 och_code handle_healthcheck(struct exchange *x, och_error *err);
