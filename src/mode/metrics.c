@@ -144,6 +144,8 @@ static void write_recall(const struct metrics_sources *s, struct buf *out)
     metric_one(out, "ochre_recall_corrections_total", "counter",
                "Times that a collection's effort was measured by asking real queries again.",
                stats.corrections);
+    metric_one(out, "ochre_recall_queries_rerun_total", "counter",
+               "Queries run again for it, each at several efforts.", stats.asked);
     metric_family(out, "ochre_recall_correction_seconds_total", "counter",
                   "Time spent on it, beside the queries of clients.");
     metric_nano(out, "ochre_recall_correction_seconds_total", NULL, stats.correction_ns);

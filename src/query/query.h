@@ -29,6 +29,7 @@ struct query_stats {
     uint64_t corrections,
         correction_ns; /* times that a collection's effort was measured; CPU and waiting spent on it */
     uint64_t asked;                 /* queries run again for that */
+    uint64_t asked;                 /* queries run again for that */
     uint64_t remembered, corrected; /* queries kept; collections with an effort above 1 */
     float effort_max;
 };

@@ -265,6 +265,7 @@ static bool ask_in_time(struct corrector *c, const struct lesson *lesson, uint32
     uint64_t spent = sched_mono_ns() - began;
     mutex_lock(&c->lock);
     c->stats.correction_ns += spent;
+    c->stats.asked++;
     if (code == OCH_NOT_FOUND)
         forget(c, lesson->id);
     mutex_unlock(&c->lock);

@@ -79,6 +79,8 @@ static void queries_far_off_reach_their_recall(void **state)
     assert_int_equal(stats.corrections, 1);
     assert_int_equal(stats.corrected, 1);
     assert_int_equal(stats.remembered, 64);
+    /* each exactly, and at two efforts at least */
+    assert_true(stats.asked >= 3 * 64 && stats.asked % 64 == 0);
     assert_true((double)stats.effort_max >= effort - 0.01);
     /* queries like the data are found at least as well as before */
     assert_true(recall_of(&s, id, near, 0, 100, 0.98f, &asked) >= 0.97);
@@ -130,6 +132,7 @@ static void little_is_remembered(void **state)
     query_correct_now(s.query);
     query_stats(s.query, &stats);
     assert_int_equal(stats.corrections, 0);
+    assert_int_equal(stats.asked, 0);
     stack_done(&s);
 }
 
