@@ -28,8 +28,7 @@ void query_free(struct query *query);
 struct query_stats {
     uint64_t corrections,
         correction_ns; /* times that a collection's effort was measured; CPU and waiting spent on it */
-    uint64_t asked;                 /* queries run again for that */
-    uint64_t asked;                 /* queries run again for that */
+    uint64_t asked;    /* queries run again for that */
     uint64_t remembered, corrected; /* queries kept; collections with an effort above 1 */
     float effort_max;
 };
@@ -39,14 +38,15 @@ void query_correct_now(struct query *query);
 
 struct query_row {
     struct record record; /* fields as asked; pointers hold until query_result_done */
-    float distance; /* search: the score */
+    float distance;       /* search: the score */
 };
 struct query_hits {
     struct query_row *rows;
     size_t count;
 };
 struct query_result {
-    struct query_hits *hits; /* get: one; query: one per vector, search: one per payload, in order */
+    struct query_hits
+        *hits; /* get: one; query: one per vector, search: one per payload, in order */
     size_t hit_count;
     uint64_t count; /* PLAN_COUNT */
     uint64_t at;    /* the log offset this answer reflects (H) */
