@@ -4,6 +4,7 @@
 #include "part/part_sink.h"
 
 #include "index/meta/meta_index.h"
+#include "index/sparse/sparse.h"
 #include "index/text/text.h"
 #include "index/vector/vector.h"
 #include "kernel/kernel.h"
@@ -483,6 +484,15 @@ static och_code metadata_row(void *context, uint32_t row, slice *ret_metadata, o
     return OCH_OK;
 }
 
+static och_code write_sparse(struct build *build, och_error *err)
+{
+    struct sparse_rows rows = {build, build->rows, metadata_row};
+    if (build->spec->plain)
+        return OCH_OK;
+    return part_sparse_write(&build->sink, build->spec->schema_json, &rows,
+                             build->options ? &build->options->limits : NULL, err);
+}
+
 static och_code write_values(struct build *build, och_error *err)
 {
     const struct limits_of_work *limits = build->options ? &build->options->limits : NULL;
@@ -536,6 +546,7 @@ static och_code write_rows(struct build *build, const uint32_t *inverse, och_err
         TRY(write_vectors(build, err));
     TRY(write_index(build, err));
     TRY(write_values(build, err));
+    TRY(write_sparse(build, err));
     uint64_t before = build->totals.raw_bytes;
     TRY(write_blocks(build, SECTION_DOCS, RECORD_DOCUMENT, err));
     uint64_t text_bytes = build->totals.raw_bytes - before;

@@ -7,6 +7,7 @@
 #include "part/part_format.h"
 
 #include "index/meta/meta_index.h"
+#include "index/sparse/sparse.h"
 #include "index/text/text.h"
 #include "index/vector/vector.h"
 
@@ -37,10 +38,12 @@ struct part {
     _Atomic bool codes_warm;      /* the last search found all it wanted of CODE and CODE8 */
     /* how often a few rows of a piece were read by themselves, by piece; for VEC and CODE8 */
     _Atomic(_Atomic uint8_t *) few_reads[2];
-    _Atomic uint32_t text_state; /* enum part_index_state */
-    struct text_index text;      /* once text_state says so */
-    _Atomic uint32_t meta_state; /* enum part_index_state */
-    struct meta_index meta;      /* once meta_state says so, set under the mutex */
+    _Atomic uint32_t text_state;   /* enum part_index_state */
+    struct text_index text;        /* once text_state says so */
+    _Atomic uint32_t meta_state;   /* enum part_index_state */
+    struct meta_index meta;        /* once meta_state says so, set under the mutex */
+    _Atomic uint32_t sparse_state; /* enum part_index_state */
+    struct sparse_index sparse;    /* once sparse_state says so */
     struct mutex
         mutex; /* guards: names_at and names, which are set once; index and text while they are set */
     uint8_t *names_at;
@@ -201,4 +204,7 @@ bool part_filter_has(const uint8_t *filter, uint64_t size, uint64_t hash);
 /** Build TEXT again from the documents and compare; *ret_fault: what is wrong, NULL nothing, at *ret_offset of the section. */
 MUST_USE och_code part_text_check(struct part *part, const char **ret_fault, uint64_t *ret_offset,
                                   och_error *err);
+/** Build SPRS again from the metadata and compare; *ret_fault: what is wrong, NULL nothing, at *ret_offset of the section. */
+MUST_USE och_code part_sparse_check(struct part *part, const char **ret_fault, uint64_t *ret_offset,
+                                    och_error *err);
 #endif

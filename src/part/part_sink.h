@@ -104,6 +104,12 @@ MUST_USE och_code part_text_write(struct part_sink *sink, slice schema_json,
                                   const struct text_rows *rows, uint64_t text_bytes,
                                   const struct limits_of_work *limits, och_error *err);
 
+/** Section SPRS over the metadata of all rows, if the schema has keys with a sparse index. */
+struct sparse_rows;
+MUST_USE och_code part_sparse_write(struct part_sink *sink, slice schema_json,
+                                    const struct sparse_rows *rows,
+                                    const struct limits_of_work *limits, och_error *err);
+
 /** META: rows' metadata is handed to the build beside VALUES, then the section is written.  *ret_build NULL: none is wanted. */
 struct meta_build;
 MUST_USE och_code part_meta_begin(const struct part_sink *sink, uint32_t rows,

@@ -276,6 +276,20 @@ static och_code verify_meta(struct verify *verify, och_error *err)
     return fault ? note_corrupt(verify, SECTION_META, offset, fault, err) : OCH_OK;
 }
 
+/* An index built again from sound metadata must be the stored one. */
+static och_code verify_sparse(struct verify *verify, och_error *err)
+{
+    struct part *part = verify->part;
+    const char *fault;
+    uint64_t offset;
+    if (!is_sound(verify, SECTION_SPRS) || verify->bad & PART_BIT(SECTION_VALUES))
+        return OCH_OK;
+    TRY(part_sparse_check(part, &fault, &offset, err));
+    if (!fault && part_damage(part) & PART_BIT(SECTION_SPRS))
+        fault = "figures that do not fit together";
+    return fault ? note_corrupt(verify, SECTION_SPRS, offset, fault, err) : OCH_OK;
+}
+
 och_code part_verify(struct part *part, struct buf *report, uint64_t *ret_faults, och_error *err)
 {
     static const uint8_t blocks[] = {SECTION_IDS, SECTION_VALUES, SECTION_DOCS, SECTION_URIS};
@@ -301,6 +315,7 @@ och_code part_verify(struct part *part, struct buf *report, uint64_t *ret_faults
     TRY(verify_lists(&verify, err));
     TRY(verify_index(&verify, err));
     TRY(verify_meta(&verify, err));
+    TRY(verify_sparse(&verify, err));
     TRY(verify_text(&verify, err));
     TRY(buf_check(report, "a report", err));
     *ret_faults = verify.faults;

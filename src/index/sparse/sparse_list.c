@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lists of a query's dimensions in one segment: found in the dictionary, read block by block.  Nothing in the bytes is believed: rows of a block are
+ * known to ascend and to lie where the block directory says before anyone uses them. */
+#include "index/sparse/sparse_internal.h"
+
+#include <math.h>
+
+och_code lists_corrupt(struct lists *lists, uint64_t offset, const char *what, och_error *err)
+{
+    lists->fault_offset = offset;
+    return FAIL(err, OCH_CORRUPT, "%s", what);
+}
+
+/* ---- the dictionary ---- */
+
+/* The block whose first dimension is the last not above `dim`; UINT32_MAX: all are above. */
+static uint32_t dict_block(const struct lists *lists, uint32_t dim)
+{
+    const uint8_t *tops = lists->index->tops + 4 * (size_t)lists->segment.top_index;
+    uint32_t low = 0, high = lists->segment.dict_blocks;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (load_u32(tops + 4 * (size_t)middle) <= dim)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low - 1;
+}
+
+struct entry {
+    uint32_t df;
+    slice body;              /* of lists in the dictionary itself: rows, then weights */
+    uint64_t first, at, run; /* of others; counted from their begin */
+};
+
+/* Read the entry after its dimension. */
+static bool entry_read(struct reader *reader, struct entry *entry)
+{
+    uint64_t df = reader_varint(reader);
+    if (reader->failed || !df || df > UINT32_MAX)
+        return false;
+    entry->df = (uint32_t)df;
+    if (df <= INLINE_ROWS) {
+        const uint8_t *begin = reader->at;
+        for (uint64_t i = 0; i < df; i++)
+            (void)reader_varint(reader);
+        (void)reader_skip(reader, 4 * (size_t)df);
+        entry->body = slice_make(begin, (size_t)(reader->at - begin));
+    } else if (df <= POSTING_BLOCK) {
+        entry->first = reader_varint(reader);
+        entry->at += reader_varint(reader);
+    } else {
+        entry->run += reader_varint(reader);
+    }
+    return !reader->failed;
+}
+
+static och_code entry_find(struct lists *lists, uint32_t dim, struct entry *ret, bool *ret_found,
+                           och_error *err)
+{
+    uint32_t block = dict_block(lists, dim);
+    const uint8_t *at;
+    size_t len;
+    *ret_found = false;
+    if (block == UINT32_MAX)
+        return OCH_OK;
+    uint64_t offset = lists->segment.dict_offset + (uint64_t)block * DICT_BLOCK;
+    TRY(lists->pages->at(lists->pages->context, 0, offset, &at, &len, err));
+    lists->owners[0] = NULL;
+    if (len < DICT_BLOCK)
+        return lists_corrupt(lists, offset, "a dictionary block is cut", err);
+    struct reader reader = reader_of(slice_make(at, DICT_BLOCK));
+    uint32_t count = reader_u16(&reader);
+    uint64_t here = load_u32(lists->index->tops + 4 * ((size_t)lists->segment.top_index + block));
+    struct entry entry = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        here += i ? reader_varint(&reader) : 0;
+        if (!entry_read(&reader, &entry) || here > UINT32_MAX)
+            return lists_corrupt(lists, offset, "a dictionary block does not hold together", err);
+        if (here < dim)
+            continue;
+        *ret_found = here == dim;
+        *ret = entry;
+        break;
+    }
+    return OCH_OK;
+}
+
+/* ---- blocks ---- */
+
+static och_code piece_at(struct lists *lists, struct list *list, uint64_t offset,
+                         const uint8_t **ret_at, size_t *ret_len, och_error *err)
+{
+    bool mine = lists->owners[list->slot] == list;
+    if (!mine || offset < list->piece_from || offset >= list->piece_end) {
+        size_t len;
+        lists->owners[list->slot] = NULL;
+        TRY(lists->pages->at(lists->pages->context, list->slot, offset, &list->piece, &len, err));
+        list->piece_from = offset;
+        list->piece_end = offset + len;
+        lists->owners[list->slot] = list;
+    }
+    *ret_at = list->piece + (offset - list->piece_from);
+    *ret_len = (size_t)(list->piece_end - offset);
+    return OCH_OK;
+}
+
+/* Rows from deltas; false: the last is not below `end`.  Sums are of 64 bits, so nothing wraps. */
+static bool unpack_rows(const uint8_t *packed, uint32_t width, uint32_t count, uint32_t first,
+                        uint32_t end, uint32_t *rows)
+{
+    uint64_t row = first, mask = (1ull << width) - 1, bit = 0;
+    rows[0] = first;
+    for (uint32_t i = 1; i < count; i++, bit += width) {
+        /* a block's weights lie behind: eight bytes can be read from any delta on */
+        row += 1 + (load_u64(packed + bit / 8) >> bit % 8 & mask);
+        rows[i] = (uint32_t)row;
+    }
+    return row < end;
+}
+
+static och_code decode(struct lists *lists, struct list *list, uint64_t place, uint32_t count,
+                       uint32_t first, uint32_t end, och_error *err)
+{
+    const struct segment *segment = &lists->segment;
+    uint64_t offset = segment->post_offset + place * 4;
+    const uint8_t *at;
+    size_t len;
+    if (offset >= segment->run_offset)
+        return lists_corrupt(lists, segment->run_offset, "a posting block lies outside", err);
+    TRY(piece_at(lists, list, offset, &at, &len, err));
+    uint32_t width = at[0];
+    if (len < 4 || width > 32 || at[1] + 1u != count || posting_size(count, width) > len)
+        return lists_corrupt(lists, offset, "a posting block does not hold together", err);
+    if (!unpack_rows(at + 4, width, count, first, end, list->rows))
+        return lists_corrupt(lists, offset, "a posting block has rows outside its range", err);
+    list->count = count;
+    list->weights = at + 4 + posting_packed(count, width);
+    return OCH_OK;
+}
+
+och_code list_decode(struct lists *lists, struct list *list, uint32_t b, och_error *err)
+{
+    assert(b < list->block_count);
+    if (list->decoded == b && (list->is_short || lists->owners[list->slot] == list))
+        return OCH_OK;
+    bool last = b == list->block_count - 1;
+    list->decoded = NO_BLOCK;
+    TRY(decode(lists, list, list->runs[b].offset,
+               last ? list->df - b * POSTING_BLOCK : POSTING_BLOCK, list->runs[b].first_row,
+               last ? lists->segment.end_row : list->runs[b + 1].first_row, err));
+    list->decoded = b;
+    return OCH_OK;
+}
+
+uint32_t list_seek(const struct list *list, uint32_t from, uint32_t row)
+{
+    uint32_t low = from, step = 1, high = list->block_count;
+    while (low + step < high && list->runs[low + step].first_row <= row) {
+        low += step;
+        step *= 2;
+    }
+    high = high - low > step ? low + step : high;
+    while (low + 1 < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (list->runs[middle].first_row <= row)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* ---- opening ---- */
+
+/* One block, kept for good; list->rows and weights are filled in. */
+static och_code close_short(struct list *list, struct arena *arena, och_error *err)
+{
+    struct block_run *run = ARENA_NEW(arena, struct block_run);
+    uint8_t *weights = arena_alloc(arena, 4 * (size_t)list->count);
+    if (!run || !weights)
+        return FAIL_NO_MEMORY(err, "a sparse query");
+    memcpy(weights, list->weights, 4 * (size_t)list->count);
+    float max = load_f32(weights), min = max;
+    for (uint32_t i = 0; i < list->count; i++) {
+        float weight = load_f32(weights + 4 * (size_t)i);
+        if (!isfinite(weight)) {
+            max = INFINITY;
+            min = -INFINITY;
+            break;
+        }
+        max = weight > max ? weight : max;
+        min = weight < min ? weight : min;
+    }
+    *run = (struct block_run){.first_row = list->rows[0], .max = max, .min = min};
+    list->weights = weights;
+    list->runs = run;
+    list->block_count = 1;
+    list->decoded = 0;
+    list->is_short = true;
+    list->max = max;
+    list->min = min;
+    return OCH_OK;
+}
+
+static och_code open_inline(struct lists *lists, struct list *list, const struct entry *entry,
+                            struct arena *arena, och_error *err)
+{
+    struct reader reader = reader_of(entry->body);
+    uint64_t row = lists->segment.first_row;
+    for (uint32_t i = 0; i < list->df; i++) {
+        uint64_t delta = reader_varint(&reader);
+        row = delta < UINT32_MAX && (!i || delta) ? row + delta : UINT64_MAX;
+        if (row >= lists->segment.end_row)
+            return lists_corrupt(lists, lists->segment.dict_offset,
+                                 "a dictionary entry has rows outside its range", err);
+        list->rows[i] = (uint32_t)row;
+    }
+    list->count = list->df;
+    list->weights = reader.at;
+    return close_short(list, arena, err);
+}
+
+/* The whole block directory of a list, copied: ascending rows, and what its weights are between. */
+static och_code open_runs(struct lists *lists, struct list *list, uint64_t run, struct arena *arena,
+                          och_error *err)
+{
+    const struct segment *segment = &lists->segment;
+    uint32_t count = (list->df - 1) / POSTING_BLOCK + 1;
+    if (run > segment->run_count || count > segment->run_count - run)
+        return lists_corrupt(lists, segment->dict_offset, "a dictionary entry leads nowhere", err);
+    uint64_t from = segment->run_offset + run * RUN_SIZE;
+    struct block_run *runs = ARENA_ARRAY(arena, struct block_run, count);
+    if (!runs)
+        return FAIL_NO_MEMORY(err, "a sparse query");
+    for (uint32_t done = 0; done < count;) {
+        const uint8_t *at;
+        size_t len;
+        TRY(piece_at(lists, list, from + (uint64_t)done * RUN_SIZE, &at, &len, err));
+        uint32_t here = (uint32_t)min_size(len / RUN_SIZE, count - done);
+        if (!here)
+            return lists_corrupt(lists, from, "a block directory is cut", err);
+        memcpy(runs + done, at, (size_t)here * RUN_SIZE); // little-endian, as the machine
+        done += here;
+    }
+    float max = runs[0].max, min = runs[0].min;
+    bool sound =
+        runs[0].first_row >= segment->first_row && runs[count - 1].first_row < segment->end_row;
+    for (uint32_t i = 0; i < count; i++) {
+        max = runs[i].max > max ? runs[i].max : max;
+        min = runs[i].min < min ? runs[i].min : min;
+        sound = sound && (!i || runs[i - 1].first_row < runs[i].first_row) &&
+                runs[i].max >= runs[i].min;
+    }
+    if (!sound)
+        return lists_corrupt(lists, from, "a block directory does not hold together", err);
+    list->runs = runs;
+    list->block_count = count;
+    list->max = max;
+    list->min = min;
+    return OCH_OK;
+}
+
+static och_code open_list(struct lists *lists, struct list *list, const struct entry *entry,
+                          struct arena *arena, och_error *err)
+{
+    const struct segment *segment = &lists->segment;
+    list->df = entry->df;
+    list->decoded = NO_BLOCK;
+    list->rows = ARENA_ARRAY(arena, uint32_t, POSTING_BLOCK);
+    if (!list->rows)
+        return FAIL_NO_MEMORY(err, "a sparse query");
+    if (entry->df > segment->end_row - segment->first_row)
+        return lists_corrupt(lists, segment->dict_offset, "a list longer than its rows", err);
+    if (entry->df <= INLINE_ROWS)
+        return open_inline(lists, list, entry, arena, err);
+    if (entry->df > POSTING_BLOCK)
+        return open_runs(lists, list, entry->run, arena, err);
+    if (entry->first >= segment->end_row - segment->first_row || entry->at > UINT32_MAX)
+        return lists_corrupt(lists, segment->dict_offset, "a dictionary entry leads nowhere", err);
+    TRY(decode(lists, list, entry->at, entry->df, segment->first_row + (uint32_t)entry->first,
+               segment->end_row, err));
+    return close_short(list, arena, err);
+}
+
+och_code lists_open(struct lists *lists, const struct sparse_index *index,
+                    const struct sparse_pages *pages, uint32_t segment,
+                    const struct sparse_terms *terms, struct arena *arena, och_error *err)
+{
+    *lists = (struct lists){.index = index, .pages = pages, .segment = segment_at(index, segment)};
+    lists->lists = ARENA_ARRAY(arena, struct list, (size_t)terms->count + 1);
+    if (!lists->lists)
+        return FAIL_NO_MEMORY(err, "a sparse query");
+    for (uint32_t i = 0; i < terms->count; i++) {
+        struct list *list = &lists->lists[lists->count];
+        struct entry entry;
+        bool found;
+        TRY(entry_find(lists, terms->dims[i], &entry, &found, err));
+        if (!found)
+            continue;
+        *list =
+            (struct list){.term = i, .q = terms->weights[i], .slot = lists->count % SPARSE_SLOTS};
+        TRY(open_list(lists, list, &entry, arena, err));
+        lists->count++;
+    }
+    return OCH_OK;
+}
