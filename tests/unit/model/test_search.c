@@ -502,6 +502,38 @@ static void plans_of_searches_survive_their_bytes(void **state)
     arena_done(&arena);
 }
 
+/* docs/formats/plan.md, the example of a search. */
+static void the_example_of_the_format_page_parses(void **state)
+{
+    (void)state;
+    static const uint8_t example[] = {
+        0x01, 0x04, 0x00, 0x00,                                     /* version, search */
+        0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77,             /* collection */
+        0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0x00,       /* fields */
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, /* limit */
+        0x00, 0x00, 0x00, 0x00, 0x00, 0x00,                         /* offset, k, recall */
+        0x00, 0x00, 0x00,                                           /* filter, vectors */
+        0x01, 0x00, 0x00, 0x00,                                     /* one, filter, rank, groups */
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x00, 0x20,
+    };
+    struct arena arena;
+    struct plan plan;
+    och_error err = {0};
+    arena_init(&arena, NULL, 0);
+    if (plan_decode(slice_make(example, sizeof(example)), &arena, &plan, &err) != OCH_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(plan.kind, PLAN_SEARCH);
+    assert_int_equal(plan.search_count, 1);
+    assert_int_equal(plan.searches[0].limit, PLAN_NO_LIMIT);
+    assert_int_equal(plan.searches[0].fields, RECORD_METADATA);
+    CLEANUP(buf_cleanup) struct buf out;
+    buf_init(&out, BUF_MAX_NONE);
+    plan_encode(&plan, &out);
+    assert_int_equal(out.len, sizeof(example));
+    assert_memory_equal(out.at, example, sizeof(example));
+    arena_done(&arena);
+}
+
 /* Cut anywhere or one byte changed: refused, or a plan that is sound. */
 static void damaged_bytes_never_give_an_unsound_program(void **state)
 {
@@ -588,6 +620,7 @@ int main(void)
         cmocka_unit_test(odd_numbers_are_no_errors),
         cmocka_unit_test(metadata_orders_across_types),
         cmocka_unit_test(plans_of_searches_survive_their_bytes),
+        cmocka_unit_test(the_example_of_the_format_page_parses),
         cmocka_unit_test(damaged_bytes_never_give_an_unsound_program),
         cmocka_unit_test(no_memory_is_an_error_and_leaks_nothing),
     };

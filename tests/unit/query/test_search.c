@@ -4,6 +4,8 @@
 #define STACK_QUERY
 #include "support/stack.h"
 
+#include "asking.h"
+
 #include "model/search.h"
 
 #include <float.h>
@@ -611,10 +613,69 @@ static void deadlines_stop_a_search(void **state)
     stack_done(&s);
 }
 
+/* Parts with an index and a tail: what $knn ranks is what a query finds, to the bit, several lists at once and each with its limit. */
+static void knn_ranks_what_a_query_finds(void **state)
+{
+    (void)state;
+    enum { DIM = 16, ROWS = 12000, TAIL = 500 };
+    struct stack s = {.threads = 3};
+    stack_open(&s);
+    uuid id = stack_collection(&s, "indexed", "cosine");
+    float *vectors = asking_clusters(ROWS + TAIL, DIM, 40, 5);
+    asking_write(&s, id, vectors, DIM, 0, ROWS, BATCH_ADD);
+    stack_flush(&s, id);
+    asking_write(&s, id, vectors, DIM, ROWS, TAIL, BATCH_ADD);
+    static const char *const filters_[] = {NULL, "{\"n\":{\"$lt\":20}}", "{\"n\":7}"};
+    static const uint32_t limits[] = {10, 10, 25};
+    for (size_t f = 0; f < COUNT_OF(filters_); f++) {
+        for (uint32_t round = 0; round < 5; round++) {
+            struct arena arena;
+            struct query_result result;
+            CLEANUP(buf_cleanup) struct buf text;
+            arena_init(&arena, &s.budget, 0);
+            buf_init(&text, BUF_MAX_NONE);
+            for (uint32_t q = 0; q < 3; q++) {
+                buf_printf(&text, "%s{\"filter\":%s,\"rank\":{\"$sum\":[", q ? "," : "[",
+                           filters_[f] ? filters_[f] : "null");
+                for (uint32_t v = 0; v < 3;
+                     v++) { /* one alone supports; the others have defaults */
+                    buf_printf(&text,
+                               "%s{\"$mul\":[{\"$val\":%d},{\"$knn\":{\"limit\":%u,%s\"query\":",
+                               v ? "," : "", v == q, limits[v], v == q ? "" : "\"default\":0,");
+                    json_write_f32_array(&text, vectors + (size_t)(round * 31 + v * 7) * DIM, DIM);
+                    buf_text(&text, "}}]}");
+                }
+                buf_text(&text, "]}}");
+            }
+            buf_text(&text, "]");
+            buf_byte(&text, 0);
+            search(&s, id, (const char *)text.at, &arena, &result);
+            for (uint32_t q = 0; q < 3; q++) {
+                struct asked found;
+                asking_ask(&s, id, vectors + (size_t)(round * 31 + q * 7) * DIM, DIM, limits[q], 1,
+                           filters_[f], &found);
+                assert_int_equal(result.hits[q].count, found.count);
+                for (size_t i = 0; i < found.count; i++) {
+                    char name[16];
+                    (void)snprintf(name, sizeof(name), "r%u", found.rows[i]);
+                    assert_true(slice_equal(result.hits[q].rows[i].record.id, slice_of(name)));
+                    assert_memory_equal(&result.hits[q].rows[i].distance, &found.distances[i],
+                                        sizeof(float));
+                }
+            }
+            query_result_done(&result);
+            arena_done(&arena);
+        }
+    }
+    free(vectors);
+    stack_done(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(searches_answer_like_a_plain_evaluator),
+        cmocka_unit_test(knn_ranks_what_a_query_finds),
         cmocka_unit_test(a_collection_without_vectors_has_no_neighbours),
         cmocka_unit_test(wrong_dimensions_and_patterns_are_refused),
         cmocka_unit_test(no_memory_is_an_error_and_leaks_nothing),
