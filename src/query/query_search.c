@@ -4,6 +4,7 @@
 #include "query/query_search.h"
 
 #include "query/query_answer.h"
+#include "query/query_sparse.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -53,11 +54,13 @@ static och_code rank_dense(struct run *run, const struct search *search, uint32_
 static och_code rank_sparse(struct run *run, const struct search_knn *knn, struct topk *list,
                             och_error *err)
 {
-    (void)run;
-    (void)knn;
-    *list = (struct topk){0};
-    return FAIL(err, OCH_UNSUPPORTED,
-                "Searching sparse vectors is not implemented yet in this version");
+    struct sparse_query query = {.key = knn->key,
+                                 .dims = knn->indices,
+                                 .weights = knn->values,
+                                 .count = knn->count,
+                                 .k = knn->limit,
+                                 .bm25 = knn->bm25};
+    return query_sparse(run, &query, list, err);
 }
 
 static och_code rank_lists(struct run *run, const struct search *search, struct topk *lists,
