@@ -83,10 +83,12 @@ static bool read_value(const char *at, size_t len, double *ret_value)
 /* A sample of the family that stands open. */
 static bool read_sample(struct page *page, const char *line, size_t len)
 {
+    if (page->family_count == 0 || page->sample_count == MAX)
+        return false;
     struct family *family = &page->families[page->family_count - 1];
     struct sample *sample = &page->samples[page->sample_count];
     size_t name = strcspn(line, "{ \n");
-    if (page->family_count == 0 || page->sample_count == MAX || !is_name(line, name))
+    if (!is_name(line, name))
         return false;
     (void)snprintf(sample->name, sizeof(sample->name), "%.*s", (int)name, line);
     const char *at = line + name;
@@ -119,9 +121,9 @@ static bool read_sample(struct page *page, const char *line, size_t len)
 
 static bool read_head(struct page *page, const char *line, size_t len, const char *next)
 {
-    struct family *family = &page->families[page->family_count];
     if (page->family_count == 128 || strncmp(line, "# HELP ", 7) != 0)
         return false;
+    struct family *family = &page->families[page->family_count];
     size_t name = strcspn(line + 7, " \n"), help = len - 8 - name;
     if (len < 9 + name || !is_name(line + 7, name) || help >= sizeof(family->help))
         return false;
