@@ -37,7 +37,7 @@ enum wire_type {
     WIRE_NULLABLE_EMBEDDINGS,
     WIRE_METADATAS, /* [object | null]; values by meta.h */
     WIRE_INCLUDE,
-    WIRE_CLEAR, /* [[field name] | null] */
+    WIRE_CLEAR,   /* [[field name] | null] */
     WIRE_SEQUENCE /* what its elements are is judged elsewhere */
 };
 struct wire_member {
