@@ -45,6 +45,13 @@ void file_expect(struct file *file, uint64_t offset, uint64_t len)
         file->io->ops->expect(file, offset, len);
 }
 
+och_code file_write_out(struct file *file, uint64_t offset, uint64_t len, bool wait, och_error *err)
+{
+    if (!file->io->ops->write_out)
+        return OCH_OK;
+    return file->io->ops->write_out(file, offset, len, wait, err);
+}
+
 och_code file_write(struct file *file, uint64_t offset, const void *at, size_t len, och_error *err)
 {
     // iovec has no const; implementations only read from it

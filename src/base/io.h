@@ -41,6 +41,10 @@ MUST_USE och_code file_read_all(struct file *file, uint64_t offset, void *at, si
                                 och_error *err);
 /** These bytes are wanted soon: the system may begin to read them.  Never fails, never waits. */
 void file_expect(struct file *file, uint64_t offset, uint64_t len);
+/** These bytes were written and are not needed in the system's memory alone: it begins to write them to the disk; wait: until they lie there, so that
+ *  no sync of another file queues behind a flood.  Not durable by that.  After an error the file's state is unknown: a later sync may not tell. */
+MUST_USE och_code file_write_out(struct file *file, uint64_t offset, uint64_t len, bool wait,
+                                 och_error *err);
 /** Write all of it, or fail with any part of it written. */
 MUST_USE och_code file_write(struct file *file, uint64_t offset, const void *at, size_t len,
                              och_error *err);
@@ -114,6 +118,8 @@ struct io_ops {
     och_code (*read)(struct file *file, uint64_t offset, void *at, size_t len, size_t *ret_len,
                      och_error *err);
     void (*expect)(struct file *file, uint64_t offset, uint64_t len); /* NULL: nothing to gain */
+    och_code (*write_out)(struct file *file, uint64_t offset, uint64_t len, bool wait,
+                          och_error *err);      /* NULL: nothing to gain */
     int (*descriptor)(const struct file *file); /* for batches; NULL: they go through read */
     och_code (*write_v)(struct file *file, uint64_t offset, const struct iovec *parts, size_t count,
                         och_error *err);

@@ -120,6 +120,23 @@ static void posix_expect(struct file *file, uint64_t offset, uint64_t len)
         (void)posix_fadvise(fd_of(file), (off_t)offset, (off_t)len, POSIX_FADV_WILLNEED);
 }
 
+static och_code posix_write_out(struct file *file, uint64_t offset, uint64_t len, bool wait,
+                                och_error *err)
+{
+#ifdef SYNC_FILE_RANGE_WRITE
+    unsigned how =
+        wait ? SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER
+             : SYNC_FILE_RANGE_WRITE;
+    // waiting takes an error away from the sync that follows; where there is no such call nothing is lost
+    if (fits(offset, len) && sync_file_range(fd_of(file), (off_t)offset, (off_t)len, how) != 0 &&
+        errno != ENOSYS && errno != EINVAL && errno != ESPIPE && errno != EINTR)
+        return fail(err, errno, "write", file->path);
+#else
+    (void)file, (void)offset, (void)len, (void)wait, (void)err;
+#endif
+    return OCH_OK;
+}
+
 static och_code posix_write_v(struct file *file, uint64_t offset, const struct iovec *parts,
                               size_t count, och_error *err)
 {
@@ -439,6 +456,7 @@ struct io *io_posix(void)
         .close = posix_close,
         .read = posix_read,
         .expect = posix_expect,
+        .write_out = posix_write_out,
         .descriptor = fd_of,
         .write_v = posix_write_v,
         .sync = posix_sync,

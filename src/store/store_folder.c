@@ -10,6 +10,7 @@
 
 #define FILES_MAX    128
 #define BUFFER_BYTES (1u << 20)
+#define OUT_STEP     (8u << 20)
 #define NAME_DIGITS  32
 
 /* One open file and who uses it.  Out of the table (removed, or displaced) it is closed by its last user. */
@@ -39,7 +40,7 @@ struct folder_writer {
     struct file *file;
     uint8_t *buffer;
     size_t buffered;
-    uint64_t flushed;
+    uint64_t flushed, out; /* out: up to here on its way to the disk */
     bool failed;
 };
 
@@ -340,6 +341,17 @@ static och_code folder_create(struct store *store, object_id id, struct store_wr
     return OCH_OK;
 }
 
+/* A large blob goes to the disk while it is made, two steps at a time: its sync finds little left, and the log's does not wait behind all of it. */
+static och_code write_out(struct folder_writer *writer, och_error *err)
+{
+    uint64_t before = writer->out < OUT_STEP ? writer->out : OUT_STEP;
+    if (before)
+        TRY(file_write_out(writer->file, writer->out - before, before, true, err));
+    TRY(file_write_out(writer->file, writer->out, writer->flushed - writer->out, false, err));
+    writer->out = writer->flushed;
+    return OCH_OK;
+}
+
 /* What failed once is not tried again: the file's state is unknown (D11). */
 static och_code flush(struct folder_writer *writer, const void *at, size_t len, och_error *err)
 {
@@ -351,6 +363,10 @@ static och_code flush(struct folder_writer *writer, const void *at, size_t len, 
     writer->failed = code != OCH_OK;
     if (code == OCH_OK)
         writer->flushed += len;
+    if (code == OCH_OK && writer->flushed - writer->out >= OUT_STEP) {
+        code = write_out(writer, err);
+        writer->failed = code != OCH_OK;
+    }
     return code;
 }
 
