@@ -24,10 +24,11 @@
 #define REFUSE_SHARE    8   /* of the memory limit: tails above it leave compaction no room */
 #define SLOW_TAILS      1.5 /* tails' worth of unflushed rows from which on writers are slowed */
 #define ADMIT_MOST_NS   (5000 * MS) /* a writer that had to wait longer is refused */
-#define SMALL_SPREAD \
-    4.0 /* so many small parts above their limit: writers have the pace of merges */
+#define SLOW_PARTS \
+    4 /* small parts from which on writers are slowed, at the limit to the pace of merges */
+#define SLOW_LARGE 2 /* large parts above their limit: writers have the pace of their merges */
 #define NICE_SMALL 10
-#define NICE_LARGE 19
+#define NICE_LARGE 10
 
 bool compact_stopping(struct compactor *c)
 {
@@ -366,9 +367,13 @@ static void merge_one(struct compactor *c, enum merge_tier tier, uuid id, bool i
     bool merged = true, any = false;
     och_error err = {0};
     och_code code = OCH_OK;
+    struct views_backlog backlog;
+    views_backlog(c->options.views, id, &backlog);
+    idle = idle && backlog.rows == 0; /* written to: the flush of that will say so again */
     while (merged && code == OCH_OK && !compact_stopping(c)) {
         code = compact_merge_tier(c, id, tier, idle, &merged, &err);
         any |= merged;
+        idle &= !merged;
     }
     if (any)
         tell_other(c, id, tier);
@@ -477,11 +482,15 @@ static uint64_t debt(struct compactor *c, const struct views_backlog *backlog, d
                      uint32_t count)
 {
     double share = backlog->rows ? tails / (double)backlog->rows * count : 0, ns = 0;
+    double merged = (double)count / c->options.tail_rows_max;
     if (tails > SLOW_TAILS)
         ns += share * (double)c->tail_ns[PACE_FLUSH] * (tails - SLOW_TAILS + 1);
-    if (backlog->small_parts > LIMIT_TAIL_PARTS)
-        ns += share * (double)c->tail_ns[PACE_MERGE] *
-              (double)(backlog->small_parts - LIMIT_TAIL_PARTS) / SMALL_SPREAD;
+    if (backlog->small_parts > SLOW_PARTS)
+        ns += merged * (double)c->tail_ns[PACE_MERGE] *
+              (double)(backlog->small_parts - SLOW_PARTS) / (LIMIT_TAIL_PARTS - SLOW_PARTS);
+    if (backlog->large_parts > LIMIT_LARGE_PARTS)
+        ns += merged * (double)c->tail_ns[PACE_LARGE] *
+              (double)(backlog->large_parts - LIMIT_LARGE_PARTS) / SLOW_LARGE;
     return (uint64_t)ns;
 }
 

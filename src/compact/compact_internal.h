@@ -36,7 +36,12 @@ struct note {
 TAILQ_HEAD(note_list, note);
 
 /* What is known to take so long for one tail's worth of rows. */
-enum pace { PACE_FLUSH, PACE_MERGE /* of tail-sized parts */, PACES };
+enum pace {
+    PACE_FLUSH,
+    PACE_MERGE /* of tail-sized parts */,
+    PACE_LARGE /* of large ones */,
+    PACES
+};
 
 /* The parts that a tier is merging: [from, to) of this collection's log. */
 struct running {
@@ -92,8 +97,9 @@ MUST_USE och_code compact_merge_tier(struct compactor *c, uuid id, enum merge_ti
 /* ---- compact_policy.c: pure ---- */
 struct policy_part {
     uint64_t rows, deleted;
-    bool damaged; /* a derived section wants rebuilding (D4) */
-    bool busy;    /* being merged */
+    bool damaged;  /* a derived section wants rebuilding (D4) */
+    bool busy;     /* being merged */
+    bool unlisted; /* large enough for lists of its vectors, which merges on the way leave out */
 };
 struct policy {
     uint64_t tail_rows, part_rows_max;

@@ -6,8 +6,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define READS_KEEP  64   /* rows after which pinned extents are given back */
-#define HELPED_ROWS 4096 /* fewer are built by one thread */
+#define READS_KEEP  64     /* rows after which pinned extents are given back */
+#define HELPED_ROWS 4096   /* fewer are built by one thread */
+#define FLAT_ROWS   131072 /* up to here merges on the way to larger parts train no lists */
 
 struct input {
     struct part *part;
@@ -31,6 +32,7 @@ struct merge {
     struct from *rows; /* in ascending seq */
     uint32_t *new_rows;
     uint32_t row_count;
+    bool passing; /* the output is going to be merged again */
     slice *kills;
     size_t kill_count;
     struct arena arena;
@@ -203,6 +205,28 @@ static struct pool *take_helpers(const struct merge *m)
     return pool;
 }
 
+static bool is_unlisted(struct part *part)
+{
+    const struct vector_index *index;
+    return part_vector_index(part, &index, NULL) == OCH_OK && index && index->lists == 1 &&
+           index->coded > VECTOR_FLAT_ROWS;
+}
+
+static bool has_lists(struct part *part)
+{
+    const struct vector_index *index;
+    return part_vector_index(part, &index, NULL) == OCH_OK && index && index->lists > 1;
+}
+
+/* Training takes most of a merge's time, and lists of parts this small make a query hardly faster.  Lists that are there are kept. */
+static uint32_t flat_rows(const struct merge *m)
+{
+    bool any = !m->passing;
+    for (size_t i = 0; i < m->count && !any; i++)
+        any = has_lists(m->inputs[i].part);
+    return any ? 0 : FLAT_ROWS;
+}
+
 static och_code build(struct merge *m, struct store_writer *writer, uuid file, och_error *err)
 {
     struct compactor *c = m->c;
@@ -233,8 +257,10 @@ static och_code build(struct merge *m, struct store_writer *writer, uuid file, o
                                .reader_new = source_new,
                                .reader_free = source_free,
                                .place = source_place};
-    struct part_build_options options = {
-        .budget = c->options.budget, .pool = take_helpers(m), .limits = {.cancel = &c->cancel}};
+    struct part_build_options options = {.budget = c->options.budget,
+                                         .pool = take_helpers(m),
+                                         .limits = {.cancel = &c->cancel},
+                                         .flat_rows = flat_rows(m)};
     och_code code = part_build(&spec, &rows, &options, writer, m->new_rows, &m->info, err);
     pool_free(options.pool);
     source_done(&source);
@@ -392,7 +418,9 @@ static och_code choose(struct merge *m, bool to_one, unsigned tiers, bool *ret_w
         return FAIL_NO_MEMORY(err, "a merge");
     for (size_t i = 0; i < version.part_count; i++)
         parts[i] = (struct policy_part){version.parts[i].rows, version.parts[i].deleted,
-                                        part_damage(view_part(m->view, i)) != 0, false};
+                                        part_damage(view_part(m->view, i)) != 0, false, false};
+    if (to_one && version.part_count == 1)
+        parts[0].unlisted = is_unlisted(view_part(m->view, 0));
     struct policy policy = {.tail_rows = c->options.tail_rows_max,
                             .part_rows_max = c->options.part_rows_max,
                             .to_one = to_one,
@@ -401,6 +429,7 @@ static och_code choose(struct merge *m, bool to_one, unsigned tiers, bool *ret_w
                  parts);
     if (m->count == 0)
         return OCH_OK;
+    m->passing = !to_one && m->count > 1 && tiers != (1u << MERGE_TIERS) - 1;
     m->inputs = ARENA_ARRAY(&m->arena, struct input, m->count);
     if (!m->inputs)
         return FAIL_NO_MEMORY(err, "a merge");
@@ -437,8 +466,8 @@ static och_code merge(struct compactor *c, uuid id, bool to_one, unsigned tiers,
     uint64_t began = now_ns(c);
     if (code == OCH_OK && wanted)
         code = run(&m, ret_merged, err);
-    if (tier == MERGE_SMALL && *ret_merged && m.row_count)
-        compact_learn_pace(c, PACE_MERGE,
+    if (*ret_merged && m.row_count && !to_one)
+        compact_learn_pace(c, tier == MERGE_SMALL ? PACE_MERGE : PACE_LARGE,
                            (now_ns(c) - began) * c->options.tail_rows_max / m.row_count);
     mutex_lock(&c->lock);
     c->running[tier] = (struct running){0};

@@ -60,7 +60,7 @@ void policy_choose(const struct policy *policy, const struct policy_part *parts,
         busy |= parts[i].busy;
     }
     if (policy->to_one && !busy && live <= policy->part_rows_max &&
-        (count > 1 || (count == 1 && parts[0].deleted > 0))) {
+        (count > 1 || (count == 1 && (parts[0].deleted > 0 || parts[0].unlisted)))) {
         *ret_count = count;
         return;
     }

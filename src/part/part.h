@@ -67,6 +67,7 @@ struct part_build_options {
     struct budget *budget;
     struct pool *pool; /* NULL = one thread */
     struct limits_of_work limits;
+    uint32_t flat_rows; /* up to so many vectors no lists are trained; 0: as usual */
 };
 /**
  * Append one part to a writer (several parts may share one object).  ret_rows, if not NULL, gets count entries: source index -> row.

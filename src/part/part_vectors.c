@@ -176,7 +176,8 @@ och_code part_vectors_build(struct part_vectors *vectors, const struct part_spec
                                                                     : (size_t)room,
                                     .inputs = vectors->indexes,
                                     .input_count = (uint32_t)spec->input_count,
-                                    .like = like};
+                                    .like = like,
+                                    .flat_rows = options ? options->flat_rows : 0};
     struct vector_build *build;
     TRY(vector_build_new(&wanted, &rows, &build, err));
     if (vector_build_result(build).coded < VECTOR_CODES_MIN) {

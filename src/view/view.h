@@ -176,6 +176,7 @@ size_t views_largest(struct views *views, struct views_usage *ret_rows, size_t m
 struct views_backlog {
     uint64_t rows, bytes; /* of the tail */
     size_t small_parts;   /* of at most one and a half tails */
+    size_t large_parts;   /* the others */
 };
 /** Bytes of all tails together; costs nothing. */
 uint64_t views_tail_bytes(struct views *views);

@@ -537,6 +537,7 @@ void views_backlog(struct views *views, uuid id, struct views_backlog *ret_backl
         b->bytes = g->payload_bytes;
         for (uint32_t i = 0; i < g->part_count; i++)
             b->small_parts += part_rows(g->parts[i].part) <= small;
+        b->large_parts = g->part_count - b->small_parts;
     }
     for (size_t i = 0; i < c->pending.len; i++)
         b->bytes += c->pending.at[i]->payload->len;

@@ -583,6 +583,42 @@ static bool wait_for_flush(struct stack *s, uint64_t flushes)
     return false;
 }
 
+static uint32_t lists_of_the_only_part(struct stack *s, uuid id)
+{
+    assert_int_equal(part_count(s, id), 1);
+    struct view *view = NULL;
+    const struct vector_index *index;
+    OK(view_acquire(s->views, id, READ_INDEX_AND_WAL, &view, err));
+    OK(part_vector_index(view_part(view, 0), &index, err));
+    assert_non_null(index);
+    uint32_t lists = index->lists;
+    view_release(view);
+    return lists;
+}
+
+static void lists_are_trained_when_a_collection_comes_to_rest(void **state)
+{
+    (void)state;
+    enum { TAIL = 5500 };
+    struct stack s = {.tail_rows_max = TAIL};
+    stack_open(&s);
+    uuid id = stack_collection(&s, "passing", "l2");
+    for (int i = 0; i < 4; i++) {
+        stack_add_many(&s, id, i * TAIL, TAIL);
+        flush(&s, id);
+    }
+    bool merged;
+    OK(compact_merge_tier(s.compactor, id, MERGE_SMALL, false, &merged, err));
+    assert_true(merged);
+    assert_int_equal(lists_of_the_only_part(&s, id), 1);
+    OK(compact_merge_tier(s.compactor, id, MERGE_LARGE, true, &merged, err));
+    assert_true(merged);
+    assert_true(lists_of_the_only_part(&s, id) > 1);
+    OK(compact_merge_tier(s.compactor, id, MERGE_LARGE, true, &merged, err));
+    assert_false(merged);
+    stack_done(&s);
+}
+
 static void a_kick_flushes_and_idle_tails_follow(void **state)
 {
     (void)state;
@@ -660,6 +696,7 @@ int main(void)
         cmocka_unit_test(a_trim_that_was_left_undone_is_made_up_for),
         cmocka_unit_test(a_full_disk_does_not_fill_the_catalogue_with_objects),
         cmocka_unit_test(an_object_that_will_not_go_does_not_keep_the_others),
+        cmocka_unit_test(lists_are_trained_when_a_collection_comes_to_rest),
         cmocka_unit_test(a_kick_flushes_and_idle_tails_follow),
         cmocka_unit_test(a_failing_flush_delays_nothing_but_itself),
     };

@@ -100,6 +100,8 @@ static void idle_collections_go_down_to_one_part(void **state)
     expect(&idle, (struct policy_part[]){{.rows = 500}, {.rows = 10}}, 2, 0, 2);
     expect(&idle, (struct policy_part[]){{.rows = 500, .deleted = 1}}, 1, 0, 1);
     expect(&idle, (struct policy_part[]){{.rows = 500}}, 1, 0, 0);
+    expect(&idle, (struct policy_part[]){{.rows = 500, .unlisted = true}}, 1, 0, 1);
+    expect(&usual, (struct policy_part[]){{.rows = 500, .unlisted = true}}, 1, 0, 0);
     expect(&idle, (struct policy_part[]){{.rows = 900}, {.rows = 200}}, 2, 0,
            0); /* too large together */
 }
