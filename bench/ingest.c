@@ -11,7 +11,7 @@
  *       --folder DIR          must not exist yet; removed at the end unless --keep
  *       --port P              18300
  *       --idle S              seconds of queries at rest (10)
- *       --settle S            seconds at most to wait for compaction before (600)
+ *       --settle S            seconds at most to wait until compaction is at rest before (600)
  *       --churn               afterwards update 30 %, delete 50 %, add them back; beside a fresh build
  *       --stop-at SHARE       SIGTERM after this share of the rows: how long does it take?
  *
@@ -28,7 +28,7 @@
 #define KEEP_VERSION  UINT64_MAX /* vectors as they are */
 #define SETTLING      10
 #define IDLE          11
-#define COOL_S        5 /* without work of the compactor */
+#define COOL_S        3 /* one part, no tail and no work of the compactor for so long: at rest */
 #define SAMPLE_NS     50000000ull
 
 struct answer {
@@ -64,6 +64,7 @@ struct bench {
     uint64_t ghosts; /* deleted rows that were returned */
     _Atomic uint32_t acknowledged;
     _Atomic int phase;
+    _Atomic uint32_t unmerged; /* parts and rows of the tail, as the last answer tells */
     _Atomic bool stop;
     _Atomic uint64_t refused, failed;
 };
@@ -137,6 +138,8 @@ static void read_all(void *arg)
             kept = ended;
         }
         note(&b->phases[phase], (ended - began) * 1e3, link.body);
+        atomic_store(&b->unmerged, (uint32_t)(told(link.body, "\"parts\":") +
+                                              told(link.body, "\"tail_slots\":")));
         if (b->pause_ms)
             sched_sleep_ns((uint64_t)b->pause_ms * 1000000);
     }
@@ -284,23 +287,30 @@ static void write_all(struct bench *b, const char *path)
     link_close(&link);
 }
 
-/* Until flusher and merger have been idle for a while. */
+static double compactor_cpu(struct bench *b)
+{
+    return serve_cpu(&b->serve, "ochre-flush") + serve_cpu(&b->serve, "ochre-merge") +
+           serve_cpu(&b->serve, "ochre-build");
+}
+
+/* Until nothing is left to compact: a tail is flushed, and its collection merged to one part, only when nobody has written for a while. */
 static void settle(struct bench *b)
 {
     phase_begin(b, SETTLING);
-    double last = -1, since = now_s();
+    double last = compactor_cpu(b), since = now_s();
     while (now_s() - b->phases[SETTLING].began < b->settle_s && now_s() - since < COOL_S) {
-        double used = serve_cpu(&b->serve, "ochre-flush") + serve_cpu(&b->serve, "ochre-merge") +
-                      serve_cpu(&b->serve, "ochre-build");
-        if (used - last > 0.03) {
-            last = used;
+        double used = compactor_cpu(b); /* less when a helper is gone */
+        if (fabs(used - last) > 0.03 || atomic_load(&b->unmerged) > 1)
             since = now_s();
-        }
+        last = used;
         sched_sleep_ns(200000000);
     }
     phase_end(b, SETTLING);
-    b->phases[SETTLING].ended =
-        since > b->phases[SETTLING].began ? since : b->phases[SETTLING].ended;
+    if (since > b->phases[SETTLING].began)
+        b->phases[SETTLING].ended = since;
+    if (now_s() - since < COOL_S)
+        printf("not at rest after %.0f s: %u parts and rows of the tail\n", b->settle_s,
+               atomic_load(&b->unmerged));
 }
 
 /* ---- recall ---- */
