@@ -13,6 +13,9 @@
 #define LISTS_AHEAD 32 /* lists read at once when nothing says how many will be visited */
 #define ROWS_AHEAD  4096
 #define GROUP       16 /* 8-bit rows between two looks at the threshold */
+#define AHEAD       2 /* lists between the one being scanned and the one being fetched into the cache */
+#define FETCH_ROW   2048 /* bytes of an 8-bit row; what follows, the processor fetches by itself */
+#define KEY_BUCKETS 512
 
 struct pending {
     float low;
@@ -51,8 +54,8 @@ struct vector_search {
     float *deltas, *keys; /* of all lists, or of some */
     bool some_lists;
     float key_least, key_most;
-    struct ranked_list *order;
-    uint32_t order_len;
+    struct ranked_list *order; /* ascending; [order_at, order_len) are still to come */
+    uint32_t order_at, order_len;
     uint64_t *visited;
     struct vector_found found;
 };
@@ -314,9 +317,35 @@ static bool list_has_survivors(const struct vector_search *s, const struct list_
     return false;
 }
 
-static och_code scan_list(struct vector_search *s, const struct list_entry *list, float delta,
-                          och_error *err)
+/* A block that will be scanned soon, into the cache: lists lie here and there, and no processor guesses which comes next. */
+static void prefetch_block(const struct vector_search *s, uint64_t block, size_t size)
 {
+    const struct piece *piece = &s->code;
+    if (!piece->base || block - piece->first >= piece->units)
+        return;
+    const uint8_t *at = piece->base + (block - piece->first) * size;
+    for (size_t i = 0; i < size; i += 64)
+        __builtin_prefetch(at + i);
+}
+
+/* The 8-bit row of one that the bound let through: it will be read when enough of them wait. */
+static void prefetch_row(const struct vector_search *s, uint32_t row)
+{
+    const struct piece *piece = &s->code8;
+    if (!piece->base || row - piece->first >= piece->units)
+        return;
+    size_t size = code_row_size(s->index->code_dim);
+    const uint8_t *at = piece->base + (row - piece->first) * size;
+    for (size_t i = 0; i < size && i < FETCH_ROW; i += 64)
+        __builtin_prefetch(at + i);
+    __builtin_prefetch(at + size - 1);
+}
+
+/* ahead: a list that follows, brought to the cache block by block meanwhile; rows 0: none. */
+static och_code scan_list(struct vector_search *s, const struct list_entry *list, float delta,
+                          const struct list_entry *ahead, och_error *err)
+{
+    uint32_t ahead_blocks = (ahead->rows + CODE_BLOCK_ROWS - 1) / CODE_BLOCK_ROWS, fetched = 0;
     size_t dim = s->index->code_dim, block_size = code_block_size(dim);
     const struct vector_pages *pages = s->query->pages;
     const struct vector_plan *plan = &s->query->plan;
@@ -336,6 +365,8 @@ static och_code scan_list(struct vector_search *s, const struct list_entry *list
             TRY(pages->at(pages->context, VECTOR_CODE, block, &piece->base, &piece->first,
                           &piece->units, err));
         float low[CODE_BLOCK_ROWS];
+        if (fetched < ahead_blocks)
+            prefetch_block(s, ahead->block_start + fetched++, block_size);
         bound.limit = threshold(s);
         uint32_t pass =
             allowed & s->kernel->scan1(piece->base + (block - piece->first) * block_size, s->table,
@@ -343,6 +374,7 @@ static och_code scan_list(struct vector_search *s, const struct list_entry *list
         s->found.rows_scanned += CODE_BLOCK_ROWS;
         for (; pass; pass &= pass - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(pass);
+            prefetch_row(s, row + i);
             s->pending[s->pending_len++] = (struct pending){low[i], row + i};
         }
         uint32_t most = s->carry.len < s->carry.keep ? 8 * s->carry.keep : s->drain_inside;
@@ -358,64 +390,79 @@ static och_code scan_list(struct vector_search *s, const struct list_entry *list
 
 /* ---- the order of lists ---- */
 
-static void sift(struct ranked_list *order, uint32_t len, uint32_t at)
+static inline bool comes_before(const struct ranked_list *a, const struct ranked_list *b)
 {
-    struct ranked_list item = order[at];
-    for (uint32_t child; (child = 2 * at + 1) < len; at = child) {
-        if (child + 1 < len && (order[child + 1].key < order[child].key ||
-                                (order[child + 1].key == order[child].key &&
-                                 order[child + 1].list < order[child].list)))
-            child++;
-        if (order[child].key > item.key ||
-            (order[child].key == item.key && order[child].list > item.list))
-            break;
-        order[at] = order[child];
-    }
-    order[at] = item;
+    return a->key < b->key || (a->key == b->key && a->list < b->list);
 }
 
-static struct ranked_list pop(struct vector_search *s)
+/* Where a key lies between the least and the most. */
+static inline uint32_t bucket_of(float key, float least, float scale)
 {
-    struct ranked_list first = s->order[0];
-    s->order[0] = s->order[--s->order_len];
-    if (s->order_len)
-        sift(s->order, s->order_len, 0);
-    return first;
+    float place = (key - least) * scale;
+    /* bytes that nobody wrote may make it no number */
+    return place >= 0 && place < KEY_BUCKETS ? (uint32_t)place : KEY_BUCKETS - 1;
 }
 
-/* A key that at least `want` lists do not exceed, by a histogram. */
-static float key_of_rank(const struct vector_search *s, uint32_t want)
+/* Buckets that together hold at least `want` lists; all of them if their keys are alike. */
+static uint32_t buckets_for(const uint32_t *counts, uint32_t want)
 {
-    enum { BUCKETS = 512 };
-    uint32_t counts[BUCKETS] = {0}, sum = 0, lists = s->index->lists;
-    float least = s->key_least, scale = BUCKETS / (s->key_most - least);
-    if (want >= lists || !(scale > 0) || !isfinite(scale))
-        return INFINITY;
-    for (uint32_t j = 0; j < lists; j++) {
-        float place = (s->keys[j] - least) * scale;
-        /* bytes that nobody wrote may make it no number */
-        counts[place >= 0 && place < BUCKETS ? (int)place : BUCKETS - 1]++;
-    }
-    int bucket = 0;
-    while (bucket < BUCKETS - 1 && (sum += counts[bucket]) < want)
+    uint32_t bucket = 0, sum = 0;
+    while (bucket < KEY_BUCKETS - 1 && (sum += counts[bucket]) < want)
         bucket++;
-    if (bucket >= BUCKETS - 2)
-        return INFINITY;
-    return least + (float)(bucket + 1) / scale * 1.000001f;
+    return bucket + 1;
 }
 
-/* All lists not yet visited, or the nearest `want`, as a heap. */
+/* Insertion: the items lie near their places already. */
+static void order_inside(struct ranked_list *items, uint32_t len)
+{
+    for (uint32_t i = 1; i < len; i++) {
+        struct ranked_list item = items[i];
+        uint32_t at = i;
+        for (; at && comes_before(&item, &items[at - 1]); at--)
+            items[at] = items[at - 1];
+        items[at] = item;
+    }
+}
+
+static int compare_ranked(const void *a, const void *b)
+{
+    const struct ranked_list *x = a, *y = b;
+    return comes_before(y, x) - comes_before(x, y);
+}
+
+/* All lists not yet visited, or those of the nearest buckets that hold `want`, in ascending order: by buckets of equal width, then within
+ * them.  In order and not as a heap: then it is known what to fetch into the cache. */
 static void rank_lists(struct vector_search *s, uint32_t want)
 {
-    uint32_t lists = s->index->lists;
+    uint32_t lists = s->index->lists, counts[KEY_BUCKETS] = {0}, starts[KEY_BUCKETS];
     bool shared = s->query->plan.key != 0 && want < lists;
-    float limit = shared ? s->query->plan.key : key_of_rank(s, want);
-    s->order_len = 0;
+    float least = s->key_least, scale = KEY_BUCKETS / (s->key_most - least);
+    float limit = shared ? s->query->plan.key : INFINITY;
+    if (!(scale > 0) || !isfinite(scale))
+        scale = 0;
     for (uint32_t j = 0; j < lists; j++)
-        if (s->keys[j] <= limit && !(s->visited[j / 64] >> j % 64 & 1))
-            s->order[s->order_len++] = (struct ranked_list){s->keys[j], j};
-    for (uint32_t at = s->order_len / 2; at-- > 0;)
-        sift(s->order, s->order_len, at);
+        counts[bucket_of(s->keys[j], least, scale)]++;
+    uint32_t buckets = shared || want >= lists ? KEY_BUCKETS : buckets_for(counts, want), sum = 0;
+    for (uint32_t i = 0; i < buckets; i++) {
+        starts[i] = sum;
+        sum += counts[i];
+        counts[i] = 0;
+    }
+    for (uint32_t j = 0; j < lists; j++) {
+        uint32_t bucket = bucket_of(s->keys[j], least, scale);
+        if (bucket < buckets && s->keys[j] <= limit && !(s->visited[j / 64] >> j % 64 & 1))
+            s->order[starts[bucket] + counts[bucket]++] = (struct ranked_list){s->keys[j], j};
+    }
+    s->order_at = s->order_len = 0;
+    for (uint32_t i = 0; i < buckets; i++) {
+        struct ranked_list *items = s->order + starts[i];
+        if (counts[i] > 32)
+            qsort(items, counts[i], sizeof(*items), compare_ranked);
+        else
+            order_inside(items, counts[i]);
+        memmove(s->order + s->order_len, items, counts[i] * sizeof(*items));
+        s->order_len += counts[i];
+    }
 }
 
 /* Distances and keys of the lists that may be visited: `all`, or those of the nearest cells; keys of the others are no numbers. */
@@ -473,8 +520,8 @@ static bool is_out_of_reach(const struct vector_search *s, uint32_t list)
 static och_code visit_lists(struct vector_search *s, uint32_t budget, och_error *err)
 {
     bool in_order = s->query->plan.mode != VECTOR_BUDGET; /* of reach */
-    while (s->order_len && budget) {
-        struct ranked_list next = pop(s);
+    while (s->order_at < s->order_len && budget) {
+        struct ranked_list next = s->order[s->order_at++];
         struct list_entry list = list_entry(s->index, next.list);
         if (is_out_of_reach(s, next.list)) {
             if (in_order)
@@ -486,7 +533,11 @@ static och_code visit_lists(struct vector_search *s, uint32_t budget, och_error 
             continue;
         budget--;
         s->found.lists_probed++;
-        TRY(scan_list(s, &list, s->deltas[next.list], err));
+        uint32_t then = s->order_at + AHEAD - 1;
+        struct list_entry ahead = {0};
+        if (then < s->order_len && budget >= AHEAD)
+            ahead = list_entry(s->index, s->order[then].list);
+        TRY(scan_list(s, &list, s->deltas[next.list], &ahead, err));
         if (s->query->limits && s->found.lists_probed % 64 == 0)
             TRY(work_check(s->query->limits, err));
     }
@@ -518,7 +569,6 @@ static och_code search_lists(struct vector_search *s, och_error *err)
     rank_lists(s, limited ? plan->lists : s->index->lists);
     if (since)
         s->found.coarse_ns += now(s) - since;
-    // of a heap: the first are near, if not the nearest
     fetch_lists(s, limited ? plan->lists : LISTS_AHEAD);
     TRY(visit_lists(s, limited ? plan->lists : UINT32_MAX, err));
     /* Too few found: whatever is left, nearest first, until there are enough. */
@@ -526,7 +576,7 @@ static och_code search_lists(struct vector_search *s, och_error *err)
         if (s->some_lists)
             TRY(score_lists(s, true, err));
         rank_lists(s, s->index->lists);
-        while (s->order_len && s->carry.len < plan->k)
+        while (s->order_at < s->order_len && s->carry.len < plan->k)
             TRY(visit_lists(s, 1, err));
     }
     return OCH_OK;
