@@ -15,6 +15,7 @@ set(fuzz_module_schema ochre_model)
 set(fuzz_module_meta_index ochre_index)
 set(fuzz_module_part ochre_part)
 set(fuzz_module_wal ochre_wal)
+set(fuzz_module_sparse_index ochre_index)
 set(fuzz_module_text_index ochre_index)
 set(fuzz_module_text_pattern ochre_index)
 

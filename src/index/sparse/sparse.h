@@ -125,7 +125,8 @@ struct sparse_search {
     const struct sparse_hits *hits;
     const struct limits_of_work *limits; /* NULL: none */
     enum sparse_plan plan;
-    uint64_t postings_read, postings_all, windows, windows_skipped; /* what was done, added up */
+    /* what was done, added up: postings added to accumulators, decoded for exact sums, in all lists; windows */
+    uint64_t postings_read, postings_settled, postings_all, windows, windows_skipped;
 };
 /**
  * Offer every allowed row that holds a dimension of the query and may be among the k best, each once, with its exact score.

@@ -136,7 +136,7 @@ static och_code add_exact(struct scorer *s, struct list *list, const uint32_t *r
         }
         uint32_t end = block + 1 < list->block_count ? list->runs[block + 1].first_row : UINT32_MAX;
         TRY(list_decode(&s->lists, list, block, err));
-        s->search->postings_read += list->count;
+        s->search->postings_settled += list->count;
         for (uint32_t at = 0; i < n && rows[i] < end; i++) {
             while (at < list->count && list->rows[at] < rows[i])
                 at++;

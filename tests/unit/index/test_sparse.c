@@ -121,10 +121,298 @@ static void answers_are_those_of_brute_force(void **state)
     }
 }
 
+/* ---- edges ---- */
+
+/* One list of each length around the sizes of entries and blocks, in parts around the size of a window; every row asked for. */
+static void lists_and_parts_of_every_length_are_found(void **state)
+{
+    static const uint32_t lengths[] = {1, 4, 5, 127, 128, 129, 255, 256, 257, 1000};
+    static const uint32_t rows[] = {1, 300, 16383, 16384, 16385};
+    (void)state;
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        struct sparse_set set;
+        uint32_t dims[COUNT_OF(lengths)];
+        float weights[COUNT_OF(lengths)];
+        sparse_set_init(&set, rows[r]);
+        for (uint32_t row = 0; row < rows[r]; row++) {
+            sparse_set_row(&set, row, COUNT_OF(lengths));
+            set.rows[row].count = 0;
+            for (uint32_t i = 0; i < COUNT_OF(lengths); i++) {
+                /* lists end at the last row */
+                if (rows[r] - row > lengths[i])
+                    continue;
+                uint32_t at = set.rows[row].count++;
+                set.rows[row].dims[at] = i == 0 ? 0 : i == COUNT_OF(lengths) - 1 ? UINT32_MAX : i;
+                set.rows[row].weights[at] = (float)(row % 13) - 4;
+            }
+        }
+        set.piece = 65536;
+        sparse_set_build(&set, 0);
+        for (uint32_t i = 0; i < COUNT_OF(lengths); i++) {
+            dims[i] = i == 0 ? 0 : i == COUNT_OF(lengths) - 1 ? UINT32_MAX : i;
+            weights[i] = 1;
+            struct sparse_terms one = {dims + i, weights + i, 1}, all = {dims, weights, i + 1};
+            sparse_compare(&set, &one, 2000, NULL, NULL, SPARSE_AUTO);
+            sparse_compare(&set, &all, 7, NULL, NULL, SPARSE_AUTO);
+        }
+        sparse_set_done(&set);
+    }
+}
+
+/* More dimensions than pieces are held at once, and more than are sorted by bound. */
+static void queries_of_very_many_dimensions_answer(void **state)
+{
+    (void)state;
+    struct kind kind = {20000, 40, 3000, 0, 65536, mixed};
+    struct random random;
+    struct sparse_set set;
+    random_seed(&random, 9);
+    fill(&set, &kind, &random);
+    float weights[3000];
+    uint32_t dims[3000];
+    for (uint32_t i = 0; i < 3000; i++) {
+        dims[i] = i;
+        weights[i] = mixed(&random);
+    }
+    static const uint32_t counts[] = {64, 65, 200, 3000};
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        struct sparse_terms terms = {dims, weights, counts[i]};
+        sparse_compare(&set, &terms, 10, NULL, NULL, SPARSE_AUTO);
+    }
+    sparse_set_done(&set);
+}
+
+static void nothing_is_read_twice_while_leaving_out(void **state)
+{
+    (void)state;
+    struct kind kind = {60000, 10, 300, 0, 0, positive};
+    struct random random;
+    struct sparse_set set;
+    struct sparse_index index;
+    random_seed(&random, 12);
+    fill(&set, &kind, &random);
+    assert_true(sparse_set_open(&set, &index));
+    uint64_t read = 0, all = 0;
+    for (int i = 0; i < 30; i++) {
+        uint32_t dims[8];
+        float weights[8] = {1, 2, 3, 1, 1, 5, 1, 9};
+        struct arena arena;
+        struct sparse_answer answer = {.set = &set};
+        struct sparse_hits hits = {&answer, sparse_answer_bound, sparse_answer_verify,
+                                   sparse_answer_offer};
+        struct sparse_pages pages = {&set, sparse_set_page};
+        uint64_t offset;
+        arena_init(&arena, NULL, 0);
+        for (uint32_t j = 0; j < 8; j++)
+            dims[j] = j * 30 + (uint32_t)random_below(&random, 30);
+        MUST(topk_init(&answer.top, 10, &arena, err));
+        struct sparse_search search = {.index = &index,
+                                       .pages = &pages,
+                                       .key = SLICE("v"),
+                                       .terms = {dims, weights, 8},
+                                       .k = 10,
+                                       .hits = &hits};
+        MUST(sparse_search(&search, &arena, &offset, err));
+        assert_true(search.postings_read <= search.postings_all);
+        read += search.postings_read;
+        all += search.postings_all;
+        arena_done(&arena);
+    }
+    assert_true(read < all);
+    sparse_set_done(&set);
+}
+
+static void holders_are_counted_without_the_dead(void **state)
+{
+    static const uint32_t shares[] = {0, 1, 50, 99, 100};
+    (void)state;
+    struct kind kind = {20000, 12, 100, 50000, 65536, positive};
+    struct random random;
+    struct sparse_set set;
+    struct sparse_index index;
+    random_seed(&random, 13);
+    fill(&set, &kind, &random);
+    assert_true(sparse_set_open(&set, &index));
+    for (size_t i = 0; i < COUNT_OF(shares); i++) {
+        struct arena arena;
+        struct sparse_pages pages = {&set, sparse_set_page};
+        uint32_t dims[103];
+        float weights[103] = {0};
+        uint64_t holders[103] = {0}, offset;
+        arena_init(&arena, NULL, 0);
+        uint64_t *dead = ARENA_ARRAY(&arena, uint64_t, WORDS(set.count));
+        for (uint32_t row = 0; row < set.count; row++)
+            dead[row / 64] |= (uint64_t)(random_below(&random, 100) < shares[i]) << row % 64;
+        for (uint32_t d = 0; d < 103; d++)
+            dims[d] = d;
+        struct sparse_terms terms = {dims, weights, 103};
+        MUST(sparse_count(&index, &pages, SLICE("v"), &terms, dead, NULL, &arena, holders, &offset,
+                          err));
+        for (uint32_t d = 0; d < 103; d++) {
+            uint64_t expected = 0;
+            for (uint32_t row = 0; row < set.count; row++) {
+                for (uint32_t j = 0; set.rows[row].count != UINT32_MAX && j < set.rows[row].count;
+                     j++)
+                    expected += set.rows[row].dims[j] == d && !(dead[row / 64] >> row % 64 & 1);
+            }
+            assert_int_equal(holders[d], expected);
+        }
+        arena_done(&arena);
+    }
+    sparse_set_done(&set);
+}
+
+/* ---- bytes ---- */
+
+static void try_bytes(struct sparse_set *set)
+{
+    struct sparse_index index;
+    struct arena arena;
+    struct sparse_answer answer = {.set = set};
+    struct sparse_hits hits = {&answer, sparse_answer_bound, sparse_answer_verify,
+                               sparse_answer_offer};
+    struct sparse_pages pages = {set, sparse_set_page};
+    uint32_t dims[40];
+    float weights[40];
+    uint64_t holders[40] = {0}, offset = 0;
+    if (!sparse_set_open(set, &index))
+        return;
+    arena_init(&arena, NULL, 32 << 20);
+    for (uint32_t i = 0; i < 40; i++) {
+        dims[i] = i;
+        weights[i] = (float)i / 7;
+    }
+    MUST(topk_init(&answer.top, 20, &arena, err));
+    struct sparse_search search = {.index = &index,
+                                   .pages = &pages,
+                                   .key = SLICE("v"),
+                                   .terms = {dims, weights, 40},
+                                   .k = 20,
+                                   .hits = &hits};
+    if (sparse_search(&search, &arena, &offset, NULL) != OCH_OK)
+        assert_true(offset <= set->section.len + 65536);
+    IGNORE(sparse_count(&index, &pages, SLICE("v"), &search.terms, NULL, NULL, &arena, holders,
+                        &offset, NULL)); /* an error is as good */
+    for (size_t i = 0; i < answer.top.len; i++)
+        assert_true(answer.top.items[i].row < set->count);
+    arena_done(&arena);
+}
+
+static void changed_bytes_never_lead_outside(void **state)
+{
+    (void)state;
+    struct kind kind = {700, 14, 40, 2500, 65536, positive};
+    struct random random;
+    struct sparse_set set;
+    random_seed(&random, 14);
+    fill(&set, &kind, &random);
+    size_t directory_at = set.section.len - set.directory_len;
+    for (size_t at = directory_at; at < set.section.len; at++) {
+        uint8_t was = set.section.at[at];
+        static const uint8_t values[] = {0, 1, 127, 255};
+        for (size_t i = 0; i < COUNT_OF(values); i++) {
+            set.section.at[at] = values[i];
+            try_bytes(&set);
+        }
+        set.section.at[at] = was;
+    }
+    for (int i = 0; i < 3000; i++) {
+        size_t at = (size_t)random_below(&random, directory_at);
+        uint8_t was = set.section.at[at];
+        set.section.at[at] = (uint8_t)random_below(&random, 256);
+        try_bytes(&set);
+        set.section.at[at] = was;
+    }
+    for (uint32_t len = 0; len < set.directory_len; len++) {
+        set.directory_len -= 1;
+        try_bytes(&set);
+    }
+    sparse_set_done(&set);
+}
+
+static void a_builder_without_memory_says_so_and_leaks_nothing(void **state)
+{
+    (void)state;
+    struct kind kind = {400, 10, 30, 1500, 0, positive};
+    struct random random;
+    struct sparse_set set;
+    random_seed(&random, 15);
+    fill(&set, &kind, &random);
+    static const slice keys[] = {{(const uint8_t *)"v", 1}};
+    for (uint64_t nth = 1;; nth++) {
+        struct budget budget;
+        budget_init(&budget, 0, NULL);
+        struct sparse_options options = {.budget = &budget,
+                                         .keys = keys,
+                                         .key_count = 1,
+                                         .capacity = 1500,
+                                         .emit = sparse_set_emit,
+                                         .emit_context = &set};
+        struct sparse_rows rows = {&set, set.count, sparse_set_metadata};
+        uint32_t len;
+        buf_clear(&set.section);
+        mem_fail_at(nth);
+        och_code code = sparse_build(&options, &rows, &len, NULL);
+        mem_fail_at(0);
+        assert_int_equal(budget_used(&budget), 0);
+        if (code == OCH_OK)
+            break;
+        assert_int_equal(code, OCH_NO_MEMORY);
+    }
+    sparse_set_done(&set);
+}
+
+/* The example of docs/formats/sparse.md. */
+static void the_example_is_what_is_written(void **state)
+{
+    (void)state;
+    struct sparse_set set;
+    sparse_set_init(&set, 3);
+    sparse_set_row(&set, 0, 2);
+    set.rows[0].dims[0] = 1;
+    set.rows[0].dims[1] = 7;
+    set.rows[0].weights[0] = 0.5f;
+    set.rows[0].weights[1] = 2;
+    sparse_set_row(&set, 2, 1);
+    set.rows[2].dims[0] = 7;
+    set.rows[2].weights[0] = -1;
+    sparse_set_build(&set, 4096);
+    static const uint8_t dictionary[] = {2, 0,                         /* entries */
+                                         1, 0,    0,    0,    0, 0x3f, /* 1: row 0, 0.5 */
+                                         6, 2,    0,    2,    0, 0,
+                                         0, 0x40,                 /* 7: rows 0 and 2; 2, */
+                                         0, 0,    0x80, 0xbf, 0}; /* -1 */
+    static const uint8_t directory[] = {
+        0x4f, 0x53, 0x50, 0x56, 1, 0, 1, 0, 3, 0, 0, 0, 0, 0x10, 0, 0, /* header */
+        1,    0,    0,    0,    8, 0, 0, 0, 0, 0, 0, 0, 0, 0,    0, 0, /* */
+        1,    'v',  0,    0,    0, 0, 0, 0,                            /* keys */
+        0,    0,    0,    0,    0, 0, 0, 0, 3, 0, 0, 0, 2, 0,    0, 0, /* segment */
+        2,    0,    0,    0,    1, 0, 0, 0, 3, 0, 0, 0, 0, 0,    0, 0, /* */
+        0,    0,    0,    0,    0, 0, 0, 0, 0, 0, 0, 0, 0, 0,    0, 0, /* */
+        0,    0,    0,    0,    0, 0, 0, 0, 0, 0, 0, 0, 0, 0,    0, 0, /* */
+        1,    0,    0,    0};                                          /* tops */
+    assert_int_equal(set.section.len, 1024 + sizeof(directory));
+    assert_int_equal(set.directory_len, sizeof(directory));
+    assert_memory_equal(set.section.at, dictionary, sizeof(dictionary));
+    assert_memory_equal(set.section.at + 1024, directory, sizeof(directory));
+    uint32_t dims[] = {7};
+    float weights[] = {1};
+    struct sparse_terms terms = {dims, weights, 1};
+    sparse_compare(&set, &terms, 10, NULL, NULL, SPARSE_AUTO);
+    sparse_set_done(&set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_those_of_brute_force),
+        cmocka_unit_test(lists_and_parts_of_every_length_are_found),
+        cmocka_unit_test(queries_of_very_many_dimensions_answer),
+        cmocka_unit_test(nothing_is_read_twice_while_leaving_out),
+        cmocka_unit_test(holders_are_counted_without_the_dead),
+        cmocka_unit_test(changed_bytes_never_lead_outside),
+        cmocka_unit_test(a_builder_without_memory_says_so_and_leaks_nothing),
+        cmocka_unit_test(the_example_is_what_is_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
