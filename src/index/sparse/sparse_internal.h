@@ -87,6 +87,9 @@ MUST_USE och_code lists_open(struct lists *lists, const struct sparse_index *ind
                              const struct sparse_terms *terms, struct arena *arena, och_error *err);
 /** Decode block b of a list, unless it is: rows ascend and lie within [runs[b].first_row, the next block's or the segment's end). */
 MUST_USE och_code list_decode(struct lists *lists, struct list *list, uint32_t b, och_error *err);
+/** The weight of one row in block b, which need not be decoded for that. */
+MUST_USE och_code list_weight(struct lists *lists, struct list *list, uint32_t b, uint32_t row,
+                              bool *ret_has, float *ret_weight, och_error *err);
 /** The last block from `from` on whose first row is at most `row`; `from` if none is. */
 uint32_t list_seek(const struct list *list, uint32_t from, uint32_t row);
 och_code lists_corrupt(struct lists *lists, uint64_t offset, const char *what, och_error *err);

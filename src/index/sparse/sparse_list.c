@@ -96,6 +96,8 @@ static och_code piece_at(struct lists *lists, struct list *list, uint64_t offset
     if (!mine || offset < list->piece_from || offset >= list->piece_end) {
         size_t len;
         lists->owners[list->slot] = NULL;
+        if (!list->is_short) /* its weights lie in the piece that goes */
+            list->decoded = NO_BLOCK;
         TRY(lists->pages->at(lists->pages->context, list->slot, offset, &list->piece, &len, err));
         list->piece_from = offset;
         list->piece_end = offset + len;
@@ -120,21 +122,31 @@ static bool unpack_rows(const uint8_t *packed, uint32_t width, uint32_t count, u
     return row < end;
 }
 
-static och_code decode(struct lists *lists, struct list *list, uint64_t place, uint32_t count,
-                       uint32_t first, uint32_t end, och_error *err)
+/* A posting block, its header checked. */
+static och_code block_at(struct lists *lists, struct list *list, uint64_t place, uint32_t count,
+                         const uint8_t **ret_at, och_error *err)
 {
     const struct segment *segment = &lists->segment;
     uint64_t offset = segment->post_offset + place * 4;
-    const uint8_t *at;
     size_t len;
     if (offset >= segment->run_offset)
         return lists_corrupt(lists, segment->run_offset, "a posting block lies outside", err);
-    TRY(piece_at(lists, list, offset, &at, &len, err));
-    uint32_t width = at[0];
-    if (len < 4 || width > 32 || at[1] + 1u != count || posting_size(count, width) > len)
+    TRY(piece_at(lists, list, offset, ret_at, &len, err));
+    const uint8_t *at = *ret_at;
+    if (len < 4 || at[0] > 32 || at[1] + 1u != count || posting_size(count, at[0]) > len)
         return lists_corrupt(lists, offset, "a posting block does not hold together", err);
+    return OCH_OK;
+}
+
+static och_code decode(struct lists *lists, struct list *list, uint64_t place, uint32_t count,
+                       uint32_t first, uint32_t end, och_error *err)
+{
+    const uint8_t *at;
+    TRY(block_at(lists, list, place, count, &at, err));
+    uint32_t width = at[0];
     if (!unpack_rows(at + 4, width, count, first, end, list->rows))
-        return lists_corrupt(lists, offset, "a posting block has rows outside its range", err);
+        return lists_corrupt(lists, lists->segment.post_offset + place * 4,
+                             "a posting block has rows outside its range", err);
     list->count = count;
     list->weights = at + 4 + posting_packed(count, width);
     return OCH_OK;
@@ -151,6 +163,21 @@ och_code list_decode(struct lists *lists, struct list *list, uint32_t b, och_err
                last ? list->df - b * POSTING_BLOCK : POSTING_BLOCK, list->runs[b].first_row,
                last ? lists->segment.end_row : list->runs[b + 1].first_row, err));
     list->decoded = b;
+    return OCH_OK;
+}
+
+och_code list_weight(struct lists *lists, struct list *list, uint32_t b, uint32_t row,
+                     bool *ret_has, float *ret_weight, och_error *err)
+{
+    uint32_t count = b == list->block_count - 1 ? list->df - b * POSTING_BLOCK : POSTING_BLOCK;
+    const uint8_t *at;
+    TRY(block_at(lists, list, list->runs[b].offset, count, &at, err));
+    uint32_t width = at[0], i = 0;
+    uint64_t here = list->runs[b].first_row, mask = (1ull << width) - 1, bit = 0;
+    for (; here < row && i + 1 < count; i++, bit += width)
+        here += 1 + (load_u64(at + 4 + bit / 8) >> bit % 8 & mask);
+    *ret_has = here == row;
+    *ret_weight = load_f32(at + 4 + posting_packed(count, width) + 4 * (size_t)i);
     return OCH_OK;
 }
 

@@ -135,6 +135,16 @@ static och_code add_exact(struct scorer *s, struct list *list, const uint32_t *r
             continue;
         }
         uint32_t end = block + 1 < list->block_count ? list->runs[block + 1].first_row : UINT32_MAX;
+        if (!list->is_short && list->decoded != block && (i + 1 == n || rows[i + 1] >= end)) {
+            bool has;
+            float weight;
+            TRY(list_weight(&s->lists, list, block, rows[i], &has, &weight, err));
+            s->exact[i] += has ? q * (double)weight : 0;
+            s->held[i] |= has;
+            s->search->postings_settled++;
+            i++;
+            continue;
+        }
         TRY(list_decode(&s->lists, list, block, err));
         s->search->postings_settled += list->count;
         for (uint32_t at = 0; i < n && rows[i] < end; i++) {
