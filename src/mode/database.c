@@ -391,8 +391,11 @@ struct trace *database_trace(struct database *d)
 {
     return d->trace;
 }
-void database_set_http(struct database *d, struct http_server *http)
+void database_set_http(struct database *d, struct http_server *http,
+                       void (*read)(const struct http_server *, struct http_server_stats *))
 {
+    if (http)
+        d->metrics.read_http = read;
     /* release: pairs with the acquire in metrics.c */
     atomic_store_explicit(&d->metrics.http, http, memory_order_release);
 }

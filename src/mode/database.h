@@ -36,7 +36,9 @@ struct budget *database_budget(struct database *database);
 struct clock *database_clock(struct database *database);
 struct trace *database_trace(struct database *database);
 /** Sockets in front of the gateway, for their figures; NULL before they go. */
-void database_set_http(struct database *database, struct http_server *http);
+void database_set_http(struct database *database, struct http_server *http,
+                       void (*read)(const struct http_server *http,
+                                    struct http_server_stats *ret_stats));
 /** True in a process that forked off the one that opened it. */
 bool database_is_forked(const struct database *database);
 #endif

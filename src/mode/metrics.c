@@ -41,7 +41,7 @@ static void write_http(struct metrics_sources *s, struct buf *out)
     /* acquire: pairs with the release in database_set_http */
     struct http_server *http = atomic_load_explicit(&s->http, memory_order_acquire);
     if (http)
-        http_server_stats(http, &stats);
+        s->read_http(http, &stats);
     metric_one(out, "ochre_http_connections", "gauge", "Open connections.", stats.connections);
     metric_one(out, "ochre_http_requests_waiting", "gauge",
                "Requests that wait for a worker: the depth of the queue.", stats.waiting);

@@ -19,6 +19,8 @@ struct metrics_sources {
     struct cache *cache;
     struct budget *budget;
     _Atomic(struct http_server *) http; /* NULL: no sockets */
+    /* Set with it: the library, which has no sockets, must not link net/'s server. */
+    void (*read_http)(const struct http_server *http, struct http_server_stats *ret_stats);
 };
 /** gateway_options.write_metrics; context: struct metrics_sources.  Cost: a look at each loaded collection and each one with unflushed batches,
  *  with short locks; nothing is read from disk but the names of collections that the catalogue does not have in memory. */

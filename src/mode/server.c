@@ -116,7 +116,7 @@ static och_code start_http(struct server *s, och_error *err)
     };
     och_code code = http_server_start(&options, &s->http, err);
     if (code == OCH_OK)
-        database_set_http(s->database, s->http);
+        database_set_http(s->database, s->http, http_server_stats);
     if (code != OCH_IN_USE)
         return code;
     if (err)
@@ -152,7 +152,7 @@ och_code server_stop(struct server *s, uint32_t drain_ms, och_error *err)
 {
     http_server_drain(s->http, clock_mono_ns(s->clock) + drain_ms * UINT64_C(1000000));
     http_server_free(take(&s->http)); /* waits for the last handlers: cancelled, so not long */
-    database_set_http(s->database, NULL);
+    database_set_http(s->database, NULL, NULL);
     return database_close(s->database, err);
 }
 
