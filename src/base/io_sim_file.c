@@ -151,6 +151,19 @@ static int write_part(struct file *file, uint64_t offset, const uint8_t *at, siz
     return ENOSPC;
 }
 
+/* How much of a write is there that was told to fail: half, but no sector that was there before is left half old, half new;
+ * neither a kernel nor a disk does that. */
+static size_t half_of(struct file *file, uint64_t offset, size_t whole)
+{
+    struct node *node = mine(file)->node;
+    uint64_t end = offset + whole / 2;
+    mutex_lock(&node->mutex);
+    if (end < node->now.size)
+        end -= end % SIM_SECTOR;
+    mutex_unlock(&node->mutex);
+    return end > offset ? (size_t)(end - offset) : 0;
+}
+
 och_code sim_write_v(struct file *file, uint64_t offset, const struct iovec *parts, size_t count,
                      och_error *err)
 {
@@ -158,7 +171,7 @@ och_code sim_write_v(struct file *file, uint64_t offset, const struct iovec *par
     size_t whole = 0, left;
     for (size_t i = 0; i < count; i++)
         whole += parts[i].iov_len;
-    left = ordered ? whole / 2 : whole;
+    left = ordered ? half_of(file, offset, whole) : whole;
     for (size_t i = 0; i < count && left > 0 && !os_errno; i++) {
         size_t some = min_size(parts[i].iov_len, left);
         if (some)
