@@ -256,8 +256,8 @@ static void a_source_is_judged_where_it_counts(void **state)
         "'source_key':'#x'",
         "'source_key':'#y'",
         "'k':{'sparse_vector':{'sparse_vector_index':{'enabled':false,'config':{'source_key':'z'}}",
-        "'#embedding':{'float_list':{'vector_index':{'enabled':true,'config':{'space':'l2',"
-        "'source_key':'#document'",
+        ("'#embedding':{'float_list':{'vector_index':{'enabled':true,'config':{'space':'l2',"
+         "'source_key':'#document'"),
     };
     for (size_t i = 0; i < COUNT_OF(wanted); i++) {
         slice part = quoted(&f->arena, wanted[i]);
