@@ -79,6 +79,12 @@ static const char *const steps[CATALOGUE_MAJOR] = {
     "CREATE TABLE log_end("
     " one INTEGER PRIMARY KEY CHECK(one=1), crc INTEGER NOT NULL,"
     " segment INTEGER NOT NULL, byte INTEGER NOT NULL, sequence INTEGER NOT NULL) STRICT;",
+    // format 1 to 2: what a table refers to stands in it, so that tables of format 1 stay as they are
+    "CREATE TABLE fork("
+    " collection INTEGER PRIMARY KEY REFERENCES collection(ord), crc INTEGER NOT NULL,"
+    " tree BLOB NOT NULL CHECK(length(tree)=16),"
+    " ancestors BLOB NOT NULL CHECK(length(ancestors)>=16 AND length(ancestors)%16=0)) STRICT;"
+    "CREATE INDEX fork_tree ON fork(tree);",
 };
 
 och_code session_connect(struct session *session, const char *path, bool create, och_error *err)
@@ -202,6 +208,7 @@ static och_code run_steps(struct session *session, int64_t from, och_error *err)
 och_code catalogue_migrate(struct session *session, och_error *err)
 {
     int64_t format = 0;
+    uint64_t faults = 0;
     TRY(stored_format(session, &format, err));
     if (format > CATALOGUE_MAJOR)
         return FAIL(err, OCH_INVALID,
@@ -211,10 +218,12 @@ och_code catalogue_migrate(struct session *session, och_error *err)
     if (format < 1)
         return FAIL(err, OCH_CORRUPT, "catalogue %s has format %" PRId64, session->sysdb->path,
                     format);
-    TRY(sums_load(session, &session->sysdb->sums, err));
+    TRY(sums_load(session, &session->sysdb->sums, &session->sysdb->table_count, err));
     if (format == CATALOGUE_MAJOR || session->sysdb->read_only)
         return OCH_OK;
+    TRY(sums_check(session, &session->sysdb->sums, false, NULL, &faults, err));
     och_code code = run_steps(session, format, err);
+    session->sysdb->table_count = TABLE_COUNT;
     session->sysdb->sums.generation++;
     if (code == OCH_OK)
         code = sums_store(session, err);
@@ -224,7 +233,7 @@ och_code catalogue_migrate(struct session *session, och_error *err)
         (void)sql_run(session, "ROLLBACK", NULL);
         return code;
     }
-    return sums_load(session, &session->sysdb->sums, err);
+    return sums_load(session, &session->sysdb->sums, &session->sysdb->table_count, err);
 }
 
 static och_code fill(struct session *session, const char *path, och_error *err)
@@ -232,6 +241,7 @@ static och_code fill(struct session *session, const char *path, och_error *err)
     TRY(session_connect(session, path, true, err));
     TRY(run_steps(session, 0, err));
     session->sysdb->sums = (struct sums){.generation = 1, .next = 1};
+    session->sysdb->table_count = TABLE_COUNT;
     TRY(defaults_create(session, err));
     TRY(sums_store(session, err));
     TRY(sql_run(session, "COMMIT", err));

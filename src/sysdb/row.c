@@ -30,6 +30,7 @@ const struct table sysdb_tables[TABLE_COUNT] = {
                         "deleted,created_at",
                         2, 10},
     [TABLE_LOG_END] = {"log_end", "one,segment,byte,sequence", 1, 4},
+    [TABLE_FORK] = {"fork", "collection,tree,ancestors", 1, 3},
 };
 
 /* crc32c over the table's number, then of each column its kind, length and bytes. */
@@ -229,6 +230,9 @@ och_code table_row_get(struct session *session, enum table_id table, const struc
                        struct arena *arena, struct row *ret_row, bool *ret_found, och_error *err)
 {
     CLEANUP(sql_cursor_done) struct cursor cursor = {.session = session, .table = (int)table};
+    *ret_found = false;
+    if (table >= session->sysdb->table_count)
+        return OCH_OK;
     TRY(statement_of(session, table, MADE_GET, &cursor.statement, err));
     for (int i = 0; i < sysdb_tables[table].key_count; i++) {
         int rc = bind_value(cursor.statement, i + 2, &key[i]);
@@ -390,7 +394,8 @@ och_code sums_store(struct session *session, och_error *err)
     return sql_query_next(&cursor, &more, err);
 }
 
-och_code sums_load(struct session *session, struct sums *ret_sums, och_error *err)
+och_code sums_load(struct session *session, struct sums *ret_sums, size_t *ret_tables,
+                   och_error *err)
 {
     CLEANUP(sql_cursor_done) struct cursor cursor = {0};
     bool more;
@@ -408,7 +413,7 @@ och_code sums_load(struct session *session, struct sums *ret_sums, och_error *er
     store_u64(image + 16, (uint64_t)sqlite3_column_int64(statement, 3));
     bool sound = len > 0 && (size_t)len <= sizeof(image) - 24 && (size_t)len % SUM_BYTES == 0;
     if (sound && sums) {
-        memcpy(image + 24, sums, (size_t)len); // an older minor format has fewer tables
+        memcpy(image + 24, sums, (size_t)len); // an older format has fewer tables
         sound = sqlite3_column_int64(statement, 0) == meta_crc(image, 24 + (size_t)len);
     }
     if (!sound)
@@ -421,13 +426,14 @@ och_code sums_load(struct session *session, struct sums *ret_sums, och_error *er
         ret_sums->count[i] = load_u64(image + 24 + i * SUM_BYTES);
         ret_sums->xor_crc[i] = load_u32(image + 24 + i * SUM_BYTES + 8);
     }
+    *ret_tables = (size_t)len / SUM_BYTES;
     return OCH_OK;
 }
 
 och_code sums_check(struct session *session, const struct sums *sums, bool full, struct buf *report,
                     uint64_t *ret_faults, och_error *err)
 {
-    for (size_t i = 0; i < TABLE_COUNT; i++) {
+    for (size_t i = 0; i < session->sysdb->table_count; i++) {
         uint64_t count = 0, faults = 0;
         uint32_t sum = 0;
         TRY(table_sum(session, (enum table_id)i, full, report, &count, &sum, &faults, err));

@@ -11,6 +11,7 @@
 static const struct {
     int table;
     const char *text;
+    size_t needs; /* a table since format 2; without it there is nothing to find.  0: none */
 } texts[QUERY_COUNT] = {
     [QUERY_TENANT_BY_NAME] = {TABLE_TENANT, "WHERE name=?1"},
     [QUERY_TENANT_BY_RESOURCE] = {TABLE_TENANT, "WHERE resource_name=?1"},
@@ -38,12 +39,14 @@ static const struct {
     [QUERY_BATCHES_OF_COLLECTION] = {TABLE_BATCH_ID, "WHERE collection=?1"},
     [QUERY_BATCHES_BEFORE] = {TABLE_BATCH_ID, "WHERE created_at<?1 LIMIT 4096"},
     [QUERY_LOG_END] = {TABLE_LOG_END, "WHERE one=1"},
+    [QUERY_FORK] = {TABLE_FORK, "WHERE collection=?1"},
     [QUERY_COLLECTION_COUNT] = {NO_TABLE, "SELECT count(*) FROM collection WHERE db=?1"},
     [QUERY_COLLECTION_WALK] = {NO_TABLE, "SELECT ord,id FROM collection NOT INDEXED WHERE ord>?1 "
                                          "AND state='active' ORDER BY ord LIMIT ?2"},
     [QUERY_SCHEMA_USED] = {NO_TABLE, "SELECT 1 FROM collection WHERE schema=?1 LIMIT 1"},
     [QUERY_FILE_USED] = {NO_TABLE, "SELECT 1 FROM version_part WHERE file=?1 LIMIT 1"},
     [QUERY_RANGE_USED] = {NO_TABLE, "SELECT 1 FROM version_part WHERE file=?1 AND off=?2 LIMIT 1"},
+    [QUERY_FORK_COUNT] = {NO_TABLE, "SELECT count(*) FROM fork WHERE tree=?1", TABLE_FORK},
     [QUERY_META] = {NO_TABLE, "SELECT crc,format,generation,next,sums FROM meta WHERE one=1"},
     [QUERY_META_SET] = {NO_TABLE, "UPDATE meta SET crc=?1,format=?2,generation=?3,next=?4,sums=?5 "
                                   "WHERE one=1"},
@@ -136,6 +139,11 @@ static och_code prepare(struct session *session, enum query_id query, och_error 
 och_code sql_query_begin(struct session *session, enum query_id query, const struct value *values,
                          size_t count, struct cursor *ret_cursor, och_error *err)
 {
+    int table = texts[query].table;
+    size_t needs = table == NO_TABLE ? texts[query].needs : (size_t)table;
+    *ret_cursor = (struct cursor){NULL, session, table};
+    if (needs && needs >= session->sysdb->table_count)
+        return OCH_OK;
     if (!session->queries[query])
         TRY(prepare(session, query, err));
     sqlite3_stmt *statement = session->queries[query];
@@ -154,12 +162,15 @@ och_code sql_query_begin(struct session *session, enum query_id query, const str
     }
     if (rc != SQLITE_OK)
         return sql_fail(session, rc, err);
-    *ret_cursor = (struct cursor){statement, session, texts[query].table};
+    ret_cursor->statement = statement;
     return OCH_OK;
 }
 
 och_code sql_query_next(struct cursor *cursor, bool *ret_more, och_error *err)
 {
+    *ret_more = false;
+    if (!cursor->statement) // of a table that is not there yet
+        return OCH_OK;
     int rc = sqlite3_step(cursor->statement);
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         return sql_fail(cursor->session, rc, err);

@@ -9,7 +9,7 @@
 #include "sysdb/sqlite_vfs.h"
 #include "sysdb/sysdb.h"
 
-#define CATALOGUE_MAJOR       1 /* a newer one is refused (D9) */
+#define CATALOGUE_MAJOR       2 /* a newer one is refused (D9) */
 #define BATCH_ID_KEEP_MS      (15 * 60 * 1000)
 #define SNAPSHOT_COUNT_MAX    65536u
 #define SNAPSHOT_BYTES_MAX    (64u << 20)
@@ -45,6 +45,8 @@ enum table_id {
     TABLE_SEGMENT,
     TABLE_BATCH_ID,
     TABLE_LOG_END,
+    // since format 2
+    TABLE_FORK,
     TABLE_COUNT
 };
 #define COLUMN_MAX 16
@@ -107,6 +109,7 @@ enum {
     BATCH_CREATED
 };
 enum { END_ONE, END_SEGMENT, END_BYTE, END_SEQUENCE };
+enum { FORK_COLLECTION, FORK_TREE, FORK_ANCESTORS };
 
 struct value {
     int kind; /* SQLITE_INTEGER, SQLITE_TEXT, SQLITE_BLOB, SQLITE_NULL */
@@ -177,12 +180,14 @@ enum query_id { /* each one prepared once, on its first use */
                 QUERY_BATCHES_OF_COLLECTION,
                 QUERY_BATCHES_BEFORE,
                 QUERY_LOG_END,
+                QUERY_FORK,
                 QUERY_ROW_COUNT, /* the ones above give rows of a table */
                 QUERY_COLLECTION_COUNT = QUERY_ROW_COUNT,
                 QUERY_COLLECTION_WALK,
                 QUERY_SCHEMA_USED,
                 QUERY_FILE_USED,
                 QUERY_RANGE_USED,
+                QUERY_FORK_COUNT,
                 QUERY_META,
                 QUERY_META_SET,
                 QUERY_BEGIN,
@@ -217,7 +222,8 @@ och_code sql_run(struct session *session, const char *text, och_error *err);
 och_code sql_fail(struct session *session, int rc, och_error *err);
 void sql_close_statements(struct session *session);
 
-/* Rows live in the arena.  Each is checked against its crc: OCH_CORRUPT names table and key. */
+/* Rows live in the arena.  Each is checked against its crc: OCH_CORRUPT names table and key.  A table that a catalogue of
+ * an older format, open for reading only, does not have yet gives no rows. */
 MUST_USE och_code table_row_next(struct cursor *cursor, struct arena *arena, struct row *ret_row,
                                  bool *ret_more, och_error *err);
 MUST_USE och_code table_row_find(struct session *session, enum query_id query,
@@ -239,7 +245,9 @@ uint32_t table_row_crc(const struct row *row);
 MUST_USE och_code table_sum(struct session *session, enum table_id table, bool full,
                             struct buf *report, uint64_t *ret_count, uint32_t *ret_xor,
                             uint64_t *ret_faults, och_error *err);
-MUST_USE och_code sums_load(struct session *session, struct sums *ret_sums, och_error *err);
+/* *ret_tables: how many tables this catalogue has; the others' sums are zero. */
+MUST_USE och_code sums_load(struct session *session, struct sums *ret_sums, size_t *ret_tables,
+                            och_error *err);
 MUST_USE och_code sums_store(struct session *session, och_error *err);
 MUST_USE och_code sums_check(struct session *session, const struct sums *sums, bool full,
                              struct buf *report, uint64_t *ret_faults, och_error *err);
@@ -360,6 +368,7 @@ struct sysdb {
     struct trace *trace;
     char *path;
     bool read_only;
+    size_t table_count; /* set at open: less than TABLE_COUNT if read_only and of an older format */
     struct sqlite_shared *shared;
 
     struct mutex mutex; /* guards: turns, queue, states.  RANK_SYSDB */

@@ -158,7 +158,8 @@ och_code sysdb_verify(struct sysdb *sysdb, struct buf *report, uint64_t *ret_fau
     och_error found = {0};
     TRY(check_integrity(session, "PRAGMA integrity_check", report, &faults, err));
     TRY(check_integrity(session, "PRAGMA foreign_key_check", report, &faults, err));
-    och_code code = sums_load(session, &sums, &found); // of the state that this turn sees
+    size_t tables;
+    och_code code = sums_load(session, &sums, &tables, &found); // of the state that this turn sees
     if (code == OCH_OK)
         code = sums_check(session, &sums, true, report, &faults, &found);
     if (code == OCH_CORRUPT) {
