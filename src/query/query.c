@@ -114,8 +114,15 @@ static och_code say_more(struct run *run, struct query_result *result, uint64_t 
     return code;
 }
 
-static och_code run_at(struct query *query, const struct plan *plan,
-                       const struct limits_of_work *limits, float effort, bool learns,
+/* How a plan runs, beside what it says. */
+struct manner {
+    const struct view *at; /* over a copy of this view; NULL: over what there is now */
+    float effort;
+    bool learns;
+};
+
+static och_code run_so(struct query *query, const struct plan *plan,
+                       const struct limits_of_work *limits, struct manner manner,
                        struct arena *arena, struct query_result *ret_result, och_error *err)
 {
     static const struct limits_of_work no_limits;
@@ -125,13 +132,16 @@ static och_code run_at(struct query *query, const struct plan *plan,
                       .plan = plan,
                       .limits = limits ? limits : &no_limits,
                       .arena = arena,
-                      .effort = effort,
-                      .learns = learns};
+                      .effort = manner.effort,
+                      .learns = manner.learns};
     TRY(work_check(run.limits, err));
     struct query_pins *pins = ARENA_NEW(arena, struct query_pins);
     if (!pins)
         return FAIL_NO_MEMORY(err, "a query");
-    TRY(view_acquire(query->options.views, plan->collection, plan->level, &pins->view, err));
+    if (manner.at)
+        TRY(view_copy(manner.at, &pins->view, err));
+    else
+        TRY(view_acquire(query->options.views, plan->collection, plan->level, &pins->view, err));
     part_reads_init(&pins->reads, query->options.cache, arena);
     ret_result->pins = pins;
     run.view = pins->view;
@@ -151,7 +161,16 @@ och_code query_run_effort(struct query *query, const struct plan *plan,
                           const struct limits_of_work *limits, float effort, struct arena *arena,
                           struct query_result *ret_result, och_error *err)
 {
-    return run_at(query, plan, limits, effort, false, arena, ret_result, err);
+    struct manner manner = {.effort = effort};
+    return run_so(query, plan, limits, manner, arena, ret_result, err);
+}
+
+och_code query_run_view(struct query *query, const struct plan *plan, const struct view *view,
+                        const struct limits_of_work *limits, struct arena *arena,
+                        struct query_result *ret_result, och_error *err)
+{
+    struct manner manner = {.at = view, .effort = 1};
+    return run_so(query, plan, limits, manner, arena, ret_result, err);
 }
 
 och_code query_run(struct query *query, const struct plan *plan,
@@ -162,7 +181,8 @@ och_code query_run(struct query *query, const struct plan *plan,
     if (plan->kind == PLAN_QUERY || plan->kind == PLAN_SEARCH)
         (void)corrector_effort(query->corrector, plan->collection, &correction);
     corrector_enter(query->corrector);
-    och_code code = run_at(query, plan, limits, correction.effort, true, arena, ret_result, err);
+    struct manner manner = {.effort = correction.effort, .learns = true};
+    och_code code = run_so(query, plan, limits, manner, arena, ret_result, err);
     corrector_leave(query->corrector);
     return code;
 }

@@ -64,5 +64,23 @@ struct query_result {
 MUST_USE och_code query_run(struct query *query, const struct plan *plan,
                             const struct limits_of_work *limits, struct arena *arena,
                             struct query_result *ret_result, och_error *err);
+/** The same over a view that was taken before: of its state, by its clock.  The result holds a copy of it. */
+MUST_USE och_code query_run_view(struct query *query, const struct plan *plan,
+                                 const struct view *view, const struct limits_of_work *limits,
+                                 struct arena *arena, struct query_result *ret_result,
+                                 och_error *err);
 void query_result_done(struct query_result *result);
+
+/** What to look for among some rows. */
+struct query_suspects {
+    const slice *ids;
+    size_t count;
+    const struct filter_node *filter; /* NULL: any live row is meant */
+    int64_t seq_max;                  /* rows of a higher seq are not */
+};
+/** Is one of these ids a row of this view that passes the filter?  One look-up and at most one row read for each; no index is asked.  One thread
+ *  at a time may use a view so. */
+MUST_USE och_code query_any(struct query *query, struct view *view,
+                            const struct query_suspects *suspects,
+                            const struct limits_of_work *limits, bool *ret_any, och_error *err);
 #endif

@@ -47,6 +47,8 @@ void views_forget(struct views *views, uuid id);
  *  Errors: OCH_NOT_FOUND, OCH_CORRUPT (a part or the tail cannot be resolved, D19), OCH_BUSY, OCH_IO. */
 MUST_USE och_code view_acquire(struct views *views, uuid id, uint8_t level, struct view **ret_view,
                                och_error *err);
+/** Another view of the very same state, clock included, for another thread or another time. */
+MUST_USE och_code view_copy(const struct view *view, struct view **ret_view, och_error *err);
 void view_release(struct view *view); /* NULL is fine */
 void view_cleanup(struct view **view);
 
@@ -131,6 +133,18 @@ MUST_USE och_code view_read(struct view *view, struct view_place place, struct p
                             unsigned fields, struct record *ret_record, och_error *err);
 /** Was this id added, changed or deleted by an operation at or after `offset`? (D14)  Exact for offset ≥ info.from; else true. */
 bool view_touched(struct view *view, slice id, uint64_t offset);
+
+/** From this view's `to` on the ids that operations touch are remembered, also when a flush takes them out of the tail, until the view is
+ *  released; for a few minutes and as far as memory for it goes. */
+void view_trace(struct view *view);
+/** Called with each id that was touched, maybe several times; false: enough.  The bytes hold during the call. */
+typedef bool (*view_touch)(void *context, slice id);
+/** Every id that an operation in [since, info.to) names.  OCH_STALE: that is not known any more. */
+MUST_USE och_code view_touches(struct view *view, uint64_t since, view_touch each, void *context,
+                               och_error *err);
+/** Bytes of the tail that stay only because of views like this one: 0 while its version is the current one.  *ret_same: equal for views that hold
+ *  the same bytes. */
+size_t view_held_bytes(const struct view *view, uintptr_t *ret_same);
 
 /** What a batch did (D13): exact once the view's `to` is past it. */
 struct view_counts {

@@ -40,6 +40,15 @@ struct dead_set {
     struct bitset bits;
 };
 
+/* Ids of operations that left the tail, oldest first; view_trail.c. */
+#define TRAIL_BYTES_MAX (32u << 20) /* of all collections */
+#define TRAIL_AGE_NS    (600 * 1000000000ull)
+struct trail_page;
+struct trail {
+    struct trail_page **at;
+    size_t len, cap;
+};
+
 struct generation_part {
     struct part *part;
     uuid file;
@@ -100,8 +109,10 @@ struct collection {
     struct generation *current; /* NULL: not loaded */
     VEC(struct wal_batch *) pending;
     uint64_t pending_rows;
-    bool lost;      /* a delivery was dropped for want of memory: read it from the log */
-    bool resolving; /* deliveries were taken from `pending` and are not published yet */
+    bool lost;        /* a delivery was dropped for want of memory: read it from the log */
+    bool resolving;   /* deliveries were taken from `pending` and are not published yet */
+    uint32_t tracing; /* views that want to know what is touched after them */
+    struct trail trail;
     _Atomic bool wanted, rebuild_wanted; /* compaction asked for since the last install */
 };
 
@@ -114,7 +125,7 @@ struct views {
     struct mutex files_lock; /* RANK_LEAF */
     struct map
         files; /* (file, offset) and (file, all) -> struct file_use * : generations that refer to it */
-    _Atomic uint64_t tail_rows, tail_bytes;
+    _Atomic uint64_t tail_rows, tail_bytes, trail_bytes;
 };
 
 struct view {
@@ -125,6 +136,7 @@ struct view {
     size_t batch_count;
     int64_t created_at;     /* of the last batch */
     struct dead_set **dead; /* per part, taken when asked for */
+    bool traces;            /* counted in collection.tracing */
 };
 
 /* view_generation.c */
@@ -149,6 +161,13 @@ uint32_t generation_find(const struct generation *generation, slice id, uint64_t
 
 /* view_codes.c */
 void tail_codes_free(struct tail_codes *codes, struct budget *budget); /* NULL is fine */
+
+/* view_trail.c */
+/** Before `next` replaces `old`, under the resolve lock: remember the ids of the batches that it leaves behind, if somebody traces. */
+void trail_keep(struct collection *c, struct generation *old, const struct generation *next);
+/** A tracing view goes; under collection.lock. */
+void trail_release(struct collection *c);
+void trail_done(struct collection *c);
 
 /* view_files.c */
 /** Count a generation that refers to a part.  False: no memory, nothing is counted. */

@@ -24,6 +24,7 @@ static void collection_free(struct collection *c)
 {
     drop_pending(c);
     VEC_DONE(&c->pending);
+    trail_done(c);
     generation_unref(c->current);
     mutex_done(&c->lock);
     mutex_done(&c->resolve_lock);
@@ -319,6 +320,7 @@ och_code views_install(struct views *views, uuid id, och_error *err)
     if (!locked)
         mutex_lock(&c->resolve_lock);
     if (old && code == OCH_OK && c->current == old) {
+        trail_keep(c, old, g);
         code = catch_up(c, g, err);
         if (code == OCH_OK)
             want_compaction(c, take(&g));
@@ -411,6 +413,41 @@ och_code view_acquire(struct views *views, uuid id, uint8_t level, struct view *
     }
 }
 
+och_code view_copy(const struct view *view, struct view **ret_view, och_error *err)
+{
+    struct views *views = view->collection->views;
+    struct view *copy = MEM_NEW(struct view);
+    struct dead_set **dead = mem_zalloc((view->generation->part_count + 1) * sizeof(*view->dead));
+    if (!copy || !dead) {
+        mem_free(copy);
+        mem_free(dead);
+        return FAIL_NO_MEMORY(err, "a view");
+    }
+    copy->collection = view->collection;
+    copy->generation = view->generation;
+    copy->info = view->info;
+    copy->slot_count = view->slot_count;
+    copy->batch_count = view->batch_count;
+    copy->created_at = view->created_at;
+    copy->dead = dead;
+    generation_ref(copy->generation);
+    mutex_lock(&views->lock);
+    copy->collection->refs++; /* not the first one: the view that is copied has one */
+    mutex_unlock(&views->lock);
+    *ret_view = copy;
+    return OCH_OK;
+}
+
+size_t view_held_bytes(const struct view *view, uintptr_t *ret_same)
+{
+    const struct generation *g = view->generation;
+    mutex_lock(&view->collection->lock);
+    size_t bytes = view->collection->current == g ? 0 : g->payload_bytes + g->charged_bytes;
+    mutex_unlock(&view->collection->lock);
+    *ret_same = (uintptr_t)g;
+    return bytes;
+}
+
 void view_release(struct view *view)
 {
     if (!view)
@@ -418,6 +455,11 @@ void view_release(struct view *view)
     for (uint32_t i = 0; i < view->generation->part_count; i++)
         dead_set_unref(view->dead[i]);
     mem_free(view->dead);
+    if (view->traces) {
+        mutex_lock(&view->collection->lock);
+        trail_release(view->collection);
+        mutex_unlock(&view->collection->lock);
+    }
     generation_unref(view->generation);
     collection_release(view->collection);
     mem_free(view);
