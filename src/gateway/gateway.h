@@ -69,6 +69,15 @@ MUST_USE och_code gateway_write(struct gateway *gateway, const struct gateway_sc
 MUST_USE och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
                                  const struct plan *which, const struct gateway_once *once,
                                  bool dry_run, uint64_t *ret_deleted, och_error *err);
+/**
+ * Update all records that ids and filter choose alike, in one batch: `set` is a row with op BATCH_UPDATE, without id and vector.
+ *
+ * Otherwise as gateway_delete.  Errors: OCH_TOO_LARGE when the rows, each with its copy of what is set, pass 2 GiB; OCH_BUSY over the memory limit.
+ */
+MUST_USE och_code gateway_update_chosen(struct gateway *gateway, const struct gateway_scope *scope,
+                                        const struct plan *which, const struct batch_input_row *set,
+                                        const struct gateway_once *once, bool dry_run,
+                                        uint64_t *ret_updated, och_error *err);
 /** get, query, search, count.  Checks scope, schema gate, dimension. */
 MUST_USE och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope,
                                const struct plan *plan, struct arena *arena,

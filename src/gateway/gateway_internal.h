@@ -15,6 +15,14 @@ struct gateway {
 };
 uuid gateway_new_id(struct gateway *gateway);
 
+/** Wait, or be refused, when writers are ahead of compaction. */
+MUST_USE och_code gateway_throttle(struct gateway *gateway, uuid collection, uint32_t count,
+                                   och_error *err);
+/** What a batch did that was applied before under its batch id (D17). */
+MUST_USE och_code gateway_counts_of_repeated(struct gateway *gateway, uuid collection,
+                                             uuid batch_id, const struct wal_appended *appended,
+                                             struct gateway_counts *ret_counts, och_error *err);
+
 /** The HTTP face (http/). */
 MUST_USE och_code gateway_http_meter_new(struct meter **ret_meter, och_error *err);
 void gateway_http_meter_free(struct meter *meter); /* NULL is fine */

@@ -82,5 +82,7 @@ if [ $# -eq 0 ]; then
     echo "corrected/:"
     python3 "$here/replay.py" --url "$address" --scenarios "$here/corrected/scenarios" \
         --skip-file "$here/corrected/excused.txt" || failed=1
+    echo "own/:"
+    python3 "$here/replay.py" --url "$address" --scenarios "$here/own/scenarios" || failed=1
 fi
 exit "$failed"

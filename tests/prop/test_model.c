@@ -61,6 +61,41 @@ static void delete_some(struct world *w)
     arena_done(&arena);
 }
 
+/* All that a filter chooses get the same patch. */
+static void update_some(struct world *w)
+{
+    struct arena arena;
+    arena_init(&arena, NULL, 0);
+    struct model_filter filter = random_filter(&w->bench.random);
+    struct plan plan = {.collection = w->bench.collection, .limit = PLAN_NO_LIMIT};
+    if (filter.shape == 0 && filter.document_part < 0)
+        filter.shape = 2;
+    plan.filter = filter_node_of(&filter, &arena);
+    if (random_below(&w->bench.random, 2))
+        plan.limit = random_below(&w->bench.random, 12);
+    bool dry_run = random_below(&w->bench.random, 8) == 0;
+    struct model_write write;
+    struct batch_input_row set;
+    random_write(&w->bench.random, BATCH_UPDATE, &write);
+    write.has_vector = false;
+    encode_row(&write, &arena, &set);
+    set.id = SLICE_NONE;
+    uint64_t expected = 0, updated;
+    for (size_t i = 0; i < w->model.count && expected < plan.limit; i++) {
+        if (!filter_accepts(&filter, &w->model.rows[i]))
+            continue;
+        expected++;
+        if (!dry_run)
+            model_merge(&w->model.rows[i], &write);
+    }
+    och_error err = {0};
+    if (gateway_update_chosen(database_gateway(w->bench.database), &bench_scope, &plan, &set, NULL,
+                              dry_run, &updated, &err) != OCH_OK)
+        fail_msg("update: %s", err.message);
+    assert_int_equal(updated, expected);
+    arena_done(&arena);
+}
+
 static void read_some(struct world *w)
 {
     struct random *r = &w->bench.random;
@@ -97,11 +132,13 @@ static void step(struct world *w)
         write_some(w);
     } else if (dice < 420) {
         delete_some(w);
-    } else if (dice < 425) {
+    } else if (dice < 440) {
+        update_some(w);
+    } else if (dice < 445) {
         bench_close(&w->bench);
         bench_open(&w->bench);
         check_all(&w->bench, &w->model);
-    } else if (dice < 460) {
+    } else if (dice < 480) {
         compact(w);
     } else {
         read_some(w);

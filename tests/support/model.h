@@ -387,7 +387,7 @@ static void random_write(struct random *r, uint8_t op, struct model_write *w)
         w->vector[i] = (float)random_below(r, 5) - 2.0f; /* few values: many ties */
     if (random_below(r, 2))
         w->document = (int)random_below(r, 1000);
-    else if (op == BATCH_UPDATE && random_below(r, 4) == 0)
+    else if (op != BATCH_ADD && random_below(r, 4) == 0)
         w->document = -2;
     if (random_below(r, 3) == 0)
         w->uri = (int)random_below(r, 1000);

@@ -31,13 +31,15 @@ enum wire_type {
     WIRE_BOOL,
     WIRE_U32,
     WIRE_OBJECT,
-    WIRE_STRINGS,          /* [string] */
-    WIRE_NULLABLE_STRINGS, /* [string | null] */
-    WIRE_EMBEDDINGS,       /* [[number]] or [base64] */
+    WIRE_STRINGS,            /* [string] */
+    WIRE_STRINGS_UNLESS_SET, /* the same; not required beside a member `set` */
+    WIRE_NULLABLE_STRINGS,   /* [string | null] */
+    WIRE_EMBEDDINGS,         /* [[number]] or [base64] */
     WIRE_NULLABLE_EMBEDDINGS,
     WIRE_METADATAS, /* [object | null]; values by meta.h */
     WIRE_INCLUDE,
     WIRE_CLEAR,   /* [[field name] | null] */
+    WIRE_FIELDS,  /* [field name]: document, uri, metadata */
     WIRE_SEQUENCE /* what its elements are is judged elsewhere */
 };
 struct wire_member {
@@ -55,6 +57,9 @@ struct wire_body {
 /** Parse the body and spread its members over `ret_values` (zeroed before). 400 not JSON, 415, 413, 422 shape. */
 MUST_USE och_code wire_read(struct exchange *x, const struct wire_body *shape, void *ret_values,
                             och_error *err);
+/** The same for an object within the body, or the body once more by another shape. */
+MUST_USE och_code wire_spread(struct exchange *x, const struct wire_body *shape,
+                              const struct json_value *object, void *ret_values, och_error *err);
 /** 422 with path, reason and the place of `value`. */
 och_code wire_fail(struct exchange *x, const struct json_value *value, och_error *err,
                    const char *path, const char *format, ...) PRINTF_LIKE(5, 6);
@@ -85,6 +90,17 @@ MUST_USE och_code wire_vectors(struct exchange *x, const struct json_value *valu
 MUST_USE och_code exchange_key(struct exchange *x, enum batch_op op, uuid collection,
                                struct gateway_once *ret_once, och_error *err);
 
+/** {"inserted":n,"updated":n,"skipped":n,"deleted":n} (D13) */
+void exchange_counts(struct buf *out, const struct gateway_counts *counts);
+
+/** The fields named are cleared in a row.  OCH_INVALID when the row sets one of them; `where` names the place. */
+MUST_USE och_code exchange_clear(const struct json_value *names, const char *where,
+                                 struct batch_input_row *row, och_error *err);
+
+/* ---- chosen.c ---- */
+/** An update with `set`: after wire_read. */
+MUST_USE och_code update_chosen(struct exchange *x, och_error *err);
+
 /* ---- reply.c ---- */
 void reply_error(struct exchange *x, och_code code, const och_error *err);
 void reply_error_as(struct exchange *x, int status, const char *name, const char *code,
@@ -97,6 +113,10 @@ size_t route_count(void);
 /** Method and pattern of a route, the pattern without its first '/'. */
 void route_name(size_t route, const char **ret_method, const char **ret_pattern);
 
+/* ---- openapi.c ---- */
+/** What openapi.json in this folder says, as it is there. */
+slice openapi_embedded(void);
+
 /* ---- meter.c ---- */
 /** A request begins; the answer to it is ready after `duration_ns`. */
 void meter_begin(struct meter *meter);
@@ -104,6 +124,9 @@ void meter_end(struct meter *meter, size_t route, int status, uint64_t duration_
 
 /* ---- handlers ---- */
 och_code handle_metrics(struct exchange *x, och_error *err);
+och_code handle_openapi(struct exchange *x, och_error *err);
+och_code handle_docs(struct exchange *x, och_error *err);
+och_code handle_docs_file(struct exchange *x, och_error *err);
 och_code handle_indexing_status(struct exchange *x, och_error *err);
 och_code handle_fork_count(struct exchange *x, och_error *err);
 och_code handle_heartbeat(struct exchange *x, och_error *err);

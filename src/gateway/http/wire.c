@@ -59,7 +59,7 @@ static const char *type_name(enum wire_type type)
     static const char *const names[] = {"a value",    "a string",   "a boolean",  "u32",
                                         "a map",      "a sequence", "a sequence", "a sequence",
                                         "a sequence", "a sequence", "a sequence", "a sequence",
-                                        "a sequence"};
+                                        "a sequence", "a sequence", "a sequence"};
     return names[type];
 }
 
@@ -169,26 +169,31 @@ static och_code check_include(struct exchange *x, const struct json_value *value
     return OCH_OK;
 }
 
+static och_code check_fields(struct exchange *x, const struct json_value *value, const char *path,
+                             och_error *err)
+{
+    TRY(check_strings(x, value, path, false, err));
+    for (uint32_t i = 0; i < value->count; i++) {
+        slice name = value->items[i].string;
+        if (!slice_equal(name, SLICE("document")) && !slice_equal(name, SLICE("uri")) &&
+            !slice_equal(name, SLICE("metadata")))
+            return wire_fail(x, &value->items[i], err, path,
+                             "unknown variant `%.*s`, expected one of `document`, `uri`, "
+                             "`metadata`",
+                             (int)min_size(name.len, 40), (const char *)name.at);
+    }
+    return OCH_OK;
+}
+
 static och_code check_clear(struct exchange *x, const struct json_value *value, const char *path,
                             och_error *err)
 {
     if (value->kind != JSON_ARRAY)
         return wrong_type(x, value, path, "a sequence", err);
     for (uint32_t i = 0; i < value->count; i++) {
-        const struct json_value *item = &value->items[i];
-        if (item->kind == JSON_NULL)
-            continue;
-        TRY(check_strings(x, item, arena_printf(&x->arena, "%s[%" PRIu32 "]", path, i), false,
-                          err));
-        for (uint32_t j = 0; j < item->count; j++) {
-            slice name = item->items[j].string;
-            if (!slice_equal(name, SLICE("document")) && !slice_equal(name, SLICE("uri")) &&
-                !slice_equal(name, SLICE("metadata")))
-                return wire_fail(
-                    x, &item->items[j], err, path,
-                    "unknown variant `%.*s`, expected one of `document`, `uri`, `metadata`",
-                    (int)min_size(name.len, 40), (const char *)name.at);
-        }
+        if (value->items[i].kind != JSON_NULL)
+            TRY(check_fields(x, &value->items[i],
+                             arena_printf(&x->arena, "%s[%" PRIu32 "]", path, i), err));
     }
     return OCH_OK;
 }
@@ -213,6 +218,7 @@ static och_code check_member(struct exchange *x, const struct wire_member *membe
     case WIRE_OBJECT:
         return value->kind == JSON_OBJECT ? OCH_OK : wrong_type(x, value, path, "a map", err);
     case WIRE_STRINGS:
+    case WIRE_STRINGS_UNLESS_SET:
     case WIRE_NULLABLE_STRINGS:
         return check_strings(x, value, path, member->type == WIRE_NULLABLE_STRINGS, err);
     case WIRE_EMBEDDINGS:
@@ -224,6 +230,8 @@ static och_code check_member(struct exchange *x, const struct wire_member *membe
         return check_include(x, value, path, err);
     case WIRE_CLEAR:
         return check_clear(x, value, path, err);
+    case WIRE_FIELDS:
+        return check_fields(x, value, path, err);
     case WIRE_SEQUENCE:
         return value->kind == JSON_ARRAY ? OCH_OK : wrong_type(x, value, path, "a sequence", err);
     }
@@ -256,8 +264,17 @@ static och_code unknown_member(struct exchange *x, const struct wire_body *shape
     return code;
 }
 
-static och_code spread(struct exchange *x, const struct wire_body *shape,
-                       const struct json_value *body, void *ret_values, och_error *err)
+/* An update of what a filter chooses says `set` and needs no ids. */
+static bool is_required(const struct wire_member *member, const struct json_value *body)
+{
+    if (member->type != WIRE_STRINGS_UNLESS_SET || !member->required)
+        return member->required;
+    const struct json_value *set = json_get(body, SLICE("set"));
+    return !set || set->kind == JSON_NULL;
+}
+
+och_code wire_spread(struct exchange *x, const struct wire_body *shape,
+                     const struct json_value *body, void *ret_values, och_error *err)
 {
     if (body->kind != JSON_OBJECT) {
         if (body->kind == JSON_ARRAY)
@@ -285,7 +302,7 @@ static och_code spread(struct exchange *x, const struct wire_body *shape,
     for (size_t i = 0; i < shape->count; i++) {
         const struct json_value **place =
             (const struct json_value **)(void *)((char *)ret_values + shape->members[i].at);
-        if (!*place && shape->members[i].required)
+        if (!*place && is_required(&shape->members[i], body))
             return wire_fail(x, body, err, "", "missing field `%s`", shape->members[i].name);
         if (*place && (*place)->kind == JSON_NULL)
             *place = NULL;
@@ -308,7 +325,7 @@ static och_code judge_trailing(struct exchange *x, const struct wire_body *shape
     if (fault->offset > x->request->body.len ||
         json_read(before, &options, &x->arena, &value, &again, NULL) != OCH_OK)
         return OCH_OK;
-    return spread(x, shape, &value, ret_values, err);
+    return wire_spread(x, shape, &value, ret_values, err);
 }
 
 och_code wire_read(struct exchange *x, const struct wire_body *shape, void *ret_values,
@@ -330,7 +347,7 @@ och_code wire_read(struct exchange *x, const struct wire_body *shape, void *ret_
                     fault.reason, fault.line, fault.column);
     }
     TRY(code);
-    return spread(x, shape, &x->body, ret_values, err);
+    return wire_spread(x, shape, &x->body, ret_values, err);
 }
 
 unsigned wire_include(const struct json_value *include, unsigned fallback)

@@ -21,8 +21,17 @@ static const struct wire_member add_members[] = {
     {"metadatas", WIRE_METADATAS, false, false, MEMBER(struct write_body, metadatas)},
     {"counts", WIRE_BOOL, false, false, MEMBER(struct write_body, counts)},
 };
-static const struct wire_member update_members[] = {
+static const struct wire_member upsert_members[] = {
     {"ids", WIRE_STRINGS, true, true, MEMBER(struct write_body, ids)},
+    {"embeddings", WIRE_EMBEDDINGS, true, true, MEMBER(struct write_body, embeddings)},
+    {"documents", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, documents)},
+    {"uris", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, uris)},
+    {"metadatas", WIRE_METADATAS, false, false, MEMBER(struct write_body, metadatas)},
+    {"counts", WIRE_BOOL, false, false, MEMBER(struct write_body, counts)},
+    {"clear", WIRE_CLEAR, false, false, MEMBER(struct write_body, clear)},
+};
+static const struct wire_member update_members[] = {
+    {"ids", WIRE_STRINGS_UNLESS_SET, true, true, MEMBER(struct write_body, ids)},
     {"embeddings", WIRE_NULLABLE_EMBEDDINGS, false, false, MEMBER(struct write_body, embeddings)},
     {"documents", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, documents)},
     {"uris", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, uris)},
@@ -112,23 +121,29 @@ static void set_text(const struct json_value *column, uint32_t i, uint8_t *state
     *text = column->items[i].string;
 }
 
-static och_code set_clear(const struct json_value *clear, struct batch_input_row *row, uint32_t i,
-                          och_error *err)
+och_code exchange_clear(const struct json_value *names, const char *where,
+                        struct batch_input_row *row, och_error *err)
 {
-    if (!clear || clear->items[i].kind == JSON_NULL)
-        return OCH_OK;
-    for (uint32_t j = 0; j < clear->items[i].count; j++) {
-        slice name = clear->items[i].items[j].string;
+    for (uint32_t i = 0; i < names->count; i++) {
+        slice name = names->items[i].string;
         uint8_t *state = slice_equal(name, SLICE("document")) ? &row->document_state
                          : slice_equal(name, SLICE("uri"))    ? &row->uri_state
                                                               : &row->metadata_state;
         if (*state == FIELD_VALUE)
-            return FAIL(err, OCH_INVALID,
-                        "clear[%" PRIu32 "]: the same request sets %.*s of that record", i,
+            return FAIL(err, OCH_INVALID, "%s: the same request sets %.*s of that record", where,
                         SLICE_ARG(name));
         *state = FIELD_CLEAR;
     }
     return OCH_OK;
+}
+
+static och_code set_clear(struct exchange *x, const struct json_value *clear,
+                          struct batch_input_row *row, uint32_t i, och_error *err)
+{
+    if (!clear || clear->items[i].kind == JSON_NULL || clear->items[i].count == 0)
+        return OCH_OK;
+    return exchange_clear(&clear->items[i], arena_printf(&x->arena, "clear[%" PRIu32 "]", i), row,
+                          err);
 }
 
 static och_code make_rows(struct exchange *x, struct write_request *w, enum batch_op op,
@@ -151,7 +166,7 @@ static och_code make_rows(struct exchange *x, struct write_request *w, enum batc
             row->metadata_state = FIELD_VALUE;
             row->metadata = w->metadatas[i];
         }
-        TRY(set_clear(w->body.clear, row, i, err));
+        TRY(set_clear(x, w->body.clear, row, i, err));
     }
     *ret_input =
         (struct batch_input){.count = count, .dimension = w->vectors.dimension, .rows = rows};
@@ -182,7 +197,7 @@ och_code exchange_key(struct exchange *x, enum batch_op op, uuid collection,
     return OCH_OK;
 }
 
-static void write_counts(struct buf *out, const struct gateway_counts *counts)
+void exchange_counts(struct buf *out, const struct gateway_counts *counts)
 {
     buf_printf(out,
                "{\"inserted\":%" PRIu64 ",\"updated\":%" PRIu64 ",\"skipped\":%" PRIu64
@@ -190,23 +205,22 @@ static void write_counts(struct buf *out, const struct gateway_counts *counts)
                counts->inserted, counts->updated, counts->skipped, counts->deleted);
 }
 
-static och_code handle_write(struct exchange *x, const struct wire_body *shape, enum batch_op op,
-                             int status, och_error *err)
+/* After wire_read of w->body. */
+static och_code write_records(struct exchange *x, struct write_request *w, enum batch_op op,
+                              int status, och_error *err)
 {
-    struct write_request w = {0};
-    TRY(wire_read(x, shape, &w.body, err));
-    TRY(encode_metadatas(x, &w, op == BATCH_ADD ? 0 : META_ALLOW_DELETE, err));
+    TRY(encode_metadatas(x, w, op == BATCH_ADD ? 0 : META_ALLOW_DELETE, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
-    if (w.body.embeddings)
-        TRY(wire_vectors(x, w.body.embeddings, false, &w.vectors, err));
-    if (w.later != OCH_OK)
-        return FAIL(err, w.later, "%s", w.later_error.message);
-    TRY(gateway_check_dimension(x->gateway, collection, w.vectors.dimension, err));
-    TRY(check_lengths(&w.body, err));
+    if (w->body.embeddings)
+        TRY(wire_vectors(x, w->body.embeddings, false, &w->vectors, err));
+    if (w->later != OCH_OK)
+        return FAIL(err, w->later, "%s", w->later_error.message);
+    TRY(gateway_check_dimension(x->gateway, collection, w->vectors.dimension, err));
+    TRY(check_lengths(&w->body, err));
     struct gateway_write write = {.collection = collection->id,
-                                  .want_counts = w.body.counts && w.body.counts->boolean};
-    TRY(make_rows(x, &w, op, &write.input, err));
+                                  .want_counts = w->body.counts && w->body.counts->boolean};
+    TRY(make_rows(x, w, op, &write.input, err));
     TRY(exchange_key(x, op, write.collection, &write.once, err));
     struct gateway_counts counts;
     och_code code = gateway_write(x->gateway, &x->scope, &write, &counts, err);
@@ -215,10 +229,18 @@ static och_code handle_write(struct exchange *x, const struct wire_body *shape, 
     TRY(code);
     x->reply->status = status;
     if (write.want_counts)
-        write_counts(&x->reply->body, &counts);
+        exchange_counts(&x->reply->body, &counts);
     else
         buf_text(&x->reply->body, "{}");
     return OCH_OK;
+}
+
+static och_code handle_write(struct exchange *x, const struct wire_body *shape, enum batch_op op,
+                             int status, och_error *err)
+{
+    struct write_request w = {0};
+    TRY(wire_read(x, shape, &w.body, err));
+    return write_records(x, &w, op, status, err);
 }
 
 och_code handle_add(struct exchange *x, och_error *err)
@@ -230,8 +252,8 @@ och_code handle_add(struct exchange *x, och_error *err)
 
 och_code handle_upsert(struct exchange *x, och_error *err)
 {
-    static const struct wire_body shape = {"UpsertCollectionRecordsPayload", add_members,
-                                           COUNT_OF(add_members), false};
+    static const struct wire_body shape = {"UpsertCollectionRecordsPayload", upsert_members,
+                                           COUNT_OF(upsert_members), false};
     return handle_write(x, &shape, BATCH_UPSERT, 200, err);
 }
 
@@ -239,5 +261,10 @@ och_code handle_update(struct exchange *x, och_error *err)
 {
     static const struct wire_body shape = {"UpdateCollectionRecordsPayload", update_members,
                                            COUNT_OF(update_members), false};
-    return handle_write(x, &shape, BATCH_UPDATE, 200, err);
+    struct write_request w = {0};
+    TRY(wire_read(x, &shape, &w.body, err));
+    const struct json_value *set = json_get(&x->body, SLICE("set"));
+    if (set && set->kind != JSON_NULL)
+        return update_chosen(x, err);
+    return write_records(x, &w, BATCH_UPDATE, 200, err);
 }

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writing records: add, upsert, update, and delete by ids or filter (D13, D14). */
+/* Writing records: add, upsert, update (D13).  Deletes and updates by filter: chosen.c. */
 #include "base/map.h"
 #include "gateway/gateway_internal.h"
 
 #include <inttypes.h>
 
-#define DELETE_TRIES 3 /* outside the turn; then inside it */
-
-static och_code throttle(struct gateway *gateway, uuid collection, uint32_t count, och_error *err)
+och_code gateway_throttle(struct gateway *gateway, uuid collection, uint32_t count, och_error *err)
 {
     uint64_t wait_ns;
     TRY(compactor_throttle(gateway->options.compactor, collection, count, &wait_ns, err));
@@ -105,10 +103,9 @@ static och_code decide_write(void *context, uint64_t head, struct wal_append *re
     return OCH_OK;
 }
 
-/* What a batch did that was applied before (D17). */
-static och_code counts_of_repeated(struct gateway *gateway, uuid collection, uuid batch_id,
-                                   const struct wal_appended *appended,
-                                   struct gateway_counts *ret_counts, och_error *err)
+och_code gateway_counts_of_repeated(struct gateway *gateway, uuid collection, uuid batch_id,
+                                    const struct wal_appended *appended,
+                                    struct gateway_counts *ret_counts, och_error *err)
 {
     for (bool again = false;; again = true) {
         struct sysdb_batch_id known;
@@ -145,7 +142,7 @@ och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scop
     TRY(check_ids(input, err));
     if (input->count == 0)
         return OCH_OK;
-    TRY(throttle(gateway, write->collection, write->input.count, err));
+    TRY(gateway_throttle(gateway, write->collection, write->input.count, err));
     struct payload *payload CLEANUP(payload_cleanup) = NULL;
     TRY(batch_encode(input, gateway->options.budget, &payload, err));
     bool fixes = input->rows[0].op == BATCH_ADD || input->rows[0].op == BATCH_UPSERT;
@@ -168,147 +165,7 @@ och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scop
     views_settle(gateway->options.views, write->collection);
     *ret_counts = turn.counts;
     if (appended.repeated && write->want_counts)
-        return counts_of_repeated(gateway, write->collection, write->once.batch_id, &appended,
-                                  ret_counts, err);
+        return gateway_counts_of_repeated(gateway, write->collection, write->once.batch_id,
+                                          &appended, ret_counts, err);
     return OCH_OK;
-}
-
-/* ---- delete ---- */
-
-struct deletion {
-    struct gateway *gateway;
-    const struct gateway_scope *scope;
-    const struct plan *which;
-    struct gateway_once once;
-    struct arena *arena;
-    uint64_t at; /* H */
-    slice *ids;
-    uint32_t count;
-    struct payload *payload;
-    bool inside; /* evaluate inside the turn */
-    bool touched;
-    struct wal_appended appended;
-};
-
-/* The ids to delete, as of some H. */
-static och_code choose(struct deletion *d, och_error *err)
-{
-    struct plan plan = *d->which;
-    plan.kind = PLAN_GET;
-    plan.level = READ_INDEX_AND_WAL;
-    plan.fields = RECORD_ID;
-    plan.offset = 0;
-    struct query_result result;
-    TRY(query_run(d->gateway->options.query, &plan, &d->scope->limits, d->arena, &result, err));
-    size_t count = result.hits ? result.hits->count : 0;
-    d->at = result.at;
-    d->ids = ARENA_ARRAY(d->arena, slice, count + 1);
-    och_code code = d->ids ? OCH_OK : FAIL_NO_MEMORY(err, "ids to delete");
-    if (code == OCH_OK && count > UINT32_MAX)
-        code = FAIL(err, OCH_TOO_LARGE, "%zu records in one delete; use a limit", count);
-    for (size_t i = 0; i < count && code == OCH_OK; i++) {
-        d->ids[i] = arena_copy(d->arena, result.hits->rows[i].record.id);
-        if (!d->ids[i].at)
-            code = FAIL_NO_MEMORY(err, "ids to delete");
-    }
-    d->count = (uint32_t)count;
-    query_result_done(&result);
-    return code;
-}
-
-static och_code encode(struct deletion *d, och_error *err)
-{
-    payload_unref(take(&d->payload));
-    struct batch_input_row *rows =
-        ARENA_ARRAY(d->arena, struct batch_input_row, (size_t)d->count + 1);
-    if (!rows)
-        return FAIL_NO_MEMORY(err, "a delete");
-    for (uint32_t i = 0; i < d->count; i++)
-        rows[i] = (struct batch_input_row){.op = BATCH_DELETE, .id = d->ids[i]};
-    struct batch_input input = {.count = d->count, .rows = rows};
-    return batch_encode(&input, d->gateway->options.budget, &d->payload, err);
-}
-
-static och_code decide_delete(void *context, uint64_t head, struct wal_append *request,
-                              bool *ret_append, och_error *err)
-{
-    struct deletion *d = context;
-    (void)head;
-    *ret_append = true;
-    d->touched = false;
-    if (d->inside) {
-        TRY(choose(d, err));
-        *ret_append = d->count > 0;
-        if (d->count > 0) {
-            TRY(encode(d, err));
-            request->payload = d->payload;
-            request->count = d->count;
-        }
-        return OCH_OK;
-    }
-    struct view *view CLEANUP(view_cleanup) = NULL;
-    TRY(view_acquire(d->gateway->options.views, d->which->collection, READ_INDEX_AND_WAL, &view,
-                     err));
-    for (uint32_t i = 0; i < d->count && !d->touched; i++)
-        d->touched = view_touched(view, d->ids[i], d->at);
-    *ret_append = !d->touched;
-    return OCH_OK;
-}
-
-static och_code delete_once(struct deletion *d, bool dry_run, och_error *err)
-{
-    d->touched = false;
-    if (!d->inside) {
-        TRY(choose(d, err));
-        if (d->count == 0 || dry_run)
-            return OCH_OK;
-        TRY(encode(d, err));
-    }
-    struct wal_append request = {.collection = d->which->collection,
-                                 .payload = d->payload,
-                                 .count = d->count,
-                                 .decide = decide_delete,
-                                 .context = d,
-                                 .batch_id = d->once.batch_id,
-                                 .request_hash = d->once.request_hash,
-                                 .limits = d->scope->limits};
-    return wal_append(d->gateway->options.wal, &request, &d->appended, err);
-}
-
-och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
-                        const struct plan *which, const struct gateway_once *once, bool dry_run,
-                        uint64_t *ret_deleted, och_error *err)
-{
-    const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
-    TRY(sysdb_collection_get(gateway->options.sysdb, scope->tenant, scope->database,
-                             which->collection, &collection, err));
-    TRY(schema_gate(&collection->schema, which->filter, err));
-    *ret_deleted = 0;
-    if (!which->has_ids && !which->filter)
-        return OCH_OK; /* {} deletes nothing */
-    TRY(throttle(gateway, which->collection, (uint32_t)which->id_count, err));
-    struct arena arena;
-    arena_init(&arena, gateway->options.budget, 0);
-    struct deletion d = {.gateway = gateway, .scope = scope, .which = which, .arena = &arena};
-    if (once && !dry_run)
-        d.once = *once;
-    /* Under a key the log is asked first: what is there now is not what was deleted then. */
-    bool keyed = !uuid_is_zero(d.once.batch_id);
-    och_code code = OCH_OK;
-    for (int attempt = 0; attempt <= DELETE_TRIES; attempt++) {
-        d.inside = keyed || attempt == DELETE_TRIES;
-        code = delete_once(&d, dry_run, err);
-        if (code != OCH_OK || !d.touched)
-            break;
-    }
-    payload_unref(d.payload);
-    struct gateway_counts counts = {.deleted = d.count};
-    if (code == OCH_OK && d.appended.repeated)
-        code = counts_of_repeated(gateway, which->collection, d.once.batch_id, &d.appended, &counts,
-                                  err);
-    if (code == OCH_OK)
-        *ret_deleted = counts.deleted;
-    arena_done(&arena);
-    views_settle(gateway->options.views, which->collection);
-    return code;
 }

@@ -102,7 +102,7 @@ static const struct fault faults[] = {
     {"update", "{\"ids\":[\"a\"],\"documents\":[]}", 400, LENGTHS},
     /* clear */
     {"update", "{\"ids\":[\"a\"],\"clear\":[[\"vector\"]]}", 422,
-     SHAPE "clear: unknown variant `vector`"},
+     SHAPE "clear[0]: unknown variant `vector`"},
     {"update", "{\"ids\":[\"a\"],\"clear\":[1]}", 422, SHAPE "clear[0]: invalid type"},
     {"update", "{\"ids\":[\"a\"],\"clear\":[]}", 400, "Inconsistent number of IDs and clear lists"},
     {"update", "{\"ids\":[\"a\"],\"documents\":[\"x\"],\"clear\":[[\"document\"]]}", 400,
