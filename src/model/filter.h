@@ -24,12 +24,18 @@ enum filter_op {
     FILTER_EXISTS,     /* ours; operand bool */
     FILTER_META_REGEX, /* ours: on a string value */
     FILTER_META_NOT_REGEX,
+    FILTER_META_PREFIX, /* ours, as the next two: on a string value */
+    FILTER_META_LIKE,   /* whole value; % any text, _ one character, \ takes the next as it is */
+    FILTER_META_ICONTAINS,
     FILTER_ID_IN = 30, /* #id $eq, $in */
     FILTER_ID_NIN,
     FILTER_DOC_CONTAINS = 40,
     FILTER_DOC_NOT_CONTAINS,
     FILTER_DOC_REGEX,
-    FILTER_DOC_NOT_REGEX
+    FILTER_DOC_NOT_REGEX,
+    FILTER_DOC_PREFIX, /* ours, as the next two */
+    FILTER_DOC_LIKE,
+    FILTER_DOC_ICONTAINS
 };
 enum filter_value_kind { FILTER_STRING, FILTER_BOOL, FILTER_INT, FILTER_FLOAT };
 struct filter_value {
@@ -86,6 +92,20 @@ void filter_cleanup(struct filter **filter);
 
 enum filter_need { FILTER_NEEDS_ID = 1, FILTER_NEEDS_METADATA = 2, FILTER_NEEDS_DOCUMENT = 4 };
 unsigned filter_needs(const struct filter *filter);
+
+/**
+ * The regular expression that a leaf stands for which is matched by one: $regex and $not_regex, $like, $icontains, on metadata or documents.
+ * Errors: OCH_INVALID (a $like that ends in a lone backslash; $like and $icontains longer than LIMIT_FILTER_PATTERN), OCH_NO_MEMORY.
+ */
+MUST_USE och_code filter_pattern(const struct filter_node *leaf, struct arena *arena,
+                                 slice *ret_pattern, och_error *err);
+/** What all strings begin with that such a leaf, or $prefix, can match; empty: nothing is known. */
+MUST_USE och_code filter_literal_start(const struct filter_node *leaf, struct arena *arena,
+                                       slice *ret_start, och_error *err);
+/** The compiled expression of a leaf of the tree that `filter` was compiled from (the same node); NULL: it has none.  For those that match
+ *  distinct values instead of rows; lives as long as the filter, any thread may use it. */
+struct rure *filter_regex_of(const struct filter *filter, const struct filter_node *leaf);
+bool filter_regex_match(struct rure *regex, slice text);
 
 enum filter_truth { FILTER_FALSE = 0, FILTER_TRUE = 1, FILTER_UNKNOWN = 2 };
 /** What looking at rows has cost: a filter may be large and a row, too.  Once `limits` say so it is given up: `stopped`, and the answers mean nothing. */

@@ -42,10 +42,16 @@ bool filter_node_sound(const struct filter_node *node)
         return node->child_count == 0 && all_of_kind(node, FILTER_STRING);
     case FILTER_META_REGEX:
     case FILTER_META_NOT_REGEX:
+    case FILTER_META_PREFIX:
+    case FILTER_META_LIKE:
+    case FILTER_META_ICONTAINS:
     case FILTER_DOC_CONTAINS:
     case FILTER_DOC_NOT_CONTAINS:
     case FILTER_DOC_REGEX:
     case FILTER_DOC_NOT_REGEX:
+    case FILTER_DOC_PREFIX:
+    case FILTER_DOC_LIKE:
+    case FILTER_DOC_ICONTAINS:
         return node->value_count == 1 && node->child_count == 0 && all_of_kind(node, FILTER_STRING);
     default:
         return false;

@@ -146,12 +146,21 @@ static och_code compile_scalar(struct compiler *compiler, const struct filter_va
     }
 }
 
-static och_code compile_regex(struct compiler *compiler, slice pattern, struct rule *rule)
+static och_code compile_regex(struct compiler *compiler, const struct filter_node *node,
+                              struct rule *rule)
 {
+    struct arena made;
+    slice pattern;
     struct owned *owned = own(compiler);
     if (!owned)
         return no_memory(compiler);
-    TRY(filter_regex_compile(pattern, compiler->regex_count, &owned->regex, compiler->err));
+    arena_init(&made, NULL, 0);
+    och_code code = filter_pattern(node, &made, &pattern, compiler->err);
+    if (code == OCH_OK)
+        code = filter_regex_compile(pattern, compiler->regex_count, &owned->regex, compiler->err);
+    arena_done(&made);
+    TRY(code);
+    owned->of = node;
     rule->regex = owned->regex;
     return OCH_OK;
 }
@@ -203,9 +212,15 @@ static och_code compile_metadata(struct compiler *compiler, const struct filter_
         break;
     case FILTER_META_REGEX:
     case FILTER_META_NOT_REGEX:
+    case FILTER_META_LIKE:
+    case FILTER_META_ICONTAINS:
         rule->kind = RULE_META_REGEX;
         rule->cost = COST_META_REGEX;
-        TRY(compile_regex(compiler, node->values[0].string, rule));
+        TRY(compile_regex(compiler, node, rule));
+        break;
+    case FILTER_META_PREFIX:
+        rule->kind = RULE_META_PREFIX;
+        TRY(copy_text(compiler, node->values[0].string, &rule->text));
         break;
     default:
         assert(node->op >= FILTER_GT && node->op <= FILTER_LTE);
@@ -242,16 +257,17 @@ static och_code compile_leaf(struct compiler *compiler, const struct filter_node
         return copy_text(compiler, node->values[0].string, &rule->text);
     case FILTER_DOC_CONTAINS:
     case FILTER_DOC_NOT_CONTAINS:
-        rule->kind = RULE_DOC_CONTAINS;
+    case FILTER_DOC_PREFIX:
+        rule->kind = node->op == FILTER_DOC_PREFIX ? RULE_DOC_PREFIX : RULE_DOC_CONTAINS;
         rule->cost = COST_DOCUMENT;
         rule->needs = FILTER_NEEDS_DOCUMENT;
         return copy_text(compiler, node->values[0].string, &rule->text);
     default:
-        assert(node->op == FILTER_DOC_REGEX || node->op == FILTER_DOC_NOT_REGEX);
+        assert(filter_is_pattern(node->op));
         rule->kind = RULE_DOC_REGEX;
         rule->cost = COST_DOC_REGEX;
         rule->needs = FILTER_NEEDS_DOCUMENT;
-        return compile_regex(compiler, node->values[0].string, rule);
+        return compile_regex(compiler, node, rule);
     }
 }
 
@@ -315,9 +331,7 @@ static och_code check_tree(struct compiler *compiler, const struct filter_node *
                     FILTER_DEPTH_MAX);
     if (!filter_node_sound(node))
         return FAIL(compiler->err, OCH_INVALID, "a filter operator with the wrong operands");
-    bool regex = node->op == FILTER_META_REGEX || node->op == FILTER_META_NOT_REGEX ||
-                 node->op == FILTER_DOC_REGEX || node->op == FILTER_DOC_NOT_REGEX;
-    if (regex && ++compiler->regex_count > LIMIT_FILTER_REGEXES)
+    if (filter_is_pattern(node->op) && ++compiler->regex_count > LIMIT_FILTER_REGEXES)
         return FAIL(compiler->err, OCH_INVALID,
                     "a filter holds at most %d regular expressions: join some as \"a|b\"",
                     LIMIT_FILTER_REGEXES);
@@ -361,6 +375,15 @@ void filter_free(struct filter *filter)
 void filter_cleanup(struct filter **filter)
 {
     filter_free(*filter);
+}
+
+struct rure *filter_regex_of(const struct filter *filter, const struct filter_node *leaf)
+{
+    for (struct owned *owned = filter ? filter->owned : NULL; owned; owned = owned->next) {
+        if (owned->regex && owned->of == leaf)
+            return owned->regex;
+    }
+    return NULL;
 }
 
 unsigned filter_needs(const struct filter *filter)

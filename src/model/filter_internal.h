@@ -18,7 +18,14 @@ static inline bool filter_is_group(uint8_t op)
 }
 static inline bool filter_is_metadata(uint8_t op)
 {
-    return op >= FILTER_EQ && op <= FILTER_META_NOT_REGEX;
+    return op >= FILTER_EQ && op <= FILTER_META_ICONTAINS;
+}
+/** Matched by a regular expression. */
+static inline bool filter_is_pattern(uint8_t op)
+{
+    return op == FILTER_META_REGEX || op == FILTER_META_NOT_REGEX || op == FILTER_META_LIKE ||
+           op == FILTER_META_ICONTAINS || op == FILTER_DOC_REGEX || op == FILTER_DOC_NOT_REGEX ||
+           op == FILTER_DOC_LIKE || op == FILTER_DOC_ICONTAINS;
 }
 /** Whether one node, its children aside, has the operands its op asks for. */
 bool filter_node_sound(const struct filter_node *node);
@@ -35,15 +42,17 @@ enum rule_kind {
     RULE_AND,
     RULE_OR,
     RULE_EXISTS,
-    RULE_BOOL,    /* scalar equal to one of `bools` */
-    RULE_ORDER,   /* number in one of the `orders` to `value` */
-    RULE_STRING,  /* string equal to `text` */
-    RULE_SET,     /* scalar in `set` */
-    RULE_ELEMENT, /* array with the element `value` */
+    RULE_BOOL,        /* scalar equal to one of `bools` */
+    RULE_ORDER,       /* number in one of the `orders` to `value` */
+    RULE_STRING,      /* string equal to `text` */
+    RULE_SET,         /* scalar in `set` */
+    RULE_ELEMENT,     /* array with the element `value` */
+    RULE_META_PREFIX, /* string that begins with `text` */
     RULE_META_REGEX,
     RULE_ID, /* id equal to `text` */
     RULE_ID_SET,
     RULE_DOC_CONTAINS,
+    RULE_DOC_PREFIX,
     RULE_DOC_REGEX
 };
 enum rule_order { ORDER_LESS = 1, ORDER_EQUAL = 2, ORDER_GREATER = 4 };
@@ -86,6 +95,7 @@ static_assert(sizeof(struct rule) == 64, "one cache line");
 /* What the arena does not free. */
 struct owned {
     rure *regex;
+    const struct filter_node *of; /* a name only: the tree may be gone */
     struct map *map;
     struct owned *next;
 };

@@ -154,7 +154,7 @@ static bool has_element(const struct filter_value *wanted, const struct meta_ent
 
 /* ---- rows ---- */
 
-static bool match_regex(rure *regex, slice text)
+bool filter_regex_match(struct rure *regex, slice text)
 {
     return rure_is_match(regex, text.len ? text.at : (const uint8_t *)"", text.len, 0);
 }
@@ -177,9 +177,11 @@ static bool match_metadata(const struct rule *rule, slice metadata)
         return match_set(rule->set, &entry);
     case RULE_ELEMENT:
         return has_element(&rule->value, &entry);
+    case RULE_META_PREFIX:
+        return entry.type == META_STRING && slice_starts_with(entry.value, rule->text);
     default:
         assert(rule->kind == RULE_META_REGEX);
-        return entry.type == META_STRING && match_regex(rule->regex, entry.value);
+        return entry.type == META_STRING && filter_regex_match(rule->regex, entry.value);
     }
 }
 
@@ -196,8 +198,10 @@ static bool match_leaf(const struct filter *filter, const struct rule *rule,
     case RULE_DOC_CONTAINS:
         return row->document.at && filter->kernel->find(row->document.at, row->document.len,
                                                         rule->text.at, rule->text.len) != SIZE_MAX;
+    case RULE_DOC_PREFIX:
+        return row->document.at && slice_starts_with(row->document, rule->text);
     case RULE_DOC_REGEX:
-        return row->document.at && match_regex(rule->regex, row->document);
+        return row->document.at && filter_regex_match(rule->regex, row->document);
     default:
         return match_metadata(rule, row->metadata);
     }

@@ -42,7 +42,10 @@ static const struct operator_name operators[] = {
     {"$not_contains", FILTER_NOT_CONTAINS, FILTER_DOC_NOT_CONTAINS},
     {"$regex", FILTER_META_REGEX, FILTER_DOC_REGEX},
     {"$not_regex", FILTER_META_NOT_REGEX, FILTER_DOC_NOT_REGEX},
-    {"$exists", FILTER_EXISTS, 0},
+    {"$prefix", FILTER_META_PREFIX, FILTER_DOC_PREFIX},
+    {"$like", FILTER_META_LIKE, FILTER_DOC_LIKE},
+    {"$icontains", FILTER_META_ICONTAINS, FILTER_DOC_ICONTAINS},
+    {"$exists", FILTER_EXISTS, FILTER_EXISTS},
 };
 
 /* ---- messages ---- */
@@ -287,6 +290,9 @@ static och_code parse_operand(struct parser *parser, const struct step *step,
         return set_values(parser, node, operand, 1);
     case FILTER_META_REGEX:
     case FILTER_META_NOT_REGEX:
+    case FILTER_META_PREFIX:
+    case FILTER_META_LIKE:
+    case FILTER_META_ICONTAINS:
         return parse_string(parser, step, operator, operand, node);
     default:
         return parse_scalar(parser, step, operator, key, operand, node);
@@ -294,6 +300,24 @@ static och_code parse_operand(struct parser *parser, const struct step *step,
 }
 
 /* ---- leaves ---- */
+
+/* A predicate on the document.  It exists when it contains the empty text. */
+static och_code parse_document(struct parser *parser, const struct step *step,
+                               const struct operator_name *operator,
+                               const struct json_value * operand, struct filter_node *node)
+{
+    static const struct filter_value nothing = {.kind = FILTER_STRING,
+                                                .string = {(const uint8_t *)"", 0}};
+    node->op = operator->document_op;
+    if (node->op != FILTER_EXISTS)
+        return parse_string(parser, step, operator, operand, node);
+    if (operand->kind != JSON_BOOL)
+        return fail_needs(parser, step, operator->name, "true or false", operand, "");
+    node->op = operand->boolean ? FILTER_DOC_CONTAINS : FILTER_DOC_NOT_CONTAINS;
+    node->values = &nothing;
+    node->value_count = 1;
+    return OCH_OK;
+}
 
 /* '#id' with strings is the record's id; with anything else a key that nobody has. */
 static void redirect_id(struct filter_node *node)
@@ -314,16 +338,21 @@ static och_code parse_leaf(struct parser *parser, const struct step *step,
 {
     node->op = operator->op;
     if (slice_equal(key, SLICE("#document"))) {
-        if (operator->document_op) {
-            node->op = operator->document_op;
-            return parse_string(parser, step, operator, operand, node);
-        }
+        if (operator->document_op)
+            return parse_document(parser, step, operator, operand, node);
         parser->document_as_key = true;
     }
     node->key = key;
     TRY(parse_operand(parser, step, operator, key, operand, node));
-    if (slice_equal(key, SLICE("#id")))
-        redirect_id(node);
+    if (!slice_equal(key, SLICE("#id")))
+        return OCH_OK;
+    if (node->op >= FILTER_META_PREFIX) {
+        const char *reason = arena_printf(
+            parser->arena,
+            "%s works on metadata and documents. Ids take $eq, $ne, $in, $nin", operator->name);
+        return fail_at(parser, step, reason ? reason : "not on ids");
+    }
+    redirect_id(node);
     return OCH_OK;
 }
 
@@ -372,9 +401,10 @@ static och_code fail_unknown(struct parser *parser, const struct step *step, sli
     slice start = cut(name, QUOTE_MAX_BYTES);
     const char *known =
         parser->document
-            ? "$and, $or, $not, $contains, $not_contains, $regex, $not_regex"
+            ? "$and, $or, $not, $contains, $not_contains, $regex, $not_regex, $prefix, $like, "
+              "$icontains, $exists"
             : "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $contains, $not_contains, $regex, "
-              "$not_regex, $exists";
+              "$not_regex, $prefix, $like, $icontains, $exists";
     const char *reason = arena_printf(parser->arena, "unknown operator \"%.*s\". Use one of %s",
                                       SLICE_ARG(start), known);
     return fail_at(parser, step, reason ? reason : "unknown operator");
@@ -452,8 +482,7 @@ static och_code parse_named(struct parser *parser, const struct step *step,
     if (parser->document) {
         if (!operator|| !operator->document_op)
             return fail_unknown(parser, step->up, name);
-        node->op = operator->document_op;
-        return parse_string(parser, step, operator, & member->value, node);
+        return parse_document(parser, step, operator, & member->value, node);
     }
     if (operator) {
         const char *reason =

@@ -174,14 +174,14 @@ static bool may_filter(const struct schema *schema, slice key, enum schema_type 
 static och_code gate_leaf(const struct schema *schema, const struct filter_node *node,
                           och_error *err)
 {
-    if (node->op >= FILTER_DOC_CONTAINS && node->op <= FILTER_DOC_NOT_REGEX) {
+    if (node->op >= FILTER_DOC_CONTAINS && node->op <= FILTER_DOC_ICONTAINS) {
         if (!schema->full_text)
             return FAIL(err, OCH_INVALID,
                         "Cannot filter using full-text search because FTS indexing is disabled");
         return OCH_OK;
     }
     /* $exists asks for presence, whatever the type: the stored values answer it */
-    if (node->op < FILTER_EQ || node->op > FILTER_META_NOT_REGEX || node->op == FILTER_EXISTS)
+    if (node->op < FILTER_EQ || node->op > FILTER_META_ICONTAINS || node->op == FILTER_EXISTS)
         return OCH_OK;
     enum schema_type type = operand_type(node);
     if (may_filter(schema, node->key, type))

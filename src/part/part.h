@@ -173,7 +173,7 @@ MUST_USE och_code part_vector_search(struct part *part, struct vector_query *que
                                      struct arena *arena, struct vector_found *ret_found,
                                      bool *ret_usable, och_error *err);
 /**
- * What the text index says of FILTER_DOC_CONTAINS or FILTER_DOC_REGEX (the NOT_ forms: of what they deny); a rows_leaf without context.
+ * What the text index says of FILTER_DOC_* (the NOT_ forms: of what they deny); a rows_leaf without context.
  *
  * No index, a damaged one, no memory for it now, `open` too few rows to be worth it: rows_unknown.
  */

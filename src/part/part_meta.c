@@ -208,17 +208,19 @@ static och_code give_up(struct part_filter *filter, och_code code, const och_err
     return code;
 }
 
-och_code part_filter_new(struct part *part, const struct filter_node *node, rows_leaf other,
-                         void *other_context, const struct limits_of_work *limits,
-                         struct arena *arena, struct part_filter **ret_filter, och_error *err)
+och_code part_filter_new(struct part *part, const struct filter_node *node,
+                         const struct part_filter_options *asked, struct arena *arena,
+                         struct part_filter **ret_filter, och_error *err)
 {
+    static const struct part_filter_options none;
     const struct meta_index *index;
     och_error failure = {0};
     *ret_filter = NULL;
     if (!part->info.rows)
         return OCH_OK;
+    asked = asked ? asked : &none;
     TRY(part_meta_index(part, &index, err));
-    if (!index && !other)
+    if (!index && !asked->other)
         return OCH_OK;
     struct part_filter *filter = ARENA_NEW(arena, struct part_filter);
     if (!filter)
@@ -229,9 +231,10 @@ och_code part_filter_new(struct part *part, const struct filter_node *node, rows
     struct meta_search_options options = {.index = index,
                                           .pages = &filter->pages,
                                           .rows = part->info.rows,
-                                          .other = other,
-                                          .other_context = other_context,
-                                          .limits = limits};
+                                          .other = asked->other,
+                                          .other_context = asked->other_context,
+                                          .compiled = asked->compiled,
+                                          .limits = asked->limits};
     och_code code = meta_search_init(&filter->search, &options, node, arena, &failure);
     pages_release(filter);
     if (code != OCH_OK)

@@ -17,14 +17,19 @@ struct part_filter {
     struct arena *arena;
 };
 
+struct part_filter_options {
+    const struct filter *compiled; /* the same filter; NULL: patterns on metadata stay open */
+    rows_leaf other;
+    void *other_context;
+    const struct limits_of_work *limits; /* NULL: none */
+};
 /**
- * Make a filter ready.  `other` answers what is not about metadata (NULL: nobody does).  *ret_filter NULL: nothing is known without reading the rows:
+ * Make a filter ready.  `options` NULL: none; `other` answers what is not about metadata (NULL: nobody does).  *ret_filter NULL: nothing is known without reading the rows:
  * no index and no answers from `other`, the index is damaged (then it is noted), or there is no room for it now.
  * Errors: of `other`, of reading, OCH_NO_MEMORY, OCH_DEADLINE, OCH_CANCELLED.
  */
 MUST_USE och_code part_filter_new(struct part *part, const struct filter_node *node,
-                                  rows_leaf other, void *other_context,
-                                  const struct limits_of_work *limits, struct arena *arena,
+                                  const struct part_filter_options *options, struct arena *arena,
                                   struct part_filter **ret_filter, och_error *err);
 /** meta_search_chunk.  *ret_usable false: damaged or no room, look at the rows. */
 MUST_USE och_code part_filter_chunk(struct part_filter *filter, uint32_t chunk, uint64_t *sure,

@@ -198,12 +198,13 @@ och_code part_text_rows(struct part *part, const struct filter_node *leaf, uint3
     if (!index || open / OPEN_MIN < index->segments || leaf->value_count != 1)
         return OCH_OK;
     slice text = leaf->values[0].string;
-    bool regex = leaf->op == FILTER_DOC_REGEX || leaf->op == FILTER_DOC_NOT_REGEX;
     arena_init(&made, arena->budget, PATTERN_BYTES);
-    if (regex)
-        text_query_regex(text, &made, &query);
-    else
+    if (leaf->op <= FILTER_DOC_NOT_CONTAINS || leaf->op == FILTER_DOC_PREFIX)
         code = text_query_contains(text, &made, &query, err);
+    else if ((code = filter_pattern(leaf, &made, &text, err)) == OCH_OK)
+        text_query_regex(text, &made, &query);
+    if (leaf->op == FILTER_DOC_PREFIX && text.len) /* those that hold it anywhere */
+        query.exact = false;
     if (code == OCH_OK)
         code = search(part, index, &query, limits, arena, ret, err);
     arena_done(&made);

@@ -70,8 +70,11 @@ static och_code open_part(struct run *run, size_t i, och_error *err)
     struct part *part = view_part(run->view, i);
     struct asked asked = {run, part};
     answer->has_expiry = part_has_expiry(part);
-    TRY(part_filter_new(part, run->plan->filter, answer_leaf, &asked, run->limits, &answer->arena,
-                        &answer->filter, err));
+    const struct part_filter_options options = {.compiled = run->filter,
+                                                .other = answer_leaf,
+                                                .other_context = &asked,
+                                                .limits = run->limits};
+    TRY(part_filter_new(part, run->plan->filter, &options, &answer->arena, &answer->filter, err));
     if (!answer->filter)
         return OCH_OK;
     /* chunks are written whole */

@@ -46,6 +46,10 @@ static void ask(const struct meta_index *index, struct section *s, const struct 
     struct meta_pages pages = {s, at, release};
     struct meta_search_options options = {
         .index = index, .pages = &pages, .rows = index->rows, .force = force};
+    CLEANUP(filter_cleanup) struct filter *compiled = NULL;
+    if (filter_compile(node, &compiled, NULL) != OCH_OK)
+        return;
+    options.compiled = compiled;
     struct meta_search search;
     struct arena arena;
     uint64_t sure[META_CHUNK_WORDS], maybe[META_CHUNK_WORDS];
@@ -64,8 +68,9 @@ static void ask(const struct meta_index *index, struct section *s, const struct 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const keys[] = {"a", "k", "n", "u"};
-    static const uint8_t ops[] = {FILTER_EQ,  FILTER_NE,       FILTER_GT,     FILTER_GTE, FILTER_LT,
-                                  FILTER_LTE, FILTER_CONTAINS, FILTER_EXISTS, FILTER_IN};
+    static const uint8_t ops[] = {FILTER_EQ, FILTER_NE,          FILTER_GT,       FILTER_GTE,
+                                  FILTER_LT, FILTER_LTE,         FILTER_CONTAINS, FILTER_EXISTS,
+                                  FILTER_IN, FILTER_META_PREFIX, FILTER_META_LIKE};
     struct filter_value values[] = {{.kind = FILTER_BOOL, .boolean = true},
                                     {.kind = FILTER_INT, .integer = 400},
                                     {.kind = FILTER_FLOAT, .number = 1.5},
@@ -82,6 +87,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < COUNT_OF(keys) * COUNT_OF(ops) * COUNT_OF(values); i++) {
         uint8_t op = ops[i / COUNT_OF(keys) % COUNT_OF(ops)];
         size_t which = op == FILTER_EXISTS ? 0 : i / COUNT_OF(keys) / COUNT_OF(ops);
+        if (op >= FILTER_META_PREFIX)
+            which = 3;
         bool order = op >= FILTER_GT && op <= FILTER_LTE;
         struct filter_node leaf = {.op = op,
                                    .key = slice_of(keys[i % COUNT_OF(keys)]),

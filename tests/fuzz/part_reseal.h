@@ -115,8 +115,8 @@ static inline uint64_t part_ask_filters(struct part *part)
         struct arena arena;
         bool usable;
         arena_init(&arena, NULL, 64 << 20);
-        if (part_filter_new(part, &node, NULL, NULL, NULL, &arena, &filter, NULL) == OCH_OK &&
-            filter && part_filter_chunk(filter, 0, sure, maybe, &usable, NULL) == OCH_OK && usable)
+        if (part_filter_new(part, &node, NULL, &arena, &filter, NULL) == OCH_OK && filter &&
+            part_filter_chunk(filter, 0, sure, maybe, &usable, NULL) == OCH_OK && usable)
             sum += sure[0];
         arena_done(&arena);
     }

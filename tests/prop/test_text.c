@@ -37,6 +37,38 @@ static const char *const filters[] = {
     "{\"#document\":{\"$regex\":\"x*\"}}",
     "{\"#document\":{\"$regex\":\"w[0-9]{3} \"}}",
     "{\"#document\":{\"$regex\":\"文|ル x\"}}",
+    "{\"#document\":{\"$exists\":true}}",
+    "{\"$not\":{\"#document\":{\"$exists\":true}}}",
+    "{\"#document\":{\"$prefix\":\"the \"}}",
+    "{\"#document\":{\"$prefix\":\"\"}}",
+    "{\"$not\":{\"#document\":{\"$prefix\":\"w1\"}}}",
+    "{\"#document\":{\"$like\":\"%lighthouse%quartz%\"}}",
+    "{\"#document\":{\"$like\":\"w____ %\"}}",
+    "{\"#document\":{\"$like\":\"%ж_\"}}",
+    "{\"#document\":{\"$like\":\"%e\\\\%\\\\_%\"}}",
+    "{\"#document\":{\"$like\":\"\"}}",
+    "{\"#document\":{\"$icontains\":\"LIGHTHOUSE protocol\"}}",
+    "{\"#document\":{\"$icontains\":\"zQ\"}}",
+    "{\"#document\":{\"$icontains\":\"STRAßE\"}}",
+    "{\"#document\":{\"$icontains\":\"ПРИВЕТ\"}}",
+    "{\"$not\":{\"#document\":{\"$icontains\":\"q\"}}}",
+    "{\"s\":{\"$exists\":true}}",
+    "{\"s\":{\"$exists\":false}}",
+    "{\"s\":{\"$prefix\":\"the-\"}}",
+    "{\"$not\":{\"s\":{\"$prefix\":\"t\"}}}",
+    "{\"s\":{\"$prefix\":\"quartz-1\"}}",
+    "{\"s\":{\"$like\":\"%-_0\"}}",
+    "{\"s\":{\"$like\":\"LIGHT%\"}}",
+    "{\"s\":{\"$icontains\":\"LIGHT\"}}",
+    "{\"s\":{\"$icontains\":\"привет-4\"}}",
+    "{\"s\":{\"$regex\":\"^(the|quartz)-[0-9]$\"}}",
+    "{\"s\":{\"$not_regex\":\"[0-9]{2}\"}}",
+    "{\"n\":{\"$like\":\"%\"}}",
+    "{\"$and\":[{\"s\":{\"$like\":\"%a%\"}},{\"n\":{\"$lt\":3}},{\"#document\":{\"$icontains\":"
+    "\"THE "
+    "\"}}]}",
+    "{\"$or\":[{\"s\":{\"$prefix\":\"zq\"}},{\"$not\":{\"#document\":{\"$like\":\"%w1%\"}}}]}",
+    "{\"$and\":[{\"s\":{\"$prefix\":\"q\"}},{\"s\":{\"$prefix\":\"quartz-2\"}}]}",
     "{\"$and\":[{\"#document\":{\"$contains\":\"quartz\"}},{\"n\":{\"$lt\":3}}]}",
     "{\"$or\":[{\"#document\":{\"$contains\":\"quartz lighthouse\"}},{\"n\":4}]}",
     "{\"$or\":[{\"#document\":{\"$not_contains\":\"the\"}},{\"#document\":{\"$contains\":\"zq\"}}]"
@@ -62,10 +94,31 @@ static void make_document(struct random *random, struct model_row *row)
     }
 }
 
+#define METADATA_BYTES 500
+/* "n" of every row; "s" a string of most, an array, a number, something longer than the index keeps, or missing. */
+static void make_metadata(const struct model_row *row, char json[METADATA_BYTES])
+{
+    static const char *const words[] = {"the", "quartz", "LIGHTHOUSE", "Привет", "zq", "a%_b"};
+    unsigned k = (unsigned)row->value;
+    size_t len = (size_t)snprintf(json, METADATA_BYTES, "{\"n\":%u", k % 7);
+    char *at = json + len;
+    size_t left = METADATA_BYTES - len;
+    if (k % 11 == 1)
+        (void)snprintf(at, left, ",\"s\":[\"the-1\",\"quartz-1\"]}");
+    else if (k % 11 == 2)
+        (void)snprintf(at, left, ",\"s\":%u}", k);
+    else if (k % 11 && k % 50 == 3)
+        (void)snprintf(at, left, ",\"s\":\"quartz-%0260u-light\"}", k % 4);
+    else if (k % 11)
+        (void)snprintf(at, left, ",\"s\":\"%s-%u\"}", words[k % COUNT_OF(words)], k % 97);
+    else
+        (void)snprintf(at, left, "}");
+}
+
 static void write_row(struct stack *s, uuid id, const struct model_row *row, uint8_t op)
 {
-    char json[32];
-    (void)snprintf(json, sizeof(json), "{\"n\":%u}", (unsigned)row->value % 7);
+    char json[METADATA_BYTES];
+    make_metadata(row, json);
     struct stack_row write = {.op = op, .id = row->id};
     if (op != BATCH_DELETE) {
         write.value = row->value;
@@ -102,7 +155,8 @@ static uint32_t expected(const struct filter_node *node, uint32_t *rows)
             continue;
         arena_init(&arena, NULL, 0);
         buf_init(&metadata, BUF_MAX_NONE);
-        const char *json = arena_printf(&arena, "{\"n\":%u}", (unsigned)m->value % 7);
+        char json[METADATA_BYTES];
+        make_metadata(m, json);
         OK(json_read(slice_of(json), NULL, &arena, &value, &fault, err));
         OK(meta_from_json(&value, 0, &metadata, err));
         struct filter_row row = {.have = FILTER_NEEDS_ID | FILTER_NEEDS_METADATA |

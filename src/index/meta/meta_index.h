@@ -72,6 +72,7 @@ struct meta_search_options {
     uint32_t rows;
     rows_leaf other; /* leaves that are not about metadata; NULL: nothing is known of them */
     void *other_context;
+    const struct filter *compiled;       /* of the same tree: its patterns; NULL: those stay open */
     const struct limits_of_work *limits; /* NULL: none */
     enum meta_force force;
 };

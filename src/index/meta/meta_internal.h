@@ -45,6 +45,11 @@ static inline bool meta_type_is_string(uint8_t type)
 {
     return type == META_STRING || type == META_STRINGS;
 }
+/** Was a stored string longer than the dictionary keeps? */
+static inline bool meta_string_is_cut(slice text)
+{
+    return text.len > META_STRING_MAX;
+}
 static inline bool meta_type_is_array(uint8_t type)
 {
     return type >= META_BOOLS && type <= META_STRINGS;
@@ -163,6 +168,13 @@ MUST_USE och_code meta_has_image(struct meta_cursor *cursor, uint64_t image, uin
 /** The ordinal of a string as stored (cut), 0: none. */
 MUST_USE och_code meta_find_string(struct meta_cursor *cursor, slice text, uint32_t *ret,
                                    och_error *err);
+/** First ordinal whose string, as stored, is not below; ordinals + 1: all are. */
+MUST_USE och_code meta_find_place(struct meta_cursor *cursor, slice text, uint32_t *ret,
+                                  och_error *err);
+/** Strings of ordinals [from, to) as stored, in order; each holds until the next.  The taker's error ends the walk. */
+typedef och_code (*meta_string_taker)(void *context, uint32_t ordinal, slice text, och_error *err);
+MUST_USE och_code meta_walk_strings(struct meta_cursor *cursor, uint32_t from, uint32_t to,
+                                    meta_string_taker take_string, void *context, och_error *err);
 /** Entries of ordinals below `ordinal`, 1..ordinals + 1. */
 MUST_USE och_code meta_entries_before(struct meta_cursor *cursor, uint32_t ordinal, uint32_t *ret,
                                       och_error *err);

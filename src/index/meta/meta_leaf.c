@@ -224,6 +224,9 @@ static uint32_t types_of(const struct filter_node *node)
         return EVERY_TYPE;
     case FILTER_META_REGEX:
     case FILTER_META_NOT_REGEX:
+    case FILTER_META_PREFIX:
+    case FILTER_META_LIKE:
+    case FILTER_META_ICONTAINS:
         return TYPE(META_STRING);
     default:
         return NUMBERS;
@@ -238,8 +241,12 @@ static och_code spans_of(struct meta_cursor *cursor, const struct filter_node *n
     case FILTER_EXISTS:
     case FILTER_META_REGEX:
     case FILTER_META_NOT_REGEX:
+    case FILTER_META_ICONTAINS:
         spans->at[spans->count++] = (struct meta_span){.from = 1, .to = column->ordinals + 1};
         return OCH_OK;
+    case FILTER_META_PREFIX:
+    case FILTER_META_LIKE:
+        return meta_text_span(cursor, node, spans, err);
     case FILTER_GT:
     case FILTER_GTE:
     case FILTER_LT:
@@ -323,7 +330,8 @@ och_code meta_leaf_init(struct meta_eval *eval, const struct filter_node *node, 
     if (index->incomplete && met != wanted)
         return OCH_OK;
     *ret_known = true;
-    leaf->unsure = cut_ones || node->op == FILTER_META_REGEX || node->op == FILTER_META_NOT_REGEX;
+    leaf->unsure = cut_ones || meta_leaf_is_pattern(node) ||
+                   (node->op == FILTER_META_PREFIX && node->values[0].string.len > META_STRING_MAX);
     return meta_leaf_count(eval, leaf, err);
 }
 

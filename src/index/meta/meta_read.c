@@ -3,6 +3,8 @@
  * rows of the part or OCH_CORRUPT comes back. */
 #include "index/meta/meta_internal.h"
 
+#define WALK_BLOCKS 64u /* of a dictionary that are pinned at a time */
+
 och_code meta_fault(struct meta_reader *reader, const struct meta_column *column, const char *what,
                     och_error *err)
 {
@@ -124,34 +126,34 @@ och_code meta_has_image(struct meta_cursor *cursor, uint64_t image, uint32_t *re
     return OCH_OK;
 }
 
-/* Walk the strings of the block: each says how much it shares with the one before. */
-static och_code find_in_block(struct meta_cursor *cursor, slice text, uint32_t *ret, och_error *err)
+/* The strings of one block: each says how much it shares with the one before. */
+struct strings {
+    struct meta_cursor *cursor;
+    struct reader reader;
+    size_t len;
+    uint8_t text[META_STRING_MAX + 1];
+};
+
+static och_code strings_next(struct strings *s, och_error *err)
 {
-    uint8_t current[META_STRING_MAX + 1];
-    size_t current_len = 0;
-    struct reader reader = reader_of(cursor->strings);
-    *ret = 0;
-    for (uint32_t i = 0; i < cursor->count; i++) {
-        uint64_t shared = reader_varint(&reader);
-        slice rest = reader_sized(&reader);
-        if (reader.failed || shared > current_len || rest.len > sizeof(current) - shared)
-            return meta_fault(cursor->reader, cursor->column, "a string does not fit", err);
-        if (rest.len)
-            memcpy(current + shared, rest.at, rest.len);
-        current_len = (size_t)shared + rest.len;
-        int order = slice_compare(slice_make(current, current_len), text);
-        if (order == 0)
-            *ret = cursor->first + i;
-        if (order >= 0)
-            return OCH_OK;
-    }
+    uint64_t shared = reader_varint(&s->reader);
+    slice rest = reader_sized(&s->reader);
+    if (s->reader.failed || shared > s->len || rest.len > sizeof(s->text) - shared)
+        return meta_fault(s->cursor->reader, s->cursor->column, "a string does not fit", err);
+    if (rest.len)
+        memcpy(s->text + shared, rest.at, rest.len);
+    s->len = (size_t)shared + rest.len;
     return OCH_OK;
 }
 
-och_code meta_find_string(struct meta_cursor *cursor, slice text, uint32_t *ret, och_error *err)
+/* The last block that does not begin behind the text. */
+static och_code find_string(struct meta_cursor *cursor, slice text, uint32_t *ret_place,
+                            bool *ret_equal, och_error *err)
 {
     const struct meta_column *column = cursor->column;
-    uint32_t low = 0, high = column->dict_blocks; /* the last block that does not begin behind it */
+    struct strings strings = {.cursor = cursor};
+    uint32_t low = 0, high = column->dict_blocks;
+    *ret_equal = false;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
         if (slice_compare(separator_at(column, middle), text) <= 0)
@@ -160,7 +162,59 @@ och_code meta_find_string(struct meta_cursor *cursor, slice text, uint32_t *ret,
             high = middle;
     }
     TRY(cursor_load(cursor, low, err));
-    return find_in_block(cursor, text, ret, err);
+    strings.reader = reader_of(cursor->strings);
+    *ret_place = cursor->first + cursor->count;
+    for (uint32_t i = 0; i < cursor->count; i++) {
+        TRY(strings_next(&strings, err));
+        int order = slice_compare(slice_make(strings.text, strings.len), text);
+        if (order < 0)
+            continue;
+        *ret_place = cursor->first + i;
+        *ret_equal = order == 0;
+        break;
+    }
+    return OCH_OK;
+}
+
+och_code meta_find_string(struct meta_cursor *cursor, slice text, uint32_t *ret, och_error *err)
+{
+    uint32_t place;
+    bool equal;
+    TRY(find_string(cursor, text, &place, &equal, err));
+    *ret = equal ? place : 0;
+    return OCH_OK;
+}
+
+och_code meta_find_place(struct meta_cursor *cursor, slice text, uint32_t *ret, och_error *err)
+{
+    bool equal;
+    return find_string(cursor, text, ret, &equal, err);
+}
+
+och_code meta_walk_strings(struct meta_cursor *cursor, uint32_t from, uint32_t to,
+                           meta_string_taker take_string, void *context, och_error *err)
+{
+    const struct meta_column *column = cursor->column;
+    uint32_t per_block = meta_dict_block(column->type, column->ordinals);
+    assert(from >= 1 && from <= to && to <= column->ordinals + 1);
+    uint32_t loaded = 0;
+    for (uint32_t at = from; at < to;) {
+        struct strings strings = {.cursor = cursor};
+        if (loaded++ % WALK_BLOCKS == 0 && loaded > 1) {
+            cursor->reader->pages->release(cursor->reader->pages->context);
+            cursor->count = 0;
+        }
+        TRY(cursor_load(cursor, (at - 1) / per_block, err));
+        strings.reader = reader_of(cursor->strings);
+        for (uint32_t i = 0; i < cursor->count && cursor->first + i < to; i++) {
+            TRY(strings_next(&strings, err));
+            if (cursor->first + i >= at)
+                TRY(take_string(context, cursor->first + i, slice_make(strings.text, strings.len),
+                                err));
+        }
+        at = cursor->first + cursor->count;
+    }
+    return OCH_OK;
 }
 
 och_code meta_entries_before(struct meta_cursor *cursor, uint32_t ordinal, uint32_t *ret,

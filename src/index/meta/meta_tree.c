@@ -67,6 +67,8 @@ static och_code make_leaf(struct meta_eval *eval, const struct filter_node *from
     }
     node->kind = NODE_LEAF;
     TRY(meta_leaf_init(eval, from, false, &node->leaf, &known, err));
+    if (known && meta_leaf_is_pattern(from))
+        node->asked = from;
     if (!known)
         set_unknown(eval, node);
     else if (meta_leaf_has_cut(from))
@@ -248,11 +250,46 @@ static void set_bounds(struct meta_eval *eval, struct meta_node *node)
     }
 }
 
-/* Leaves that others answer, told how many rows their siblings leave. */
-static och_code ask_others(struct meta_eval *eval, struct meta_node *node, uint32_t open,
-                           och_error *err)
+#define REFINE_ALWAYS 1024u /* so many values are matched without asking what for */
+#define REFINE_VALUES 32u   /* matching so many values costs what looking at a row does */
+
+/* A pattern's distinct values are matched where that is less than looking at the rows that are left. */
+static och_code refine(struct meta_eval *eval, struct meta_node *node, uint32_t open,
+                       och_error *err)
 {
-    if (node->kind == NODE_ROWS && node->asked && eval->options.other)
+    struct rure *regex = filter_regex_of(eval->options.compiled, node->asked);
+    const struct meta_leaf *leaf = &node->leaf;
+    if (!regex || !leaf->column_count)
+        return OCH_OK;
+    const struct meta_span *span = leaf->columns[0].at;
+    uint32_t left = leaf->count < open ? leaf->count : open, values = span->to - span->from;
+    if (values > REFINE_ALWAYS && values / REFINE_VALUES > left)
+        return OCH_OK;
+    struct meta_node *cut = node_new(eval, NODE_LEAF), *rest = node_new(eval, NODE_LEAF);
+    node->children = ARENA_ARRAY(eval->arena, struct meta_node *, 2);
+    if (!cut || !rest || !node->children)
+        return FAIL_NO_MEMORY(err, "a filter");
+    TRY(meta_text_refine(eval, regex, &node->leaf, &cut->leaf, err));
+    node->asked = NULL;
+    if (!cut->leaf.count)
+        return OCH_OK;
+    rest->leaf = node->leaf;
+    node->kind = NODE_OR;
+    node->children[0] = rest;
+    node->children[1] = cut;
+    node->child_count = 2;
+    return OCH_OK;
+}
+
+enum who { WHO_PATTERNS, WHO_OTHERS };
+
+/* Leaves whose answer costs something, told how many rows their siblings leave: patterns first, then those that others answer. */
+static och_code ask(struct meta_eval *eval, struct meta_node *node, enum who who, uint32_t open,
+                    och_error *err)
+{
+    if (who == WHO_PATTERNS && node->kind == NODE_LEAF && node->asked)
+        return refine(eval, node, open, err);
+    if (who == WHO_OTHERS && node->kind == NODE_ROWS && node->asked && eval->options.other)
         return eval->options.other(eval->options.other_context, node->asked, open, eval->arena,
                                    &node->answer, err);
     uint32_t least = UINT32_MAX, next = UINT32_MAX, which = 0;
@@ -268,7 +305,7 @@ static och_code ask_others(struct meta_eval *eval, struct meta_node *node, uint3
     }
     for (uint32_t i = 0; i < node->child_count; i++) {
         uint32_t left = node->kind != NODE_AND ? open : i == which ? next : least;
-        TRY(ask_others(eval, node->children[i], left < open ? left : open, err));
+        TRY(ask(eval, node->children[i], who, left < open ? left : open, err));
     }
     return OCH_OK;
 }
@@ -314,12 +351,16 @@ och_code meta_search_init(struct meta_search *search, const struct meta_search_o
     och_code code = make_node(eval, node, 0, &eval->root, err);
     if (code == OCH_OK)
         code = join_all(eval, eval->root, err);
+    if (code == OCH_OK) {
+        set_bounds(eval, eval->root);
+        code = ask(eval, eval->root, WHO_PATTERNS, eval->rows, err);
+    }
     if (options->pages)
         options->pages->release(options->pages->context);
     search->damaged = code != OCH_OK && eval->reader.damaged;
     TRY(code);
     set_bounds(eval, eval->root);
-    TRY(ask_others(eval, eval->root, eval->rows, err));
+    TRY(ask(eval, eval->root, WHO_OTHERS, eval->rows, err));
     set_bounds(eval, eval->root);
     set_order(eval, eval->root);
     search->exact = eval->root->exact;

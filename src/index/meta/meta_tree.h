@@ -40,7 +40,7 @@ struct meta_node {
     uint32_t child_count;
     struct meta_leaf leaf;
     struct rows_answer answer;       /* NODE_ROWS */
-    const struct filter_node *asked; /* NODE_ROWS: a leaf for others */
+    const struct filter_node *asked; /* NODE_ROWS: a leaf for others; NODE_LEAF: a pattern */
 };
 
 struct meta_eval {
@@ -70,7 +70,22 @@ MUST_USE och_code meta_leaf_init(struct meta_eval *eval, const struct filter_nod
                                  bool cut_ones, struct meta_leaf *leaf, bool *ret_known,
                                  och_error *err);
 bool meta_leaf_has_cut(const struct filter_node *node);
+/** Matched by a regular expression: its rows are candidates until meta_text_refine. */
+static inline bool meta_leaf_is_pattern(const struct filter_node *node)
+{
+    return node->op == FILTER_META_REGEX || node->op == FILTER_META_NOT_REGEX ||
+           node->op == FILTER_META_LIKE || node->op == FILTER_META_ICONTAINS;
+}
 MUST_USE och_code meta_leaf_count(struct meta_eval *eval, struct meta_leaf *leaf, och_error *err);
+
+/* ---- meta_text.c ---- */
+/** The values that begin as $prefix or $like say. */
+MUST_USE och_code meta_text_span(struct meta_cursor *cursor, const struct filter_node *node,
+                                 struct meta_spans *spans, och_error *err);
+/** Match the distinct values of a pattern's leaf: the leaf keeps those that match, *ret_cut gets those that the dictionary has cut. */
+MUST_USE och_code meta_text_refine(struct meta_eval *eval, struct rure *regex,
+                                   struct meta_leaf *leaf, struct meta_leaf *ret_cut,
+                                   och_error *err);
 
 /* ---- meta_eval.c ---- */
 /** How each column of a leaf is read, and what that costs. */

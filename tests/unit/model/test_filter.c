@@ -113,6 +113,16 @@ static const struct refusal where_refusals[] = {
     {"{\"$or\":[{\"a\":1},{\"#document\":{\"$in\":[\"x\"]}}]}",
      "Cannot filter using metadata key "},
     {"{\"$or\":[{\"#document\":\"x\"},{}]}", "Invalid where clause: $or[1]: "},
+    {"{\"a\":{\"$prefix\":1}}",
+     "Invalid where clause: a: $prefix needs a string, got the number 1"},
+    {"{\"a\":{\"$like\":[\"x\"]}}", "Invalid where clause: a: $like needs a string"},
+    {"{\"#document\":{\"$icontains\":true}}",
+     "Invalid where clause: #document: $icontains needs a string"},
+    {"{\"#document\":{\"$exists\":1}}",
+     "Invalid where clause: #document: $exists needs true or false"},
+    {"{\"#id\":{\"$prefix\":\"x\"}}",
+     "Invalid where clause: #id: $prefix works on metadata and documents."},
+    {"{\"$like\":\"x\"}", "Invalid where clause: $like stands without a key"},
 };
 
 static const struct refusal document_refusals[] = {
@@ -131,6 +141,8 @@ static const struct refusal document_refusals[] = {
     {"{\"$and\":{}}", "Invalid where document clause: $and: $and needs a list"},
     {"{\"$and\":[\"x\"]}", "Invalid where document clause: $and[0]: a clause needs an object"},
     {"{\"$and\":[{\"$or\":[{}]}]}", "Invalid where document clause: $and[0].$or[0]: expected one"},
+    {"{\"$prefix\":null}", "Invalid where document clause: $prefix: $prefix needs a string"},
+    {"{\"$exists\":\"x\"}", "Invalid where document clause: $exists: $exists needs true or false"},
     {"{\"$regex\":null}", "Invalid where document clause: $regex: $regex needs a string"},
 };
 
@@ -201,6 +213,11 @@ static void what_is_legal_is_accepted(void **state)
         "{\"#id\":5}",
         "{\"#id\":{\"$gt\":5}}",
         "{\"#document\":{\"$not_regex\":\"x\"}}",
+        "{\"#document\":{\"$exists\":false}}",
+        "{\"#document\":{\"$prefix\":\"\"}}",
+        "{\"a\":{\"$like\":\"a%b_\\\\%\"}}",
+        "{\"a\":{\"$icontains\":\"[^$.*+?(){}|&~#-]\"}}",
+        "{\"#other\":{\"$prefix\":\"x\"}}",
     };
     for (size_t i = 0; i < COUNT_OF(legal); i++)
         filter_free(compiled(*state, false, legal[i]));
@@ -326,6 +343,58 @@ static void a_thousand_patterns_work_and_more_are_refused(void **state)
 }
 
 /* ---- numbers ---- */
+
+/* `op` on the key "a" and on the document, with an operand of `count` times `piece`. */
+static och_code compile_repeated(struct arena *arena, const char *op, bool document,
+                                 const char *piece, size_t count, const char *end,
+                                 struct filter **ret, och_error *err)
+{
+    struct filter_node *node = NULL;
+    CLEANUP(buf_cleanup) struct buf text;
+    buf_init(&text, BUF_MAX_NONE);
+    buf_printf(&text, "{\"%s\":{\"%s\":\"", document ? "#document" : "a", op);
+    for (size_t i = 0; i < count; i++)
+        buf_text(&text, piece);
+    buf_printf(&text, "%s\"}}", end);
+    buf_byte(&text, 0);
+    assert_int_equal(parse(arena, false, (const char *)text.at, &node, err), OCH_OK);
+    return filter_compile(node, ret, err);
+}
+
+static void hostile_likes_are_refused_or_answered_in_bounded_time(void **state)
+{
+    static const struct {
+        const char *op, *piece, *end, *says; /* says NULL: it compiles */
+        size_t count;
+    } cases[] = {
+        {"$like", "a", "", NULL, 4096},
+        {"$like", "_", "", NULL, 4096},
+        {"$like", "%_", "%", NULL, 2047},
+        {"$like", "%a", "b", NULL, 2047},
+        {"$like", "\xf0\x9f\x98\x80", "", NULL, 1024},
+        {"$like", "a", "", "$like takes at most 4096 bytes, got 4097", 4097},
+        {"$like", "a", "\\\\", "Invalid pattern of $like: it ends in a lone backslash", 3},
+        {"$icontains", "k", "", NULL, 4096},
+        {"$icontains", "k", "", "$icontains takes at most 4096 bytes, got 5000", 5000},
+    };
+    enum { LEN = 200000 };
+    uint8_t *text = malloc(LEN);
+    memset(text, 'a', LEN);
+    for (size_t i = 0; i < 2 * COUNT_OF(cases); i++) {
+        CLEANUP(filter_cleanup) struct filter *filter = NULL;
+        och_error err = {0};
+        const char *says = cases[i / 2].says;
+        och_code code = compile_repeated(*state, cases[i / 2].op, i % 2, cases[i / 2].piece,
+                                         cases[i / 2].count, cases[i / 2].end, &filter, &err);
+        if ((code == OCH_OK) != !says || (says && !strstr(err.message, says)))
+            fail_msg("case %zu: %d \"%s\"", i, code, err.message);
+        struct filter_row row = {.have = FILTER_NEEDS_METADATA | FILTER_NEEDS_DOCUMENT,
+                                 .document = slice_make(text, LEN)};
+        if (filter)
+            (void)filter_match(filter, &row);
+    }
+    free(text);
+}
 
 static void ints_and_floats_compare_as_real_numbers(void **state)
 {
@@ -624,16 +693,19 @@ static void deeper_bytes_and_wrong_operands_are_refused(void **state)
         const char *bytes;
         size_t len;
     } bad[] = {
-        {"", 0},                          /* nothing */
-        {"\x03\x00", 2},                  /* NOT without a child */
-        {"\x01\x01\x00", 3},              /* AND of nothing */
-        {"\x01\xff\xff\xff\xff\x0f", 6},  /* many children, no bytes */
-        {"\x0a\x01k\x00", 4},             /* EQ without a value */
-        {"\x0c\x01k\x01\x01\x01", 6},     /* GT a boolean */
-        {"\x0a\x01k\x01\x01\x02", 6},     /* a boolean of 2 */
-        {"\x0a\x01k\x01\x04\x02", 6},     /* an unknown kind */
-        {"\x28\x01\x01\x01", 4},          /* document contains a boolean */
-        {"\x2c\x01\x00\x01x", 5},         /* an unknown operator */
+        {"", 0},                              /* nothing */
+        {"\x03\x00", 2},                      /* NOT without a child */
+        {"\x01\x01\x00", 3},                  /* AND of nothing */
+        {"\x01\xff\xff\xff\xff\x0f", 6},      /* many children, no bytes */
+        {"\x0a\x01k\x00", 4},                 /* EQ without a value */
+        {"\x0c\x01k\x01\x01\x01", 6},         /* GT a boolean */
+        {"\x0a\x01k\x01\x01\x02", 6},         /* a boolean of 2 */
+        {"\x0a\x01k\x01\x04\x02", 6},         /* an unknown kind */
+        {"\x28\x01\x01\x01", 4},              /* document contains a boolean */
+        {"\x2c\x01\x01\x01", 4},              /* document prefix, a boolean */
+        {"\x18\x01k\x02\x00\x00\x00\x00", 8}, /* LIKE with two operands */
+        {"\x1a\x01k\x01\x00\x01x", 7},        /* unknown operators */
+        {"\x2f\x01\x00\x01x", 5},
         {"\x1e\x02\x00\x01x\x01\x01", 7}, /* ids of two kinds */
     };
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
@@ -690,6 +762,7 @@ int main(void)
         TEST(patterns_without_a_byte_class_are_accepted),
         TEST(the_verdict_on_a_long_pattern_is_not_cut_off),
         TEST(a_thousand_patterns_work_and_more_are_refused),
+        TEST(hostile_likes_are_refused_or_answered_in_bounded_time),
         TEST(ints_and_floats_compare_as_real_numbers),
         TEST(every_operator_is_exact_at_the_edges_of_numbers),
         TEST(nan_matches_only_negatives),

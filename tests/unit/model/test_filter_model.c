@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "model/filter.h"
+#include "support/text_rules.h"
 
 /* ---- the slow evaluator ---- */
 
@@ -79,10 +80,10 @@ static bool array_has(const struct json_value *array, const struct json_value *x
     for (uint32_t i = 0; i < array->count; i++)
         floats = floats || array->items[i].kind == JSON_FLOAT;
     for (uint32_t i = 0; i < array->count; i++) {
-        uint8_t kind = array->items[i].kind;
-        if (kind == JSON_INT && floats)
-            kind = JSON_FLOAT; /* stored as such */
-        if (kind == x->kind && equal(&array->items[i], x))
+        struct json_value item = array->items[i];
+        if (item.kind == JSON_INT && floats) /* stored as such */
+            item = (struct json_value){.kind = JSON_FLOAT, .number = (double)item.integer};
+        if (item.kind == x->kind && equal(&item, x))
             return true;
     }
     return false;
@@ -118,6 +119,12 @@ static bool leaf(const struct json_value *v, slice op, const struct json_value *
         return in_list(v, x);
     if (is(op, "$contains"))
         return v->kind == JSON_ARRAY && array_has(v, x);
+    if (is(op, "$prefix"))
+        return v->kind == JSON_STRING && slice_starts_with(v->string, x->string);
+    if (is(op, "$like"))
+        return v->kind == JSON_STRING && rule_like(v->string, x->string);
+    if (is(op, "$icontains"))
+        return v->kind == JSON_STRING && rule_icontains(v->string, x->string);
     if (is(op, "$regex"))
         return v->kind == JSON_STRING && regex(v->string, x->string);
     if (!is_number(v))
@@ -132,13 +139,19 @@ static bool leaf(const struct json_value *v, slice op, const struct json_value *
     return real(v) <= real(x);
 }
 
-static bool document_leaf(slice document, slice op, slice text)
+static bool document_leaf(slice document, slice op, const struct json_value *operand)
 {
+    slice text = operand->kind == JSON_STRING ? operand->string : SLICE_NONE;
+    if (is(op, "$exists"))
+        return (document.at != NULL) == operand->boolean;
     if (is(op, "$not_contains") || is(op, "$not_regex"))
         return !document_leaf(document, is(op, "$not_regex") ? SLICE("$regex") : SLICE("$contains"),
-                              text);
+                              operand);
     if (!document.at)
         return false;
+    struct json_value value = {.kind = JSON_STRING, .string = document};
+    if (is(op, "$prefix") || is(op, "$like") || is(op, "$icontains"))
+        return leaf(&value, op, operand);
     return is(op, "$contains") ? contains(document, text) : regex(document, text);
 }
 
@@ -160,7 +173,7 @@ static bool truth(const struct record *record, const struct json_value *clause)
     slice op = value->kind == JSON_OBJECT ? value->members[0].name : SLICE("$eq");
     const struct json_value *x = value->kind == JSON_OBJECT ? &value->members[0].value : value;
     if (is(name, "#document"))
-        return document_leaf(record->document, op, x->string);
+        return document_leaf(record->document, op, x);
     if (is(name, "#id")) {
         struct json_value id = {.kind = JSON_STRING, .string = record->id};
         return leaf(&id, op, x);
@@ -192,6 +205,11 @@ static const char *const bools[] = {"true", "false"};
 static const char *const keys[] = {"a", "b", "c", "ab", "zz"};
 static const char *const patterns[] = {"\"\"",   "\".\"",   "\"^$\"",  "\"^ab\"",
                                        "\"b$\"", "\"a.b\"", "\"ba|c\""};
+
+static const char *const text_ops[] = {"$prefix", "$like", "$icontains"};
+static const char *const likes[] = {
+    "\"\"",   "\"%\"",      "\"_\"",        "\"a%\"", "\"%b\"",    "\"a_b\"", "\"%a%\"",
+    "\"__\"", "\"a\\\\%\"", "\"\xc3\xa9\"", "\"A\"",  "\"%%b%%\"", "\"b_%\"", "\"\xc3\x89\""};
 
 static const char *scalar(struct writer *w, unsigned kind)
 {
@@ -242,6 +260,14 @@ static void write_leaf(struct writer *w)
 {
     static const char *const orders[] = {"$gt", "$gte", "$lt", "$lte"};
     static const char *const others[] = {"#other", "", "chroma:document"};
+    if (below(w, 12) == 0) {
+        buf_printf(&w->text, "{\"#document\":{\"%s\":%s}}", PICK(w, text_ops), PICK(w, likes));
+        return;
+    }
+    if (below(w, 24) == 0) {
+        buf_printf(&w->text, "{\"#document\":{\"$exists\":%s}}", PICK(w, bools));
+        return;
+    }
     if (below(w, 6) == 0) {
         bool is_regex = below(w, 2), negative = below(w, 2);
         buf_printf(&w->text, "{\"#document\":{\"$%s%s\":%s}}", negative ? "not_" : "",
@@ -263,7 +289,7 @@ static void write_leaf(struct writer *w)
         return;
     }
     buf_printf(&w->text, "{\"%s\":", below(w, 12) ? PICK(w, keys) : PICK(w, others));
-    switch (below(w, 7)) {
+    switch (below(w, 8)) {
     case 0:
         buf_text(&w->text, scalar(w, (unsigned)below(w, 4)));
         break;
@@ -286,6 +312,10 @@ static void write_leaf(struct writer *w)
     case 5:
         buf_printf(&w->text, "{\"%s\":%s}", below(w, 2) ? "$regex" : "$not_regex",
                    PICK(w, patterns));
+        break;
+    case 6:
+        buf_printf(&w->text, "{\"%s\":%s}", PICK(w, text_ops),
+                   below(w, 3) ? PICK(w, likes) : PICK(w, strings));
         break;
     default:
         buf_printf(&w->text, "{\"$exists\":%s}", PICK(w, bools));

@@ -44,8 +44,9 @@ static inline och_code check_filter(struct part *part, const char *text,
         code = filter_parse_where(&json, &arena, &node, err);
     if (code == OCH_OK)
         code = filter_compile(node, &compiled, err);
+    struct part_filter_options options = {.compiled = compiled};
     if (code == OCH_OK)
-        code = part_filter_new(part, node, NULL, NULL, NULL, &arena, &filter, err);
+        code = part_filter_new(part, node, &options, &arena, &filter, err);
     *ret_said = filter != NULL;
     for (uint32_t chunk = 0; code == OCH_OK && filter && chunk * META_CHUNK < part_rows(part);
          chunk++) {
