@@ -77,7 +77,7 @@ struct create {
 };
 
 static struct row new_row(struct session *session, const struct sysdb_collection_new *spec,
-                          int64_t db, int64_t schema)
+                          int64_t db, int64_t schema, uint32_t dimension)
 {
     int64_t now = (int64_t)(clock_wall_ns(session->sysdb->clock) / 1000000);
     struct row row = {.table = TABLE_COLLECTION,
@@ -89,13 +89,35 @@ static struct row new_row(struct session *session, const struct sysdb_collection
                              [COLLECTION_SCHEMA] = value_int(schema),
                              [COLLECTION_VERSION] = value_int(0),
                              [COLLECTION_LOG_OFFSET] = value_int(0),
-                             [COLLECTION_DIMENSION] = value_int(0),
+                             [COLLECTION_DIMENSION] = value_int(dimension),
                              [COLLECTION_LAST_CREATED] = value_int(0),
                              [COLLECTION_CREATED] = value_int(now),
                              [COLLECTION_METADATA] = value_null()}};
     if (spec->metadata.at)
         row.at[COLLECTION_METADATA] = value_blob(spec->metadata);
     return row;
+}
+
+och_code collection_insert(struct session *session, const struct sysdb_collection_new *spec,
+                           int64_t db, uint32_t dimension, struct row *ret_row, och_error *err)
+{
+    int64_t schema;
+    TRY(schema_row(session, spec->schema_json, &schema, err));
+    *ret_row = new_row(session, spec, db, schema, dimension);
+    snapshot_touch(session, spec->id);
+    och_code code = table_row_insert(session, ret_row, err);
+    if (code != OCH_EXISTS)
+        return code;
+    // the name, or else the id
+    struct value key[] = {value_int(db), value_text(spec->name)};
+    struct row taken;
+    bool found;
+    TRY(table_row_find(session, QUERY_COLLECTION_BY_NAME, key, 2, &session->scratch, &taken, &found,
+                       err));
+    if (found)
+        return name_taken(spec->name, err);
+    char text[UUID_TEXT_SIZE];
+    return FAIL(err, OCH_EXISTS, "Collection id [%s] is taken", uuid_format(spec->id, text));
 }
 
 static och_code run_create(struct session *session, void *arg, och_error *err)
@@ -115,22 +137,9 @@ static och_code run_create(struct session *session, void *arg, och_error *err)
         if (found)
             return snapshot_build(session, &row, &db, &tenant, &create->collection, err);
     }
-    int64_t schema;
-    TRY(schema_row(session, spec->schema_json, &schema, err));
-    row = new_row(session, spec, db.at[DB_ORD].number, schema);
-    och_code code = table_row_insert(session, &row, err);
-    if (code == OCH_EXISTS) { // the name, or else the id
-        TRY(table_row_find(session, QUERY_COLLECTION_BY_NAME, key, 2, &session->scratch, &row,
-                           &found, err));
-        if (found)
-            return name_taken(spec->name, err);
-        char text[UUID_TEXT_SIZE];
-        return FAIL(err, OCH_EXISTS, "Collection id [%s] is taken", uuid_format(spec->id, text));
-    }
-    TRY(code);
+    TRY(collection_insert(session, spec, db.at[DB_ORD].number, 0, &row, err));
     TRY(snapshot_build(session, &row, &db, &tenant, &create->collection, err));
     create->created = true;
-    snapshot_touch(session, spec->id);
     snapshot_publish_later(session, create->collection);
     return OCH_OK;
 }
@@ -430,6 +439,7 @@ och_code collection_bury(struct session *session, struct row *row, och_error *er
     TRY(code);
     TRY(table_rows_delete(session, QUERY_KEYS, &ord, 1, err));
     TRY(table_rows_delete(session, QUERY_BATCHES_OF_COLLECTION, &ord, 1, err));
+    TRY(functions_bury(session, ord, err));
     row->at[COLLECTION_STATE] = value_text(STATE_TOMBSTONE);
     row->at[COLLECTION_DB] = row->at[COLLECTION_SCHEMA] = row->at[COLLECTION_METADATA] =
         value_null();

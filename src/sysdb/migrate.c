@@ -84,7 +84,18 @@ static const char *const steps[CATALOGUE_MAJOR] = {
     " collection INTEGER PRIMARY KEY REFERENCES collection(ord), crc INTEGER NOT NULL,"
     " tree BLOB NOT NULL CHECK(length(tree)=16),"
     " ancestors BLOB NOT NULL CHECK(length(ancestors)>=16 AND length(ancestors)%16=0)) STRICT;"
-    "CREATE INDEX fork_tree ON fork(tree);",
+    "CREATE INDEX fork_tree ON fork(tree);"
+    "CREATE TABLE function("
+    " id BLOB NOT NULL CHECK(length(id)=16), input INTEGER NOT NULL REFERENCES collection(ord),"
+    " crc INTEGER NOT NULL, output INTEGER NOT NULL REFERENCES collection(ord),"
+    " name TEXT NOT NULL, function TEXT NOT NULL, is_async INTEGER NOT NULL CHECK(is_async IN "
+    "(0,1)),"
+    " output_name TEXT NOT NULL, params TEXT NOT NULL,"
+    " completion INTEGER NOT NULL CHECK(completion>=0), built INTEGER NOT NULL CHECK(built IN "
+    "(0,1)),"
+    " min_records INTEGER NOT NULL, created_at INTEGER NOT NULL,"
+    " PRIMARY KEY(id,input), UNIQUE(input,is_async), UNIQUE(input,name)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX function_output ON function(output);",
 };
 
 och_code session_connect(struct session *session, const char *path, bool create, och_error *err)

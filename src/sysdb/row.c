@@ -31,6 +31,10 @@ const struct table sysdb_tables[TABLE_COUNT] = {
                         2, 10},
     [TABLE_LOG_END] = {"log_end", "one,segment,byte,sequence", 1, 4},
     [TABLE_FORK] = {"fork", "collection,tree,ancestors", 1, 3},
+    [TABLE_FUNCTION] = {"function",
+                        "id,input,output,name,function,is_async,output_name,params,completion,"
+                        "built,min_records,created_at",
+                        2, 12},
 };
 
 /* crc32c over the table's number, then of each column its kind, length and bytes. */

@@ -40,6 +40,10 @@ static const struct {
     [QUERY_BATCHES_BEFORE] = {TABLE_BATCH_ID, "WHERE created_at<?1 LIMIT 4096"},
     [QUERY_LOG_END] = {TABLE_LOG_END, "WHERE one=1"},
     [QUERY_FORK] = {TABLE_FORK, "WHERE collection=?1"},
+    [QUERY_FUNCTIONS] = {TABLE_FUNCTION, "ORDER BY id,input"},
+    [QUERY_FUNCTIONS_OF_INPUT] = {TABLE_FUNCTION, "WHERE input=?1 ORDER BY is_async"},
+    [QUERY_FUNCTIONS_OF_OUTPUT] = {TABLE_FUNCTION, "WHERE output=?1 ORDER BY id,input"},
+    [QUERY_FUNCTION_BY_NAME] = {TABLE_FUNCTION, "WHERE input=?1 AND name=?2"},
     [QUERY_COLLECTION_COUNT] = {NO_TABLE, "SELECT count(*) FROM collection WHERE db=?1"},
     [QUERY_COLLECTION_WALK] = {NO_TABLE, "SELECT ord,id FROM collection NOT INDEXED WHERE ord>?1 "
                                          "AND state='active' ORDER BY ord LIMIT ?2"},

@@ -227,4 +227,48 @@ MUST_USE och_code sysdb_log_end_set(struct sysdb *sysdb, const struct sysdb_log_
                                     och_error *err);
 MUST_USE och_code sysdb_log_end_get(struct sysdb *sysdb, struct sysdb_log_end *ret_end,
                                     och_error *err);
+
+/* ---- attached functions (http-api.md §9) ---- */
+/** A function at one of its inputs; those with several inputs have a row for each, with the same id. */
+struct sysdb_function {
+    uuid id, input, output;
+    slice name, function; /* what the user calls it; the kind */
+    slice output_name;    /* as given when it was attached */
+    slice params;         /* JSON text */
+    bool is_async;
+    bool
+        built; /* the output is what it is for the operations before `completion`; else it is made anew */
+    uint64_t completion, min_records;
+};
+struct sysdb_function_new {
+    uuid id, input;
+    slice name, function, output_name, params;
+    bool is_async;
+    uint64_t min_records;
+    struct sysdb_collection_new
+        output; /* made in the same transaction, in the database of the input, with dimension 1 */
+};
+/** One that says the same: *ret_created false and the stored one.  OCH_EXISTS: another one of its mode or name at this input, a collection of the
+ *  output's name; OCH_INVALID: a chain of more than five; OCH_NOT_FOUND: no input.  Strings in the arena, here and below. */
+MUST_USE och_code sysdb_function_attach(struct sysdb *sysdb, const struct sysdb_function_new *spec,
+                                        struct arena *arena, struct sysdb_function *ret_function,
+                                        bool *ret_created, och_error *err);
+/** The function of this name at `input` gets one more input.  OCH_INVALID: not an asynchronous one, a cycle, a chain of more than five; else as attach. */
+MUST_USE och_code sysdb_function_add_input(struct sysdb *sysdb, uuid input, slice name,
+                                           uuid new_input, struct arena *arena,
+                                           struct sysdb_function *ret_function, bool *ret_created,
+                                           och_error *err);
+/** OCH_NOT_FOUND "Attached function not found". */
+MUST_USE och_code sysdb_function_get(struct sysdb *sysdb, uuid input, slice name,
+                                     struct arena *arena, struct sysdb_function *ret_function,
+                                     och_error *err);
+MUST_USE och_code sysdb_function_list(struct sysdb *sysdb, struct arena *arena,
+                                      struct sysdb_function **ret_rows, size_t *ret_count,
+                                      och_error *err);
+/** Its output stays.  A collection that is dropped takes the functions with it that read from it or write to it. */
+MUST_USE och_code sysdb_function_detach(struct sysdb *sysdb, uuid input, slice name,
+                                        och_error *err);
+/** Operations before `completion` are consumed.  OCH_NOT_FOUND: detached meanwhile. */
+MUST_USE och_code sysdb_function_progress(struct sysdb *sysdb, uuid id, uuid input,
+                                          uint64_t completion, bool built, och_error *err);
 #endif

@@ -47,6 +47,7 @@ enum table_id {
     TABLE_LOG_END,
     // since format 2
     TABLE_FORK,
+    TABLE_FUNCTION,
     TABLE_COUNT
 };
 #define COLUMN_MAX 16
@@ -110,6 +111,20 @@ enum {
 };
 enum { END_ONE, END_SEGMENT, END_BYTE, END_SEQUENCE };
 enum { FORK_COLLECTION, FORK_TREE, FORK_ANCESTORS };
+enum {
+    FUNCTION_ID,
+    FUNCTION_INPUT,
+    FUNCTION_OUTPUT,
+    FUNCTION_NAME,
+    FUNCTION_FUNCTION,
+    FUNCTION_ASYNC,
+    FUNCTION_OUTPUT_NAME,
+    FUNCTION_PARAMS,
+    FUNCTION_COMPLETION,
+    FUNCTION_BUILT,
+    FUNCTION_MIN_RECORDS,
+    FUNCTION_CREATED
+};
 
 struct value {
     int kind; /* SQLITE_INTEGER, SQLITE_TEXT, SQLITE_BLOB, SQLITE_NULL */
@@ -181,6 +196,10 @@ enum query_id { /* each one prepared once, on its first use */
                 QUERY_BATCHES_BEFORE,
                 QUERY_LOG_END,
                 QUERY_FORK,
+                QUERY_FUNCTIONS,
+                QUERY_FUNCTIONS_OF_INPUT,
+                QUERY_FUNCTIONS_OF_OUTPUT,
+                QUERY_FUNCTION_BY_NAME,
                 QUERY_ROW_COUNT, /* the ones above give rows of a table */
                 QUERY_COLLECTION_COUNT = QUERY_ROW_COUNT,
                 QUERY_COLLECTION_WALK,
@@ -338,6 +357,12 @@ MUST_USE och_code sysdb_scope_find(struct session *session, slice tenant, slice 
 MUST_USE och_code collection_row(struct session *session, uuid id, struct row *ret_row,
                                  och_error *err);
 och_code collection_missing(uuid id, och_error *err);
+/* In a write: a new collection in a database (by its ord), of this dimension, 0: not fixed.  OCH_EXISTS: the name, or else the id. */
+MUST_USE och_code collection_insert(struct session *session,
+                                    const struct sysdb_collection_new *spec, int64_t db,
+                                    uint32_t dimension, struct row *ret_row, och_error *err);
+/* In a write: the functions that read from a collection or write to it. */
+MUST_USE och_code functions_bury(struct session *session, struct value collection, och_error *err);
 /* In a write: turn an active collection into a tombstone and give up all it refers to. */
 MUST_USE och_code collection_bury(struct session *session, struct row *row, och_error *err);
 /* Parts that lost a reference: doom their files or note holes. */
