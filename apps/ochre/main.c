@@ -7,9 +7,10 @@
 #include <string.h>
 
 #ifdef OCHRE_JEMALLOC
-/* Read by the allocator before main: give memory back within a second, from a thread of its own. */
+/* Read by the allocator before main: give memory back within a second, from a thread of its own; one arena a processor, whatever the number
+ * of threads, since what one request frees another can use then. */
 __attribute__((visibility("default"))) const char *malloc_conf =
-    "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
+    "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,percpu_arena:percpu";
 #endif
 
 static const struct cli_option health_options[] = {

@@ -129,18 +129,30 @@ static int compare_scored(const void *a, const void *b)
     return order ? order : (x->row > y->row) - (x->row < y->row);
 }
 
-/* Room again: without those that cannot be among the best any more. */
-static void thin_out(struct vector_search *s)
+static void drop_beyond(struct vector_search *s, float limit)
 {
-    float limit = threshold(s);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < s->scored_len; i++)
         if (s->scored[i].distance - s->scored[i].error <= limit)
             s->scored[kept++] = s->scored[i];
     s->scored_len = kept;
-    if (kept <= s->scored_room / 2)
+}
+
+static float greatest_error(const struct vector_search *s)
+{
+    float greatest = 0;
+    for (uint32_t i = 0; i < s->scored_len; i++)
+        greatest = s->scored[i].error > greatest ? s->scored[i].error : greatest;
+    return greatest;
+}
+
+/* Room again: without those that cannot be among the best any more. */
+static void thin_out(struct vector_search *s)
+{
+    drop_beyond(s, threshold(s));
+    if (s->scored_len <= s->scored_room / 2)
         return;
-    qsort(s->scored, kept, sizeof(*s->scored), compare_scored);
+    qsort(s->scored, s->scored_len, sizeof(*s->scored), compare_scored);
     s->scored_len = s->scored_room / 2;
 }
 
@@ -649,6 +661,7 @@ static och_code choose(struct vector_search *s, och_error *err)
     s->found.rows = ARENA_ARRAY(s->arena, struct vector_candidate, s->scored_len + 1);
     if (!s->found.rows)
         return FAIL_NO_MEMORY(err, "a search");
+    drop_beyond(s, threshold(s) + greatest_error(s)); // most are, and sorting them costs
     qsort(s->scored, s->scored_len, sizeof(*s->scored), compare_scored);
     float limit = s->bound, shift = key_shift(s);
     if (s->scored_len >= plan->k) {
