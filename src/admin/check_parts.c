@@ -77,7 +77,8 @@ static och_code check_part(struct check *c, struct collection_check *k, size_t i
                            .dir_crc = row->dir_crc,
                            .head_len = row->head_len};
     och_error found = {0};
-    och_code code = part_open(&env, &ref, k->row->id, &k->parts[i], &found);
+    och_code code =
+        part_open_shared(&env, &ref, k->row->owners, k->row->owner_count, &k->parts[i], &found);
     if (code != OCH_OK) {
         error_context(&found, "%s", k->name);
         return check_note(c, code, &found, err);

@@ -101,6 +101,17 @@ MUST_USE och_code gateway_collection_update(struct gateway *gateway,
                                             const struct json_value *new_metadata,
                                             const struct json_value *new_configuration,
                                             och_error *err);
+/**
+ * A new collection `name` in the same database that holds what `source` holds at this moment, everything acknowledged included (D16).
+ *
+ * Both go on by themselves; parts are shared, nothing but the tail is copied.  Batch ids of the source are not known to the copy.
+ * Errors: OCH_NOT_FOUND, OCH_EXISTS, OCH_INVALID (name), OCH_QUOTA (LIMIT_FORK_EDGES in the tree), OCH_BUSY, OCH_UNAVAILABLE as gateway_write.
+ */
+MUST_USE och_code gateway_collection_fork(struct gateway *gateway,
+                                          const struct gateway_scope *scope, uuid source,
+                                          slice name,
+                                          const struct sysdb_collection **ret_collection,
+                                          och_error *err);
 /** The Collection object as JSON (http-api.md §5.1), with schema pairs of the tail. */
 MUST_USE och_code gateway_collection_write(struct gateway *gateway,
                                            const struct sysdb_collection *collection,

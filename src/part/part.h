@@ -87,6 +87,10 @@ struct part_env {
 /** Reads directory and head.  `collection` must be the one in the part (misplaced files are noticed).  Errors: OCH_CORRUPT naming part and place, OCH_IO, OCH_NOT_FOUND. */
 MUST_USE och_code part_open(const struct part_env *env, const struct part_ref *ref, uuid collection,
                             struct part **ret_part, och_error *err);
+/** The same for a collection that may have parts of others, those that it was forked from: any of `owners` will do. */
+MUST_USE och_code part_open_shared(const struct part_env *env, const struct part_ref *ref,
+                                   const uuid *owners, size_t owner_count, struct part **ret_part,
+                                   och_error *err);
 struct part *part_ref_take(struct part *part);
 void part_unref(struct part *part);
 const struct part_info *part_info(const struct part *part);

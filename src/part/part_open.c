@@ -241,12 +241,15 @@ static void part_free(struct part *part)
     mem_free(part);
 }
 
-static och_code open_all(struct part *part, uuid collection, och_error *err)
+static och_code open_all(struct part *part, const uuid *owners, size_t owner_count, och_error *err)
 {
     TRY(read_directory(part, err));
     TRY(read_header(part, err));
     TRY(read_head(part, err));
-    if (!uuid_equal(part->info.collection, collection)) {
+    bool owned = false;
+    for (size_t i = 0; i < owner_count && !owned; i++)
+        owned = uuid_equal(part->info.collection, owners[i]);
+    if (!owned) {
         char text[UUID_TEXT_SIZE];
         och_code code = part_corrupt(part, SECTION_HEAD, 0, "it belongs to collection", err);
         error_append(err, " %s", uuid_format(part->info.collection, text));
@@ -258,6 +261,13 @@ static och_code open_all(struct part *part, uuid collection, och_error *err)
 och_code part_open(const struct part_env *env, const struct part_ref *ref, uuid collection,
                    struct part **ret_part, och_error *err)
 {
+    return part_open_shared(env, ref, &collection, 1, ret_part, err);
+}
+
+och_code part_open_shared(const struct part_env *env, const struct part_ref *ref,
+                          const uuid *owners, size_t owner_count, struct part **ret_part,
+                          och_error *err)
+{
     struct part *part = MEM_NEW(struct part);
     if (!part)
         return FAIL_NO_MEMORY(err, "a part");
@@ -266,7 +276,7 @@ och_code part_open(const struct part_env *env, const struct part_ref *ref, uuid 
     part->info.ref = *ref;
     part->owner = cache_owner_new(env->cache);
     mutex_init(&part->mutex, RANK_PART);
-    och_code code = open_all(part, collection, err);
+    och_code code = open_all(part, owners, owner_count, err);
     if (code != OCH_OK) {
         part_free(part);
         return code;

@@ -15,7 +15,7 @@ static och_code name_missing(slice name, och_error *err)
     return FAIL(err, OCH_NOT_FOUND, "Collection [%.*s] does not exist", SLICE_ARG(name));
 }
 
-static och_code name_taken(slice name, och_error *err)
+och_code collection_name_taken(slice name, och_error *err)
 {
     return FAIL(err, OCH_EXISTS, "Collection [%.*s] already exists", SLICE_ARG(name));
 }
@@ -115,7 +115,7 @@ och_code collection_insert(struct session *session, const struct sysdb_collectio
     TRY(table_row_find(session, QUERY_COLLECTION_BY_NAME, key, 2, &session->scratch, &taken, &found,
                        err));
     if (found)
-        return name_taken(spec->name, err);
+        return collection_name_taken(spec->name, err);
     char text[UUID_TEXT_SIZE];
     return FAIL(err, OCH_EXISTS, "Collection id [%s] is taken", uuid_format(spec->id, text));
 }
@@ -411,7 +411,7 @@ static och_code run_update(struct session *session, void *arg, och_error *err)
     snapshot_touch(session, update->id);
     och_code code = table_row_update(session, &row, err);
     if (code == OCH_EXISTS)
-        return name_taken(change->name, err);
+        return collection_name_taken(change->name, err);
     TRY(code);
     if (row.at[COLLECTION_SCHEMA].number != schema_before.number)
         return schema_release(session, schema_before, err);
@@ -439,6 +439,7 @@ och_code collection_bury(struct session *session, struct row *row, och_error *er
     TRY(code);
     TRY(table_rows_delete(session, QUERY_KEYS, &ord, 1, err));
     TRY(table_rows_delete(session, QUERY_BATCHES_OF_COLLECTION, &ord, 1, err));
+    TRY(table_rows_delete(session, QUERY_FORK, &ord, 1, err));
     TRY(functions_bury(session, ord, err));
     row->at[COLLECTION_STATE] = value_text(STATE_TOMBSTONE);
     row->at[COLLECTION_DB] = row->at[COLLECTION_SCHEMA] = row->at[COLLECTION_METADATA] =

@@ -113,15 +113,21 @@ static slice put_bytes(uint8_t **at, slice bytes)
     return copy;
 }
 
-static och_code fill(struct session *session, const struct row *row, const struct row *db,
-                     const struct row *tenant, const row_list *keys,
-                     const struct sysdb_collection **ret_collection, och_error *err)
+struct parents {
+    const struct row *db, *tenant, *fork;
+};
+
+static och_code fill(struct session *session, const struct row *row, const struct parents *parents,
+                     const row_list *keys, const struct sysdb_collection **ret_collection,
+                     och_error *err)
 {
+    const struct row *db = parents->db, *tenant = parents->tenant;
+    slice ancestors = parents->fork->at[FORK_ANCESTORS].bytes;
     slice tenant_name = tenant->at[TENANT_NAME].bytes, db_name = db->at[DB_NAME].bytes;
     slice name = row->at[COLLECTION_NAME].bytes, metadata = row->at[COLLECTION_METADATA].bytes;
     size_t pairs_at = (size_t)round_up(sizeof(struct snapshot), 16);
     size_t size = pairs_at + keys->len * sizeof(struct batch_pair);
-    size += 8 + tenant_name.len + db_name.len + name.len + metadata.len;
+    size += 8 + tenant_name.len + db_name.len + name.len + metadata.len + 16 + ancestors.len;
     for (size_t i = 0; i < keys->len; i++)
         size += keys->at[i].at[KEY_KEY].bytes.len;
     struct snapshot *snapshot = mem_zalloc(size);
@@ -136,6 +142,10 @@ static och_code fill(struct session *session, const struct row *row, const struc
     struct batch_pair *pairs = (struct batch_pair *)(void *)((uint8_t *)snapshot + pairs_at);
     uint8_t *at = (uint8_t *)(pairs + keys->len);
     struct sysdb_collection *collection = &snapshot->collection;
+    collection->owners = (const uuid *)(void *)at; // bytes: any place will do
+    collection->owner_count = 1 + ancestors.len / sizeof(uuid);
+    (void)put_bytes(&at, row->at[COLLECTION_ID].bytes);
+    (void)put_bytes(&at, ancestors);
     write_key(at, tenant_name, db_name, name);
     snapshot->name_key = slice_make(at, 8 + tenant_name.len + db_name.len + name.len);
     at += 8;
@@ -191,11 +201,14 @@ och_code snapshot_build(struct session *session, const struct row *collection, c
         TRY(read_parent(session, TABLE_TENANT, db->at[DB_TENANT].number, &tenant_row, err));
         tenant = &tenant_row;
     }
+    struct row fork;
+    TRY(fork_row(session, collection, &fork, err));
+    struct parents parents = {db, tenant, &fork};
     row_list keys = {0};
     och_code code = table_rows_collect(session, QUERY_KEYS, &collection->at[COLLECTION_ORD], 1,
                                        &session->scratch, &keys, err);
     if (code == OCH_OK)
-        code = fill(session, collection, db, tenant, &keys, ret_collection, err);
+        code = fill(session, collection, &parents, &keys, ret_collection, err);
     VEC_DONE(&keys);
     return code;
 }

@@ -75,6 +75,8 @@ struct sysdb_collection {
     slice schema_json;              /* canonical text */
     const struct batch_pair *pairs; /* evolved (key, type) pairs that the catalogue knows */
     size_t pair_count;
+    const uuid *owners; /* whose parts it may refer to: itself, then those it was forked from */
+    size_t owner_count;
     struct schema schema; /* parsed schema_json */
     uint32_t dimension;   /* as of log_offset; 0 = not fixed in the parts */
     int64_t version;
@@ -204,6 +206,30 @@ MUST_USE och_code sysdb_file_list(struct sysdb *sysdb, struct arena *arena, uuid
 MUST_USE och_code sysdb_batch_id_get(struct sysdb *sysdb, uuid collection, uuid batch_id,
                                      struct sysdb_batch_id *ret_batch, bool *ret_found,
                                      och_error *err);
+
+/* ---- forks (D16) ---- */
+/** First step, before frames of the copy are in the log: a row that replay takes for a dropped collection's.  Not needed when the
+ *  tail is empty.  Errors: OCH_EXISTS. */
+MUST_USE och_code sysdb_fork_begin(struct sysdb *sysdb, uuid id, och_error *err);
+struct sysdb_fork {
+    const struct sysdb_collection
+        *source; /* as it was when the copy of its log began at its log_offset */
+    uuid id;     /* of the copy */
+    slice name;
+    uint64_t upto;      /* where the copy of the log ends */
+    uint64_t edges_max; /* in the tree */
+};
+/**
+ * Last step, one transaction: the copy is there, with the source's parts, schema, metadata and offsets, but not its batch ids.
+ *
+ * Errors: OCH_NOT_FOUND (source); OCH_EXISTS "Collection [x] already exists"; OCH_QUOTA; OCH_STALE: the source has another schema or
+ * metadata than `source` says, or its parts reach beyond `upto`: begin anew, with another id.
+ */
+MUST_USE och_code sysdb_fork(struct sysdb *sysdb, const struct sysdb_fork *fork,
+                             const struct sysdb_collection **ret_collection, och_error *err);
+/** Forks in the whole tree that a collection belongs to; dropped ones do not count. */
+MUST_USE och_code sysdb_fork_count(struct sysdb *sysdb, uuid id, uint64_t *ret_count,
+                                   och_error *err);
 
 /* ---- log segments (D1) ---- */
 struct sysdb_segment {

@@ -357,6 +357,10 @@ MUST_USE och_code sysdb_scope_find(struct session *session, slice tenant, slice 
 MUST_USE och_code collection_row(struct session *session, uuid id, struct row *ret_row,
                                  och_error *err);
 och_code collection_missing(uuid id, och_error *err);
+och_code collection_name_taken(slice name, och_error *err);
+/* The row of a collection in the tree of forks; one that is no fork is the root of its own. */
+MUST_USE och_code fork_row(struct session *session, const struct row *collection,
+                           struct row *ret_row, och_error *err);
 /* In a write: a new collection in a database (by its ord), of this dimension, 0: not fixed.  OCH_EXISTS: the name, or else the id. */
 MUST_USE och_code collection_insert(struct session *session,
                                     const struct sysdb_collection_new *spec, int64_t db,

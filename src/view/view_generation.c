@@ -65,7 +65,7 @@ static struct part *share_part(const struct generation *old, const struct sysdb_
     return NULL;
 }
 
-static och_code add_part(struct collection *collection, struct generation *g,
+static och_code add_part(const struct sysdb_collection *owner, struct generation *g,
                          const struct generation *old, const struct sysdb_part *row, och_error *err)
 {
     struct generation_part *gp = &g->parts[g->part_count];
@@ -80,7 +80,8 @@ static och_code add_part(struct collection *collection, struct generation *g,
                                .dir_crc = row->dir_crc,
                                .head_len = row->head_len};
         memcpy(ref.object.bytes, row->file.bytes, sizeof(ref.object.bytes));
-        TRY(part_open(&g->views->options.parts, &ref, collection->id, &part, err));
+        TRY(part_open_shared(&g->views->options.parts, &ref, owner->owners, owner->owner_count,
+                             &part, err));
     }
     if (!views_file_take(g->views, gp->file, gp->offset)) {
         part_unref(part);
@@ -127,7 +128,7 @@ och_code generation_new(struct collection *collection, const struct generation *
     mutex_init(&g->lock, RANK_LEAF);
     mutex_init(&g->codes_lock, RANK_LEAF);
     struct sysdb_version version;
-    const struct sysdb_collection *row = NULL;
+    const struct sysdb_collection *row CLEANUP(sysdb_collection_cleanup) = NULL;
     och_code code = sysdb_collection_get(views->options.sysdb, SLICE_NONE, SLICE_NONE,
                                          collection->id, &row, err);
     if (code == OCH_OK) {
@@ -135,7 +136,6 @@ och_code generation_new(struct collection *collection, const struct generation *
         g->recall = row->schema.recall;
         code = sysdb_version_get(views->options.sysdb, collection->id, &g->arena, &version, err);
     }
-    sysdb_collection_unref(row);
     if (code == OCH_OK) {
         g->version = version.version;
         g->from = g->next = version.log_offset;
@@ -145,7 +145,7 @@ och_code generation_new(struct collection *collection, const struct generation *
             code = FAIL_NO_MEMORY(err, "a view's parts");
     }
     for (size_t i = 0; code == OCH_OK && i < version.part_count; i++) {
-        code = add_part(collection, g, old, &version.parts[i], err);
+        code = add_part(row, g, old, &version.parts[i], err);
         if (code != OCH_OK && version_moved(collection, version.version))
             code = FAIL(err, OCH_STALE, "version %" PRId64 " was replaced", version.version);
     }

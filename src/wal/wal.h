@@ -109,8 +109,20 @@ MUST_USE och_code wal_seal(struct wal *wal, uuid collection, och_error *err);
 void wal_unseal(struct wal *wal, uuid collection);
 /** The drop is committed: forget the collection, punch its payloads, let its segments go. */
 void wal_forget(struct wal *wal, uuid collection);
-/** Copy [.., upto) of one collection's unflushed batches to another (D16), with offsets and created_at. */
-MUST_USE och_code wal_fork(struct wal *wal, uuid from, uuid to, uint64_t from_offset, uint64_t upto,
+/** Where the log of a collection begins that the catalogue does not show yet. */
+struct wal_origin {
+    uuid collection;
+    uint64_t offset;
+    uint32_t dimension; /* as of there, 0 = not fixed */
+    int64_t created_at; /* of the last batch before */
+};
+/**
+ * Copy the unflushed batches of a collection from `to->offset` to `upto` into the log of a new one (D16): one group, with their offsets and times, without batch
+ * ids.  The catalogue must have a row for the copy, be it a tombstone: a crash leaves its frames.  Given up (also after an error): wal_forget.
+ *
+ * Errors: OCH_STALE: `to->offset` was trimmed; OCH_NOT_FOUND; OCH_CONFLICT: the copy has a log already; OCH_BUSY; OCH_UNAVAILABLE as wal_append.
+ */
+MUST_USE och_code wal_fork(struct wal *wal, uuid from, const struct wal_origin *to, uint64_t upto,
                            och_error *err);
 
 struct wal_stats {

@@ -17,9 +17,7 @@ struct append { /* one call's state */
     struct wal_request request;
 };
 
-/* Slow writers down, then refuse them, before the backlog can hurt. */
-static och_code append_throttle(struct wal *wal, const struct limits_of_work *limits,
-                                och_error *err)
+och_code wal_throttle(struct wal *wal, const struct limits_of_work *limits, och_error *err)
 {
     const struct wal_options *o = &wal->options;
     mutex_lock(&wal->lock);
@@ -214,7 +212,7 @@ static och_code append_queue(struct append *a, bool *ret_append, och_error *err)
 static och_code append_run(struct append *a, struct wal_appended *ret, och_error *err)
 {
     struct wal *wal = a->wal;
-    TRY(append_throttle(wal, &a->ask->limits, err));
+    TRY(wal_throttle(wal, &a->ask->limits, err));
     if (!a->ask->decide)
         TRY(append_prepare(a, err));
     mutex_lock(&wal->lock);

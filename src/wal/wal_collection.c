@@ -74,21 +74,21 @@ void wal_collection_remove(struct wal *wal, struct wal_collection *c)
         wal_collection_free(c);
 }
 
-static void collection_init(struct wal_collection *c, const struct sysdb_collection *row)
+static void collection_init(struct wal_collection *c, const struct wal_origin *origin)
 {
     *c = (struct wal_collection){
-        .id = row->id,
-        .trimmed = row->log_offset,
-        .head = row->log_offset,
-        .next_head = row->log_offset,
-        .dimension = row->dimension,
-        .next_dimension = row->dimension,
-        .last_created_at = row->last_created_at,
-        .next_created_at = row->last_created_at,
+        .id = origin->collection,
+        .trimmed = origin->offset,
+        .head = origin->offset,
+        .next_head = origin->offset,
+        .dimension = origin->dimension,
+        .next_dimension = origin->dimension,
+        .last_created_at = origin->created_at,
+        .next_created_at = origin->created_at,
     };
 }
 
-static struct wal_collection *collection_new(struct wal *wal, const struct sysdb_collection *row)
+static struct wal_collection *collection_new(struct wal *wal, const struct wal_origin *origin)
 {
     struct wal_collection *c = MEM_NEW(struct wal_collection);
     if (!c)
@@ -96,7 +96,7 @@ static struct wal_collection *collection_new(struct wal *wal, const struct sysdb
     bool reuse = wal->free_slots.len > 0;
     bool room = reuse || (VEC_RESERVE(&wal->slots, wal->slots.len + 1) &&
                           VEC_RESERVE(&wal->free_slots, wal->slots.len + 1));
-    collection_init(c, row);
+    collection_init(c, origin);
     map_init(&c->ids);
     c->ids_last = &c->ids_first;
     bool fresh;
@@ -128,13 +128,14 @@ static och_code collection_find(struct wal *wal, uuid id, struct wal_collection 
         mutex_lock(&wal->lock);
         if (code != OCH_OK)
             return code;
+        struct wal_origin origin = {id, row->log_offset, row->dimension, row->last_created_at};
+        sysdb_collection_unref(row);
         // whoever was faster knows better; and a removal meanwhile makes the row doubtful
         bool again = epoch != wal->epoch || wal_collection_find(wal, id);
         if (!again && scratch)
-            collection_init(scratch, row);
+            collection_init(scratch, &origin);
         if (!again)
-            *ret = scratch ? scratch : collection_new(wal, row);
-        sysdb_collection_unref(row);
+            *ret = scratch ? scratch : collection_new(wal, &origin);
         if (!again)
             return *ret ? OCH_OK : FAIL_NO_MEMORY(err, "a collection's log");
     }
@@ -144,6 +145,19 @@ och_code wal_collection_get(struct wal *wal, uuid id, struct wal_collection **re
 {
     struct wal_collection *c;
     TRY(collection_find(wal, id, NULL, &c, err));
+    wal_collection_pin(c);
+    *ret = c;
+    return OCH_OK;
+}
+
+och_code wal_collection_begin(struct wal *wal, const struct wal_origin *origin,
+                              struct wal_collection **ret, och_error *err)
+{
+    struct wal_collection *c = wal_collection_find(wal, origin->collection);
+    if (!c)
+        c = collection_new(wal, origin);
+    if (!c)
+        return FAIL_NO_MEMORY(err, "a collection's log");
     wal_collection_pin(c);
     *ret = c;
     return OCH_OK;

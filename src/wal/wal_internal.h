@@ -174,6 +174,9 @@ struct wal {
 /* wal_collection.c: the table.  `lock` is held by the caller; collection_get gives it up while it asks the catalogue. */
 MUST_USE och_code wal_collection_get(struct wal *wal, uuid id, struct wal_collection **ret,
                                      och_error *err);
+/** The table's entry, or one made without asking the catalogue. */
+MUST_USE och_code wal_collection_begin(struct wal *wal, const struct wal_origin *origin,
+                                       struct wal_collection **ret, och_error *err);
 /** To look only: the table's entry, or `scratch` filled from the catalogue.  Good while `lock` is held. */
 MUST_USE och_code wal_collection_peek(struct wal *wal, uuid id, struct wal_collection *scratch,
                                       const struct wal_collection **ret, och_error *err);
@@ -243,6 +246,11 @@ void wal_segment_unref(struct wal *wal, struct wal_segment *segment); /* under l
 MUST_USE och_code wal_reap(struct wal *wal, och_error *err);
 bool wal_is_full(const och_error *err); /* the error says: no space left */
 MUST_USE och_code wal_path(struct wal *wal, const char *name, char **ret_path, och_error *err);
+
+/* wal_append.c */
+/** Slow writers down, then refuse them, before the backlog can hurt; no lock held. */
+MUST_USE och_code wal_throttle(struct wal *wal, const struct limits_of_work *limits,
+                               och_error *err);
 
 /* wal_tail.c */
 /** Read, check and decode one frame. */

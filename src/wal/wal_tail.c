@@ -180,34 +180,32 @@ struct fork {
     struct wal_request request;
 };
 
-static och_code fork_queue(struct wal *wal, uuid to, uint64_t from_offset, struct fork *fork,
+static och_code fork_queue(struct wal *wal, const struct wal_origin *to, struct fork *fork,
                            struct wal_collection **ret_collection, och_error *err)
 {
-    och_code code = wal_collection_get(wal, to, ret_collection, err);
-    if (code != OCH_OK)
-        return code;
+    TRY(wal_collection_begin(wal, to, ret_collection, err));
     struct wal_collection *c = *ret_collection;
     if (c->sealed || wal->closed)
         return FAIL(err, c->sealed ? OCH_NOT_FOUND : OCH_CLOSED, "the copy takes no batches");
-    if (c->head != from_offset || c->in_flight || c->start < c->entries.len)
+    if (c->head != to->offset || c->in_flight || c->start < c->entries.len)
         return FAIL(err, OCH_CONFLICT, "the log of the copy is at offset %" PRIu64 ", not %" PRIu64,
-                    c->head, from_offset);
+                    c->head, to->offset);
     fork->request.collection = c;
     fork->request.err = err;
     wal_request_push(wal, &fork->request);
     return OCH_OK;
 }
 
-static och_code fork_run(struct wal *wal, uuid to, uint64_t from_offset, struct wal_batch **batches,
+static och_code fork_run(struct wal *wal, const struct wal_origin *to, struct wal_batch **batches,
                          size_t count, struct fork *fork, och_error *err)
 {
-    uint64_t next = from_offset;
+    uint64_t next = to->offset;
     for (size_t i = 0; i < count; i++) {
         struct wal_batch *batch = batches[i];
         if (batch->first != next)
             return FAIL(err, OCH_INVALID, "no batch begins at offset %" PRIu64, next);
         next += batch->count;
-        batch->collection = to;
+        batch->collection = to->collection;
         batch->batch_id = (uuid){{0}}; // the id was the other collection's
         batch->request_hash = 0;
         slice bytes = {batch->payload->at, batch->payload->len};
@@ -221,7 +219,7 @@ static och_code fork_run(struct wal *wal, uuid to, uint64_t from_offset, struct 
     fork->request.placed = true;
     struct wal_collection *c = NULL;
     mutex_lock(&wal->lock);
-    och_code code = fork_queue(wal, to, from_offset, fork, &c, err);
+    och_code code = fork_queue(wal, to, fork, &c, err);
     mutex_unlock(&wal->lock);
     if (code == OCH_OK)
         code = wal_request_wait(&fork->request);
@@ -233,20 +231,20 @@ static och_code fork_run(struct wal *wal, uuid to, uint64_t from_offset, struct 
     return code;
 }
 
-och_code wal_fork(struct wal *wal, uuid from, uuid to, uint64_t from_offset, uint64_t upto,
+och_code wal_fork(struct wal *wal, uuid from, const struct wal_origin *to, uint64_t upto,
                   och_error *err)
 {
-    if (wal->options.read_only)
-        return FAIL(err, OCH_UNSUPPORTED, "the database was opened read-only");
+    const struct limits_of_work none = {0};
+    TRY(wal_throttle(wal, &none, err));
     struct wal_batch **batches;
     size_t count;
-    TRY(range_read(wal, from, from_offset, upto, &batches, &count, err));
+    TRY(range_read(wal, from, to->offset, upto, &batches, &count, err));
     struct fork fork = {0};
     och_code code = OCH_OK;
     wal_request_init(&fork.request);
     if (count) {
         fork.drafts = mem_zalloc(count * sizeof(fork.drafts[0]));
-        code = fork.drafts ? fork_run(wal, to, from_offset, batches, count, &fork, err)
+        code = fork.drafts ? fork_run(wal, to, batches, count, &fork, err)
                            : FAIL_NO_MEMORY(err, "a copy of the log");
     }
     wal_request_done(&fork.request);

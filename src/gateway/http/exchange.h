@@ -128,6 +128,7 @@ och_code handle_openapi(struct exchange *x, och_error *err);
 och_code handle_docs(struct exchange *x, och_error *err);
 och_code handle_docs_file(struct exchange *x, och_error *err);
 och_code handle_indexing_status(struct exchange *x, och_error *err);
+och_code handle_fork(struct exchange *x, och_error *err);
 och_code handle_fork_count(struct exchange *x, och_error *err);
 och_code handle_heartbeat(struct exchange *x, och_error *err);
 och_code handle_healthcheck(struct exchange *x, och_error *err);

@@ -25,7 +25,7 @@ static const struct route {
     {"GET", C "/*/count", handle_count, false},
     {"POST", C "/*/count", handle_count_where, false},
     {"POST", C "/*/search", handle_search, false},
-    {"POST", C "/*/fork", handle_not_yet, false},
+    {"POST", C "/*/fork", handle_fork, false},
     {"GET", C "/*/fork_count", handle_fork_count, false},
     {"GET", C "/*/indexing_status", handle_indexing_status, false},
     {"POST", C "/*/functions/attach", handle_not_yet, false},

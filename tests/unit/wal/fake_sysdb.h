@@ -95,6 +95,14 @@ static inline void fake_drop(struct sysdb *db, uuid id)
     db->generation++;
     mutex_unlock(&db->lock);
 }
+/** The last step of a fork. */
+static inline void fake_revive(struct sysdb *db, uuid id)
+{
+    mutex_lock(&db->lock);
+    fake_find(db, id)->dropped = false;
+    db->generation++;
+    mutex_unlock(&db->lock);
+}
 static inline size_t fake_segments(struct sysdb *db)
 {
     mutex_lock(&db->lock);

@@ -138,7 +138,8 @@ static void model_fork(struct log *log, const struct model *from, struct model *
     to->id = log_uuid(id);
     fake_add(log->db, to->id);
     fake_commit(log->db, to->id, start, from->count ? 4 : 0, 1);
-    OK(log, wal_fork(log->wal, from->id, to->id, start, from->head, &log->err));
+    struct wal_origin origin = {to->id, start, from->count ? 4 : 0, 1};
+    OK(log, wal_fork(log->wal, from->id, &origin, from->head, &log->err));
     to->there = true;
     to->start = to->count = 0;
     to->head = from->head;

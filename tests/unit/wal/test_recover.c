@@ -521,20 +521,22 @@ static void D16_a_fork_has_the_tail_with_its_offsets_and_times(void **state)
 {
     (void)state;
     struct log log;
-    uuid copy = log_uuid(99), late = log_uuid(98);
+    uuid copy = log_uuid(99);
+    struct wal_origin to = {copy, 3, 4, 1};
     log_init(&log, false);
     fake_add(log.db, A);
     fake_commit(log.db, A, 3, 4, 1);
-    fake_add(log.db, copy);
-    fake_commit(log.db, copy, 3, 4, 1);
     log_open(&log);
+    fake_add(log.db, copy);
+    fake_drop(log.db, copy); // nobody sees it yet
     for (uint64_t i = 0; i < 6; i++) {
         log_add(&log, A, i, 2, 500, 3 + i * 2);
         clock_manual_advance(&log.clock, 5000000);
     }
-    OK(&log, wal_fork(log.wal, A, copy, 3, 11, &log.err));
-    assert_int_equal(wal_fork(log.wal, A, copy, 3, 11, &log.err), OCH_CONFLICT);
-    assert_int_equal(wal_fork(log.wal, A, late, 3, 11, &log.err), OCH_NOT_FOUND);
+    OK(&log, wal_fork(log.wal, A, &to, 11, &log.err));
+    assert_int_equal(wal_fork(log.wal, A, &to, 11, &log.err), OCH_CONFLICT);
+    fake_revive(log.db, copy);
+    fake_commit(log.db, copy, 3, 4, 1);
     log_add(&log, copy, 50, 1, 5, 11);
     log_add(&log, A, 51, 1, 5, 15);
     for (int round = 0; round < 2; round++) {
@@ -550,6 +552,53 @@ static void D16_a_fork_has_the_tail_with_its_offsets_and_times(void **state)
         log_kill(&log);
         log_open(&log);
     }
+    log_done(&log);
+}
+
+static void D16_a_fork_given_up_leaves_nothing_when_forgotten_or_after_a_crash(void **state)
+{
+    (void)state;
+    for (int crash = 0; crash < 2; crash++) {
+        struct log log;
+        struct wal_origin to = {log_uuid(99), 0, 0, 0};
+        log_init(&log, false);
+        fake_add(log.db, A);
+        log_open(&log);
+        log_add(&log, A, 0, 2, 500, 0);
+        fake_add(log.db, to.collection);
+        fake_drop(log.db, to.collection);
+        OK(&log, wal_fork(log.wal, A, &to, 2, &log.err));
+        if (!crash)
+            wal_forget(log.wal, to.collection);
+        log_kill(&log);
+        log_open(&log);
+        struct tail tail = log_tail(&log, A, 0);
+        assert_int_equal(tail.len, 1);
+        tail_done(&tail);
+        struct wal_batch **batches;
+        size_t count;
+        assert_int_equal(wal_tail(log.wal, to.collection, 0, &batches, &count, &log.err),
+                         OCH_NOT_FOUND);
+        log_add(&log, A, 1, 1, 50, 2);
+        log_done(&log);
+    }
+}
+
+static void D16_a_fork_of_what_was_trimmed_is_stale(void **state)
+{
+    (void)state;
+    struct log log;
+    struct wal_origin to = {log_uuid(99), 0, 0, 0};
+    log_init(&log, false);
+    fake_add(log.db, A);
+    log_open(&log);
+    log_add(&log, A, 0, 2, 500, 0);
+    log_add(&log, A, 1, 2, 500, 2);
+    fake_commit(log.db, A, 2, 4, 1);
+    OK(&log, wal_trim(log.wal, A, 2, &log.err));
+    fake_add(log.db, to.collection);
+    fake_drop(log.db, to.collection);
+    assert_int_equal(wal_fork(log.wal, A, &to, 4, &log.err), OCH_STALE);
     log_done(&log);
 }
 
@@ -658,6 +707,8 @@ int main(void)
             D15_a_dropped_collection_is_sealed_forgotten_punched_and_dropped_at_replay),
         cmocka_unit_test(D15_a_torn_last_flush_with_a_dropped_payload_still_counts),
         cmocka_unit_test(D16_a_fork_has_the_tail_with_its_offsets_and_times),
+        cmocka_unit_test(D16_a_fork_given_up_leaves_nothing_when_forgotten_or_after_a_crash),
+        cmocka_unit_test(D16_a_fork_of_what_was_trimmed_is_stale),
         cmocka_unit_test(a_clean_end_goes_on_in_the_same_segment_and_is_unnoted_by_the_first_write),
         cmocka_unit_test(a_damaged_log_is_reported_segment_by_segment),
         cmocka_unit_test(a_read_only_log_answers_and_writes_nothing),
