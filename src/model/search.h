@@ -29,11 +29,12 @@ struct rank_step {
     };
 };
 
-/** What ranks by nearness: a dense vector, or a sparse one under a key. */
+/** What ranks by nearness: a dense vector, or a sparse one under a key; or `$bm25`, the words of a text in documents. */
 struct search_knn {
-    bool sparse, has_fallback, return_rank;
-    bool bm25; /* sparse: weigh dimensions by idf; set from the schema, not by clients */
-    slice key; /* sparse only */
+    bool sparse, text, has_fallback, return_rank; /* sparse, text: not both */
+    bool bm25;   /* sparse: weigh dimensions by idf; set from the schema, not by clients */
+    slice key;   /* sparse only */
+    slice words; /* text: the query, UTF-8 */
     uint32_t limit;
     float fallback;          /* "default" */
     const float *values;     /* dense: `count` floats; sparse: beside indices */

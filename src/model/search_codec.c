@@ -11,7 +11,8 @@ enum knn_flag {
     KNN_FALLBACK = 2,
     KNN_RETURN_RANK = 4,
     KNN_BM25 = 8,
-    KNN_FLAGS_ALL = 15
+    KNN_TEXT = 16,
+    KNN_FLAGS_ALL = 31
 };
 
 static void encode_keys(const slice *keys, uint32_t count, struct buf *out)
@@ -25,10 +26,15 @@ static void encode_knn(const struct search_knn *knn, struct buf *out)
 {
     buf_byte(out,
              (uint8_t)((knn->sparse ? KNN_SPARSE : 0) | (knn->has_fallback ? KNN_FALLBACK : 0) |
-                       (knn->return_rank ? KNN_RETURN_RANK : 0) | (knn->bm25 ? KNN_BM25 : 0)));
+                       (knn->return_rank ? KNN_RETURN_RANK : 0) | (knn->bm25 ? KNN_BM25 : 0) |
+                       (knn->text ? KNN_TEXT : 0)));
     buf_varint(out, knn->limit);
     if (knn->has_fallback)
         buf_f32(out, knn->fallback);
+    if (knn->text) {
+        buf_sized(out, knn->words);
+        return;
+    }
     buf_varint(out, knn->count);
     for (uint32_t i = 0; i < knn->count; i++)
         buf_f32(out, knn->values[i]);
@@ -119,12 +125,19 @@ static och_code decode_knn(struct reader *reader, struct arena *arena, struct se
                                .has_fallback = flags & KNN_FALLBACK,
                                .return_rank = flags & KNN_RETURN_RANK,
                                .bm25 = flags & KNN_BM25,
+                               .text = flags & KNN_TEXT,
                                .limit = (uint32_t)limit};
     if (knn->bm25 && !knn->sparse)
         return fail(err, "idf without a sparse vector");
+    if (knn->text && knn->sparse)
+        return fail(err, "a text that is a sparse vector");
     if (knn->has_fallback) {
         const uint8_t *at = reader_skip(reader, 4);
         knn->fallback = at ? load_f32(at) : 0;
+    }
+    if (knn->text) {
+        knn->words = reader_sized(reader);
+        return OCH_OK;
     }
     TRY(decode_count(reader, 4, knn->sparse ? UINT32_MAX : LIMIT_DIMENSION_MAX, &knn->count, err));
     float *values = arena_alloc_aligned(arena, 64, ((size_t)knn->count + 1) * sizeof(float));

@@ -12,10 +12,10 @@ static const struct {
     uint8_t operands; /* 0: a leaf, 1, 2: left and right, 3: a list */
     float seed;
 } nodes[] = {
-    {"$abs", RANK_ABS, 1, 0},       {"$div", RANK_DIV, 2, 0}, {"$exp", RANK_EXP, 1, 0},
-    {"$knn", RANK_KNN, 0, 0},       {"$log", RANK_LOG, 1, 0}, {"$max", RANK_MAX, 3, -FLT_MAX},
-    {"$min", RANK_MIN, 3, FLT_MAX}, {"$mul", RANK_MUL, 3, 1}, {"$sub", RANK_SUB, 2, 0},
-    {"$sum", RANK_ADD, 3, 0},       {"$val", RANK_VAL, 0, 0},
+    {"$abs", RANK_ABS, 1, 0},        {"$bm25", RANK_KNN, 0, 0},      {"$div", RANK_DIV, 2, 0},
+    {"$exp", RANK_EXP, 1, 0},        {"$knn", RANK_KNN, 0, 0},       {"$log", RANK_LOG, 1, 0},
+    {"$max", RANK_MAX, 3, -FLT_MAX}, {"$min", RANK_MIN, 3, FLT_MAX}, {"$mul", RANK_MUL, 3, 1},
+    {"$sub", RANK_SUB, 2, 0},        {"$sum", RANK_ADD, 3, 0},       {"$val", RANK_VAL, 0, 0},
 };
 enum { LEAF, ONE, LEFT_RIGHT, LIST };
 
@@ -192,6 +192,52 @@ static och_code read_query(struct walk *w, const struct json_value *query, struc
                        json_describe(query, w->p->arena));
 }
 
+/* What `$knn` and `$bm25` have in common. */
+static och_code read_list(struct walk *w, const char *name, const struct json_value *limit,
+                          const struct json_value *fallback, const struct json_value *return_rank,
+                          struct search_knn *knn)
+{
+    struct search_parser *p = w->p;
+    if (limit)
+        TRY(search_u32(p, limit, path_of(w, arena_printf(p->arena, ".%s.limit", name)),
+                       &knn->limit));
+    if (fallback && fallback->kind != JSON_NULL) {
+        if (!to_f32(fallback, &knn->fallback))
+            return search_wrong_type(
+                p, fallback, path_of(w, arena_printf(p->arena, ".%s.default", name)), "f32");
+        knn->has_fallback = true;
+    }
+    if (return_rank && return_rank->kind != JSON_BOOL)
+        return search_wrong_type(p, return_rank,
+                                 path_of(w, arena_printf(p->arena, ".%s.return_rank", name)),
+                                 "a boolean");
+    knn->return_rank = return_rank && return_rank->boolean;
+    if (++p->knns > LIMIT_SEARCH_KNN)
+        return too_many(w, "$knn", LIMIT_SEARCH_KNN);
+    TRY(grow(w, (void **)(void *)&w->knns, w->knn_count, &w->knn_room, sizeof(*knn)));
+    w->knns[w->knn_count++] = *knn;
+    return emit(w, (struct rank_step){.op = RANK_KNN, .knn = w->knn_count - 1});
+}
+
+static och_code read_bm25(struct walk *w, const struct json_value *value)
+{
+    struct search_parser *p = w->p;
+    const struct json_value *query, *limit, *fallback, *return_rank;
+    const struct search_member members[] = {{"query", &query},
+                                            {"limit", &limit},
+                                            {"default", &fallback},
+                                            {"return_rank", &return_rank}};
+    struct search_knn knn = {.limit = LIMIT_SEARCH_KNN_DEFAULT, .text = true};
+    TRY(search_members(p, value, path_of(w, ".$bm25"), "struct variant RankExpr::Bm25", members,
+                       COUNT_OF(members)));
+    if (!query)
+        return search_fail(p, value, path_of(w, ".$bm25"), "missing field `query`");
+    if (query->kind != JSON_STRING)
+        return search_wrong_type(p, query, path_of(w, ".$bm25.query"), "a string");
+    knn.words = query->string;
+    return read_list(w, "$bm25", limit, fallback, return_rank, &knn);
+}
+
 static och_code read_knn(struct walk *w, const struct json_value *value)
 {
     struct search_parser *p = w->p;
@@ -211,21 +257,7 @@ static och_code read_knn(struct walk *w, const struct json_value *value)
         return search_wrong_type(p, key, path_of(w, ".$knn.key"), "a string");
     if (key)
         knn.key = key->string;
-    if (limit)
-        TRY(search_u32(p, limit, path_of(w, ".$knn.limit"), &knn.limit));
-    if (fallback && fallback->kind != JSON_NULL) {
-        if (!to_f32(fallback, &knn.fallback))
-            return search_wrong_type(p, fallback, path_of(w, ".$knn.default"), "f32");
-        knn.has_fallback = true;
-    }
-    if (return_rank && return_rank->kind != JSON_BOOL)
-        return search_wrong_type(p, return_rank, path_of(w, ".$knn.return_rank"), "a boolean");
-    knn.return_rank = return_rank && return_rank->boolean;
-    if (++p->knns > LIMIT_SEARCH_KNN)
-        return too_many(w, "$knn", LIMIT_SEARCH_KNN);
-    TRY(grow(w, (void **)(void *)&w->knns, w->knn_count, &w->knn_room, sizeof(knn)));
-    w->knns[w->knn_count++] = knn;
-    return emit(w, (struct rank_step){.op = RANK_KNN, .knn = w->knn_count - 1});
+    return read_list(w, "$knn", limit, fallback, return_rank, &knn);
 }
 
 /* ---- nodes ---- */
@@ -269,7 +301,7 @@ static och_code open_node(struct walk *w, const struct json_value *value)
     TRY(find_node(w, value, &node));
     const struct json_value *body = &value->members[0].value;
     if (nodes[node].op == RANK_KNN)
-        return read_knn(w, body);
+        return nodes[node].name[1] == 'b' ? read_bm25(w, body) : read_knn(w, body);
     if (nodes[node].op == RANK_VAL)
         return read_val(w, body);
     if (w->depth == JSON_DEPTH_MAX)

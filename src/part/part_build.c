@@ -476,6 +476,15 @@ static och_code write_text(struct build *build, uint64_t text_bytes, och_error *
                            build->options ? &build->options->limits : NULL, err);
 }
 
+static och_code write_terms(struct build *build, uint64_t text_bytes, och_error *err)
+{
+    struct sparse_rows rows = {build, build->rows, text_row};
+    if (build->spec->plain)
+        return OCH_OK;
+    return part_terms_write(&build->sink, build->spec->schema_json, &rows, text_bytes,
+                            build->options ? &build->options->limits : NULL, err);
+}
+
 static och_code metadata_row(void *context, uint32_t row, slice *ret_metadata, och_error *err)
 {
     struct record record;
@@ -551,7 +560,8 @@ static och_code write_rows(struct build *build, const uint32_t *inverse, och_err
     TRY(write_blocks(build, SECTION_DOCS, RECORD_DOCUMENT, err));
     uint64_t text_bytes = build->totals.raw_bytes - before;
     TRY(write_blocks(build, SECTION_URIS, RECORD_URI, err));
-    return write_text(build, text_bytes, err);
+    TRY(write_text(build, text_bytes, err));
+    return write_terms(build, text_bytes, err);
 }
 
 static och_code build_all(struct build *build, const uint32_t *inverse, struct store_writer *writer,

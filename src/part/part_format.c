@@ -15,7 +15,8 @@ static const char *const names[SECTION_COUNT] = {
     [SECTION_URIS] = "URIS",       [SECTION_EXPIRY] = "EXPIRY", [SECTION_KILL] = "KILL",
     [SECTION_NAMES] = "NAMES",     [SECTION_CODE] = "CODE",     [SECTION_CODE8] = "CODE8",
     [SECTION_CENT] = "CENT",       [SECTION_ROWMAP] = "ROWMAP", [SECTION_META] = "META",
-    [SECTION_TEXT] = "TEXT",       [SECTION_SPRS] = "SPRS",     [SECTION_CRCS] = "checksum table"};
+    [SECTION_TEXT] = "TEXT",       [SECTION_SPRS] = "SPRS",     [SECTION_CRCS] = "checksum table",
+    [SECTION_TERM] = "TERM"};
 
 const char *part_section_name(unsigned id)
 {
@@ -31,11 +32,11 @@ uint32_t part_section_page_size(unsigned id)
 
 bool part_section_is_derived(unsigned id)
 {
-    const uint32_t derived = BIT(SECTION_MEAN) | BIT(SECTION_LIST) | BIT(SECTION_CENTQ) |
-                             BIT(SECTION_SUPER) | BIT(SECTION_IDFILTER) | BIT(SECTION_IDHASH) |
-                             BIT(SECTION_SEQROWS) | BIT(SECTION_NORM) | BIT(SECTION_CODE) |
-                             BIT(SECTION_CODE8) | BIT(SECTION_CENT) | BIT(SECTION_ROWMAP) |
-                             BIT(SECTION_META) | BIT(SECTION_TEXT) | BIT(SECTION_SPRS);
+    const uint32_t derived =
+        BIT(SECTION_MEAN) | BIT(SECTION_LIST) | BIT(SECTION_CENTQ) | BIT(SECTION_SUPER) |
+        BIT(SECTION_IDFILTER) | BIT(SECTION_IDHASH) | BIT(SECTION_SEQROWS) | BIT(SECTION_NORM) |
+        BIT(SECTION_CODE) | BIT(SECTION_CODE8) | BIT(SECTION_CENT) | BIT(SECTION_ROWMAP) |
+        BIT(SECTION_META) | BIT(SECTION_TEXT) | BIT(SECTION_SPRS) | BIT(SECTION_TERM);
     return id < SECTION_COUNT && derived & BIT(id);
 }
 

@@ -43,6 +43,7 @@ enum part_section_id {
     SECTION_TEXT = 25,
     SECTION_SPRS = 26,
     SECTION_CRCS = 27, /* the table of page checksums */
+    SECTION_TERM = 28,
     SECTION_COUNT = 32
 };
 

@@ -18,6 +18,12 @@
 
 enum part_index_state { INDEX_UNKNOWN = 0, INDEX_READY, INDEX_NONE };
 
+/* An index of postings, opened when first asked. */
+struct part_postings {
+    _Atomic uint32_t state;    /* enum part_index_state */
+    struct sparse_index index; /* once state says so */
+};
+
 struct part {
     _Atomic uint32_t refs;
     struct part_env env;
@@ -38,12 +44,11 @@ struct part {
     _Atomic bool codes_warm;      /* the last search found all it wanted of CODE and CODE8 */
     /* how often a few rows of a piece were read by themselves, by piece; for VEC and CODE8 */
     _Atomic(_Atomic uint8_t *) few_reads[2];
-    _Atomic uint32_t text_state;   /* enum part_index_state */
-    struct text_index text;        /* once text_state says so */
-    _Atomic uint32_t meta_state;   /* enum part_index_state */
-    struct meta_index meta;        /* once meta_state says so, set under the mutex */
-    _Atomic uint32_t sparse_state; /* enum part_index_state */
-    struct sparse_index sparse;    /* once sparse_state says so */
+    _Atomic uint32_t text_state;        /* enum part_index_state */
+    struct text_index text;             /* once text_state says so */
+    _Atomic uint32_t meta_state;        /* enum part_index_state */
+    struct meta_index meta;             /* once meta_state says so, set under the mutex */
+    struct part_postings sparse, terms; /* SPRS, TERM */
     struct mutex
         mutex; /* guards: names_at and names, which are set once; index and text while they are set */
     uint8_t *names_at;
@@ -204,7 +209,7 @@ bool part_filter_has(const uint8_t *filter, uint64_t size, uint64_t hash);
 /** Build TEXT again from the documents and compare; *ret_fault: what is wrong, NULL nothing, at *ret_offset of the section. */
 MUST_USE och_code part_text_check(struct part *part, const char **ret_fault, uint64_t *ret_offset,
                                   och_error *err);
-/** Build SPRS again from the metadata and compare; *ret_fault: what is wrong, NULL nothing, at *ret_offset of the section. */
-MUST_USE och_code part_sparse_check(struct part *part, const char **ret_fault, uint64_t *ret_offset,
-                                    och_error *err);
+/** Build SPRS again from the metadata, or TERM from the documents, and compare; *ret_fault: what is wrong, NULL nothing, at *ret_offset of the section. */
+MUST_USE och_code part_sparse_check(struct part *part, unsigned id, const char **ret_fault,
+                                    uint64_t *ret_offset, och_error *err);
 #endif

@@ -221,6 +221,7 @@ enum cache_heat part_heat(unsigned id)
     case SECTION_META:
     case SECTION_TEXT:
     case SECTION_SPRS:
+    case SECTION_TERM:
         return CACHE_WARM;
     default:
         return CACHE_COLD;

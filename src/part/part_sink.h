@@ -110,6 +110,13 @@ MUST_USE och_code part_sparse_write(struct part_sink *sink, slice schema_json,
                                     const struct sparse_rows *rows,
                                     const struct limits_of_work *limits, och_error *err);
 
+/** Section TERM over the documents of all rows, under the same conditions as TEXT. */
+MUST_USE och_code part_terms_write(struct part_sink *sink, slice schema_json,
+                                   const struct sparse_rows *rows, uint64_t text_bytes,
+                                   const struct limits_of_work *limits, och_error *err);
+/** Has this schema a full-text index? */
+bool part_text_wanted(slice schema_json);
+
 /** META: rows' metadata is handed to the build beside VALUES, then the section is written.  *ret_build NULL: none is wanted. */
 struct meta_build;
 MUST_USE och_code part_meta_begin(const struct part_sink *sink, uint32_t rows,

@@ -11,7 +11,7 @@
 
 /* ---- building ---- */
 
-static bool is_wanted(slice schema_json)
+bool part_text_wanted(slice schema_json)
 {
     struct arena arena;
     struct schema schema;
@@ -41,7 +41,7 @@ och_code part_text_write(struct part_sink *sink, slice schema_json, const struct
                          uint64_t text_bytes, const struct limits_of_work *limits, och_error *err)
 {
     uint32_t directory_len;
-    if (text_bytes < TEXT_BYTES_MIN || !is_wanted(schema_json))
+    if (text_bytes < TEXT_BYTES_MIN || !part_text_wanted(schema_json))
         return OCH_OK;
     struct text_options options = {.budget = sink->budget,
                                    .limits = limits,

@@ -276,18 +276,18 @@ static och_code verify_meta(struct verify *verify, och_error *err)
     return fault ? note_corrupt(verify, SECTION_META, offset, fault, err) : OCH_OK;
 }
 
-/* An index built again from sound metadata must be the stored one. */
-static och_code verify_sparse(struct verify *verify, och_error *err)
+/* An index built again from sound metadata, or documents, must be the stored one. */
+static och_code verify_sparse(struct verify *verify, unsigned id, unsigned made_of, och_error *err)
 {
     struct part *part = verify->part;
     const char *fault;
     uint64_t offset;
-    if (!is_sound(verify, SECTION_SPRS) || verify->bad & PART_BIT(SECTION_VALUES))
+    if (!is_sound(verify, id) || verify->bad & PART_BIT(made_of))
         return OCH_OK;
-    TRY(part_sparse_check(part, &fault, &offset, err));
-    if (!fault && part_damage(part) & PART_BIT(SECTION_SPRS))
+    TRY(part_sparse_check(part, id, &fault, &offset, err));
+    if (!fault && part_damage(part) & PART_BIT(id))
         fault = "figures that do not fit together";
-    return fault ? note_corrupt(verify, SECTION_SPRS, offset, fault, err) : OCH_OK;
+    return fault ? note_corrupt(verify, id, offset, fault, err) : OCH_OK;
 }
 
 och_code part_verify(struct part *part, struct buf *report, uint64_t *ret_faults, och_error *err)
@@ -315,7 +315,8 @@ och_code part_verify(struct part *part, struct buf *report, uint64_t *ret_faults
     TRY(verify_lists(&verify, err));
     TRY(verify_index(&verify, err));
     TRY(verify_meta(&verify, err));
-    TRY(verify_sparse(&verify, err));
+    TRY(verify_sparse(&verify, SECTION_SPRS, SECTION_VALUES, err));
+    TRY(verify_sparse(&verify, SECTION_TERM, SECTION_DOCS, err));
     TRY(verify_text(&verify, err));
     TRY(buf_check(report, "a report", err));
     *ret_faults = verify.faults;

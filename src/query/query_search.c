@@ -6,12 +6,19 @@
 #include "query/query_answer.h"
 #include "query/query_sparse.h"
 
+#include "part/part_sparse.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 
 #define CHECK_EVERY 1024 /* rows or, about, evaluated steps between looks at the deadline */
 
 /* ---- $knn: ranked lists ---- */
+
+static bool is_dense(const struct search_knn *knn)
+{
+    return !knn->sparse && !knn->text;
+}
 
 /* Dense queries of one payload that want the same number of hits are one search of several vectors. */
 static och_code rank_dense(struct run *run, const struct search *search, uint32_t limit,
@@ -21,7 +28,7 @@ static och_code rank_dense(struct run *run, const struct search *search, uint32_
     struct plan plan = *asked;
     uint32_t count = 0;
     for (uint32_t i = 0; i < search->knn_count; i++)
-        count += !search->knns[i].sparse && search->knns[i].limit == limit;
+        count += is_dense(&search->knns[i]) && search->knns[i].limit == limit;
     plan.vector_count = count;
     plan.dimension = view_info(run->view)->dimension;
     plan.k = limit;
@@ -35,7 +42,7 @@ static och_code rank_dense(struct run *run, const struct search *search, uint32_
     count = 0;
     for (uint32_t i = 0; i < search->knn_count; i++) {
         const struct search_knn *knn = &search->knns[i];
-        if (knn->sparse || knn->limit != limit)
+        if (!is_dense(knn) || knn->limit != limit)
             continue;
         memcpy(vectors + (size_t)count * plan.dimension, knn->values,
                plan.dimension * sizeof(float));
@@ -60,6 +67,11 @@ static och_code rank_sparse(struct run *run, const struct search_knn *knn, struc
                                  .count = knn->count,
                                  .k = knn->limit,
                                  .bm25 = knn->bm25};
+    if (knn->text) {
+        query.text = query.bm25 = true;
+        query.key = PART_TERMS_KEY;
+        TRY(text_terms(knn->words, run->arena, &query, err));
+    }
     return query_sparse(run, &query, list, err);
 }
 
@@ -69,13 +81,13 @@ static och_code rank_lists(struct run *run, const struct search *search, struct 
     uint32_t dimension = view_info(run->view)->dimension;
     for (uint32_t i = 0; i < search->knn_count; i++) {
         const struct search_knn *knn = &search->knns[i];
-        if (knn->sparse) {
+        if (!is_dense(knn)) {
             TRY(rank_sparse(run, knn, &lists[i], err));
             continue;
         }
         bool done = dimension == 0; /* nobody has a vector */
         for (uint32_t j = 0; j < i && !done; j++)
-            done = !search->knns[j].sparse && search->knns[j].limit == knn->limit;
+            done = is_dense(&search->knns[j]) && search->knns[j].limit == knn->limit;
         if (!done)
             TRY(rank_dense(run, search, knn->limit, lists, err));
     }
@@ -407,7 +419,7 @@ static och_code check_dimensions(const struct run *run, och_error *err)
     for (uint32_t i = 0; have && i < run->plan->search_count; i++) {
         const struct search *search = &run->plan->searches[i];
         for (uint32_t j = 0; j < search->knn_count; j++)
-            if (!search->knns[j].sparse && search->knns[j].count != have)
+            if (is_dense(&search->knns[j]) && search->knns[j].count != have)
                 return FAIL(err, OCH_INVALID,
                             "Collection expecting embedding with dimension of %" PRIu32
                             ", got %" PRIu32,

@@ -1,57 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nearest rows to a sparse vector: parts by their index, the tail and parts without one by their metadata.  Every score is a sum in f64 in the order of
- * the dimensions, rounded once, so it does not matter where a row lies. */
-#include "query/query_sparse.h"
+/* Nearest rows to a sparse vector, or by words of documents (query_text.c): parts by their index, the tail and parts without one by their metadata or documents.
+ * Every score is a sum in f64 in the order of the dimensions, rounded once, so it does not matter where a row lies. */
+#include "query/query_sparse_work.h"
 
-#include "part/part_sparse.h"
-
-#include <math.h>
 #include <stdlib.h>
-
-/* A row that was read and holds dimensions of the query. */
-struct pair {
-    uint32_t term;
-    float weight;
-};
-struct match {
-    struct match *next;
-    uint32_t row, count;
-    struct pair pairs[];
-};
-/* What is known of one part, or of the tail. */
-struct source {
-    uint32_t number;
-    bool was_read; /* all its rows were looked at: matches */
-    struct match *matches, **end;
-    uint64_t *dead; /* with expired rows among them; NULL: not made */
-};
-
-struct sparse_work {
-    struct run *run;
-    struct run plain; /* the same without a filter */
-    const struct sparse_query *query;
-    struct sparse_terms terms;
-    float *weights;       /* of the terms, by how rare they are */
-    uint64_t *holders;    /* by term, of live rows */
-    uint64_t live;        /* rows */
-    struct pair *scratch; /* one row's */
-    uint32_t scratch_count;
-    struct source *sources;
-    uint32_t *order; /* parts, most rows first */
-    struct topk *best;
-    struct lookup lookup;
-};
 
 static uint32_t rows_of(const struct sparse_work *s, uint32_t source)
 {
     return source < view_part_count(s->run->view) ? part_rows(view_part(s->run->view, source))
                                                   : view_slot_count(s->run->view);
-}
-
-static struct view_place place_of(const struct sparse_work *s, uint32_t source, uint32_t row)
-{
-    uint32_t part = source < view_part_count(s->run->view) ? source : VIEW_NO_PART;
-    return (struct view_place){part, row};
 }
 
 /* ---- reading rows ---- */
@@ -62,36 +19,46 @@ static void note_pair(void *context, uint32_t term, float weight)
     s->scratch[s->scratch_count++] = (struct pair){term, weight};
 }
 
-static och_code read_row(struct sparse_work *s, struct lookup *lookup, struct source *source,
-                         uint32_t row, och_error *err)
+och_code sparse_note_match(struct sparse_work *s, struct source *source, uint32_t row,
+                           uint32_t length, och_error *err)
 {
-    struct record record;
-    struct sparse_value value;
-    TRY(view_read(s->run->view, place_of(s, source->number, row), &lookup->reads, RECORD_METADATA,
-                  &record, err));
-    s->scratch_count = 0;
-    if (!sparse_value_find(record.metadata, s->query->key, &value) ||
-        !sparse_value_match(&value, &s->terms, note_pair, s))
-        return OCH_OK;
     size_t pairs_size = s->scratch_count * sizeof(struct pair);
     struct match *match = arena_alloc(s->run->arena, sizeof(*match) + pairs_size);
     if (!match)
         return FAIL_NO_MEMORY(err, "a sparse query");
-    *match = (struct match){.row = row, .count = s->scratch_count};
+    *match = (struct match){.row = row, .count = s->scratch_count, .length = length};
     memcpy(match->pairs, s->scratch, pairs_size);
     *source->end = match;
     source->end = &match->next;
     return OCH_OK;
 }
 
-/* Look at all live rows of a source. */
+static och_code read_row(struct sparse_work *s, struct lookup *lookup, struct source *source,
+                         uint32_t row, och_error *err)
+{
+    struct record record;
+    struct sparse_value value;
+    if (s->query->text)
+        return text_read_row(s, lookup, source, row, err);
+    TRY(view_read(s->run->view, sparse_place(s, source->number, row), &lookup->reads,
+                  RECORD_METADATA, &record, err));
+    s->scratch_count = 0;
+    if (!sparse_value_find(record.metadata, s->query->key, &value) ||
+        !sparse_value_match(&value, &s->terms, note_pair, s))
+        return OCH_OK;
+    return sparse_note_match(s, source, row, 0, err);
+}
+
+/* Look at all live rows of a source; those of the tail that have an index of their own are not asked. */
 static och_code read_rows(struct sparse_work *s, struct source *source, och_error *err)
 {
     uint32_t rows = rows_of(s, source->number);
+    bool tail = source->number == view_part_count(s->run->view);
     och_code code = OCH_OK;
     source->matches = NULL;
     source->end = &source->matches;
-    for (uint32_t first = 0; first < rows && code == OCH_OK; first += QUERY_CHUNK) {
+    for (uint32_t first = tail ? s->tail_chunks * VIEW_TERMS_SLOTS : 0;
+         first < rows && code == OCH_OK; first += QUERY_CHUNK) {
         uint64_t words[QUERY_CHUNK_WORDS];
         uint32_t count = rows - first < QUERY_CHUNK ? rows - first : QUERY_CHUNK;
         struct lookup lookup;
@@ -170,7 +137,10 @@ static och_code count_holders(struct sparse_work *s, struct source *source, och_
         const uint64_t *dead;
         TRY(dead_rows(s, source, &dead, err));
         TRY(part_sparse_count(view_part(s->run->view, source->number), s->query->key, &s->terms,
-                              dead, s->run->limits, s->run->arena, s->holders, &usable, err));
+                              dead, s->run->limits, s->run->arena, s->holders,
+                              s->query->text ? &s->totals : NULL, &usable, err));
+    } else {
+        TRY(text_tail_count(s, err));
     }
     if (usable)
         return OCH_OK;
@@ -188,36 +158,32 @@ static och_code weigh(struct sparse_work *s, och_error *err)
 {
     if (!s->query->bm25)
         return OCH_OK;
-    TRY(count_live(s, err));
+    if (!s->query->text)
+        TRY(count_live(s, err));
     for (uint32_t i = 0; i <= view_part_count(s->run->view); i++)
         TRY(count_holders(s, &s->sources[i], err));
     for (uint32_t i = 0; i < s->terms.count; i++) {
-        double n = (double)(s->holders[i] < s->live ? s->holders[i] : s->live);
-        double idf = log1p(((double)s->live - n + 0.5) / (n + 0.5));
-        s->weights[i] = s->query->weights[i] * (float)idf;
+        uint64_t all = s->query->text ? s->totals.documents : s->live;
+        s->weights[i] = s->query->weights[i] * terms_idf(all, s->holders[i]);
     }
+    s->norm = terms_norm_of(s->totals.documents, s->totals.terms);
     return OCH_OK;
 }
 
 /* ---- scoring ---- */
 
-struct part_hits {
-    struct sparse_work *search;
-    uint32_t source;
-};
-
-static float hit_bound(void *context)
+float sparse_hit_bound(void *context)
 {
-    const struct part_hits *hits = context;
+    const struct sparse_part_hits *hits = context;
     return topk_bound(hits->search->best);
 }
 
-static och_code hit_verify(void *context, uint32_t row, bool *ret_passes, och_error *err)
+och_code sparse_hit_verify(void *context, uint32_t row, bool *ret_passes, och_error *err)
 {
-    const struct part_hits *hits = context;
+    const struct sparse_part_hits *hits = context;
     struct lookup *lookup = &hits->search->lookup;
-    och_code code =
-        survive_place(lookup, place_of(hits->search, hits->source, row), ret_passes, err);
+    och_code code = survive_place(
+        lookup, sparse_place(hits->search, hits->source, hits->first + row), ret_passes, err);
     if (lookup->arena.used_bytes > (1u << 20) || lookup->reads.pins.len > 64) {
         lookup_done(lookup);
         lookup_init(lookup, hits->search->run);
@@ -225,9 +191,10 @@ static och_code hit_verify(void *context, uint32_t row, bool *ret_passes, och_er
     return code;
 }
 
-static och_code hit_offer(void *context, uint32_t row, float score, och_error *err)
+och_code sparse_hit_offer(void *context, uint32_t row, float score, och_error *err)
 {
-    const struct part_hits *hits = context;
+    const struct sparse_part_hits *hits = context;
+    row += hits->first;
     const struct sparse_work *s = hits->search;
     struct view *view = s->run->view;
     int64_t seq;
@@ -242,21 +209,25 @@ static och_code hit_offer(void *context, uint32_t row, float score, och_error *e
 
 static och_code score_matches(struct sparse_work *s, const struct source *source, och_error *err)
 {
-    struct part_hits hits = {s, source->number};
+    struct sparse_part_hits hits = {s, source->number, 0};
     uint32_t looked_at = 0;
     for (const struct match *match = source->matches; match; match = match->next) {
         double sum = 0;
         bool passes;
-        for (uint32_t i = 0; i < match->count; i++)
-            sum += (double)s->weights[match->pairs[i].term] * (double)match->pairs[i].weight;
+        for (uint32_t i = 0; i < match->count; i++) {
+            float weight = match->pairs[i].weight;
+            if (s->query->text)
+                weight = terms_weight(s->norm, weight, match->length);
+            sum += (double)s->weights[match->pairs[i].term] * (double)weight;
+        }
         float score = sparse_score(sum);
         if (looked_at++ % 1024 == 0)
             TRY(work_check(s->run->limits, err));
         if (score > topk_bound(s->best))
             continue;
-        TRY(hit_verify(&hits, match->row, &passes, err));
+        TRY(sparse_hit_verify(&hits, match->row, &passes, err));
         if (passes)
-            TRY(hit_offer(&hits, match->row, score, err));
+            TRY(sparse_hit_offer(&hits, match->row, score, err));
     }
     return OCH_OK;
 }
@@ -309,10 +280,11 @@ static och_code search_part(struct sparse_work *s, struct source *source, och_er
     if (source->was_read)
         return score_matches(s, source, err);
     struct arena arena;
-    struct part_hits context = {s, source->number};
-    struct sparse_hits hits = {&context, hit_bound, hit_verify, hit_offer};
+    struct sparse_part_hits context = {s, source->number, 0};
+    struct sparse_hits hits = {&context, sparse_hit_bound, sparse_hit_verify, sparse_hit_offer};
     struct sparse_search search = {.key = s->query->key,
                                    .terms = s->terms,
+                                   .norm = s->norm,
                                    .k = s->best->k,
                                    .hits = &hits,
                                    .limits = s->run->limits};
@@ -320,8 +292,8 @@ static och_code search_part(struct sparse_work *s, struct source *source, och_er
     arena_init(&arena, s->run->arena->budget, 0);
     och_code code = mask_part(s, source, &search, &arena, err);
     if (code == OCH_OK)
-        code = part_sparse_search(view_part(s->run->view, source->number), &search, &arena, &usable,
-                                  err);
+        code = part_sparse_search(view_part(s->run->view, source->number), s->query->text, &search,
+                                  &arena, &usable, err);
     arena_done(&arena);
     if (code != OCH_OK || usable)
         return code;
@@ -358,16 +330,19 @@ static och_code search_init(struct sparse_work *s, och_error *err)
             s->order[at] = s->order[at - 1];
         s->order[at] = i;
     }
-    return OCH_OK;
+    return s->query->text ? text_init(s, err) : OCH_OK;
 }
 
 static och_code search_all(struct sparse_work *s, och_error *err)
 {
     uint32_t parts = (uint32_t)view_part_count(s->run->view);
     struct source *tail = &s->sources[parts];
+    if (s->query->text)
+        TRY(text_tail_open(s, err));
     TRY(read_rows(s, tail, err));
     TRY(weigh(s, err));
     TRY(score_matches(s, tail, err));
+    TRY(text_tail_search(s, err));
     for (uint32_t i = 0; i < parts; i++)
         TRY(search_part(s, &s->sources[s->order[i]], err));
     topk_sort(s->best);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The nearest rows to a sparse vector: `$knn` over a key with a sparse index.  Inside query/ only. */
+/* The nearest rows to a sparse vector: `$knn` over a key with a sparse index; and by words of documents: `$bm25`.  Inside query/ only. */
 #ifndef QUERY_QUERY_SPARSE_H
 #define QUERY_QUERY_SPARSE_H
 
@@ -11,7 +11,12 @@ struct sparse_query {
     const float *weights; /* finite */
     size_t count, k;
     bool bm25; /* weights are multiplied by how rare their dimensions are among the live rows */
+    bool
+        text; /* dimensions are terms of documents (model/terms.h): then bm25 as well, weights say how often the query names them, key is PART_TERMS_KEY */
 };
+/** Terms of a text as a query's dims, weights and count. */
+MUST_USE och_code text_terms(slice words, struct arena *arena, struct sparse_query *query,
+                             och_error *err);
 /**
  * The k best of the rows that survive the run's filter and hold a dimension of the query: exact, whatever the parts.
  *

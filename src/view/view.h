@@ -9,6 +9,7 @@
 
 #include "model/plan.h"
 #include "part/part.h"
+#include "part/part_sparse.h"
 #include "sysdb/sysdb.h"
 #include "wal/wal.h"
 
@@ -120,6 +121,14 @@ uint64_t view_codes_word(const struct view_codes *codes, uint32_t slot);
 och_code view_codes_page(void *context, enum vector_section section, uint64_t unit,
                          const uint8_t **ret_base, uint64_t *ret_first, uint64_t *ret_units,
                          och_error *err);
+
+/* ---- terms of the tail ---- */
+#define VIEW_TERMS_SLOTS 256u
+/** How many runs of VIEW_TERMS_SLOTS slots from the first on have an index of terms; makes those that are missing, unless another reader is at it or there is no
+ *  memory.  Rows of an index are slots of its run; tombstones have no document.  Holds with the view. */
+uint32_t view_terms(struct view *view, const struct limits_of_work *limits);
+const struct sparse_index *view_terms_index(struct view *view, uint32_t i,
+                                            struct sparse_pages *ret_pages);
 
 /* ---- any row of a view ---- */
 /** Where a row lives: part < view_part_count and its row, or VIEW_NO_PART and a slot. */

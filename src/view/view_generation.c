@@ -44,6 +44,7 @@ static void generation_free(struct generation *g)
     }
     budget_give(g->views->options.budget, g->charged_bytes);
     tail_codes_free(atomic_load(&g->codes), g->views->options.budget);
+    tail_terms_free(atomic_load(&g->terms), g->views->options.budget);
     arena_done(&g->arena);
     mutex_done(&g->codes_lock);
     mutex_done(&g->lock);

@@ -59,6 +59,7 @@ struct generation_part {
 };
 
 struct tail_codes;
+struct tail_terms;
 
 struct generation {
     _Atomic uint32_t refs;
@@ -80,6 +81,7 @@ struct generation {
 
     struct mutex codes_lock; /* RANK_LEAF; held by the reader that makes codes */
     _Atomic(struct tail_codes *) codes;
+    _Atomic(struct tail_terms *) terms;
 
     /* The resolver's own, under the resolve lock: readers learn of them by publish. */
     uint32_t slots_made;
@@ -168,6 +170,9 @@ void trail_keep(struct collection *c, struct generation *old, const struct gener
 /** A tracing view goes; under collection.lock. */
 void trail_release(struct collection *c);
 void trail_done(struct collection *c);
+
+/* view_terms.c */
+void tail_terms_free(struct tail_terms *terms, struct budget *budget); /* NULL is fine */
 
 /* view_files.c */
 /** Count a generation that refers to a part.  False: no memory, nothing is counted. */

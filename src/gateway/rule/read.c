@@ -10,6 +10,12 @@ static och_code gate_searches(const struct schema *schema, const struct plan *pl
         TRY(schema_gate(schema, search->filter, err));
         for (uint32_t j = 0; j < search->knn_count; j++) {
             struct search_knn *knn = &search->knns[j];
+            if (knn->text && !schema->full_text)
+                return FAIL(
+                    err, OCH_INVALID,
+                    "Cannot filter using full-text search because FTS indexing is disabled");
+            if (knn->text)
+                continue;
             if (!knn->sparse || schema_sparse_index(schema, knn->key, &knn->bm25))
                 continue;
             size_t shown = min_size(knn->key.len, 256);

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The sparse index of one immutable part: for each dimension the rows that hold it, with their weights.  docs/formats/sparse.md; README.md says how it
- * searches.  One index serves all keys of the schema that have one. */
+ * searches.  One index serves all keys of the schema that have one.
+ *
+ * An index of text is the same over documents: terms (model/terms.h) are the dimensions, how often they stand there is stored, and the weights come of that, the
+ * document's length and the average of all, which the searcher knows. */
 #ifndef INDEX_SPARSE_SPARSE_H
 #define INDEX_SPARSE_SPARSE_H
 
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/sched.h"
+#include "model/terms.h"
 
 #define SPARSE_CAPACITY_MIN (256u << 10) /* postings of a segment */
 #define SPARSE_CAPACITY_MAX (16u << 20)
 #define SPARSE_WINDOW       16384u /* rows scored together */
-#define SPARSE_SLOTS        64u    /* pieces that a search holds at once */
+#define SPARSE_SLOTS        65u    /* pieces that a search holds at once */
 
 /* ---- one stored vector ---- */
 
@@ -48,15 +52,16 @@ static inline float sparse_score(double sum)
 
 /* ---- building ---- */
 
-/** Metadata by row; it holds until the next call. */
+/** Metadata by row, or its document (at == NULL: none); it holds until the next call. */
 struct sparse_rows {
     void *context;
     uint32_t count;
-    och_code (*row)(void *context, uint32_t row, slice *ret_metadata, och_error *err);
+    och_code (*row)(void *context, uint32_t row, slice *ret_value, och_error *err);
 };
 struct sparse_options {
     struct budget *budget;               /* NULL: uncounted */
     const struct limits_of_work *limits; /* NULL: none */
+    bool text;                           /* rows give documents; one key, whatever its name */
     const slice *keys;                   /* ascending, each once */
     uint32_t key_count;
     uint32_t capacity; /* postings sorted at once; 0 = SPARSE_CAPACITY_MAX */
@@ -66,7 +71,8 @@ struct sparse_options {
 /**
  * Write the section in one pass over the rows for each key, piece by piece.
  *
- * Same rows and capacity, same bytes.  Memory: 24 bytes per posting of a segment (or of the row with most), its dictionary and block directory; charged.
+ * Same rows and capacity, same bytes.  Memory: 24 bytes per posting of a segment (or of the row with most), its dictionary and block directory, of text
+ * 4 bytes a row; charged.  Postings of text are counted with repetitions.
  * *ret_directory_len: the section's last bytes that an opened index keeps; 0: nothing was written.
  * Errors: the rows'; emit's; OCH_BUSY, OCH_NO_MEMORY, OCH_CANCELLED, OCH_DEADLINE.
  */
@@ -81,6 +87,10 @@ struct sparse_index {
     uint64_t size; /* of the section */
     uint32_t rows, capacity, key_count, segment_count;
     const uint8_t *keys, *segments, *tops;
+    /* of text */
+    bool text;
+    uint32_t documents;
+    uint64_t terms, lengths_at; /* of all documents together; u32 by row, in the section */
 };
 /** False: figures that do not fit together. */
 bool sparse_index_open(slice directory, uint64_t section_size, uint32_t rows,
@@ -117,6 +127,7 @@ struct sparse_search {
     const struct sparse_pages *pages;
     slice key;
     struct sparse_terms terms;
+    struct terms_norm norm; /* of an index of text */
     size_t k;
     const uint64_t *allowed; /* bit per row; NULL: all */
     uint64_t allowed_count;
@@ -141,4 +152,8 @@ MUST_USE och_code sparse_count(const struct sparse_index *index, const struct sp
                                slice key, const struct sparse_terms *terms, const uint64_t *dead,
                                const struct limits_of_work *limits, struct arena *arena,
                                uint64_t *holders, uint64_t *ret_offset, och_error *err);
+/** Documents of an index of text and the terms in them, rows of `dead` (NULL: none) left out.  Errors as sparse_search. */
+MUST_USE och_code sparse_totals(const struct sparse_index *index, const struct sparse_pages *pages,
+                                const uint64_t *dead, uint64_t *ret_documents, uint64_t *ret_terms,
+                                och_error *err);
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Building the sparse index: postings of as many rows as fit are collected, sorted by dimension with rows ascending and written as a segment
- * (sparse_write.c); then the next rows.  So one pass a key is enough, whatever the memory. */
+ * (sparse_write.c); then the next rows.  So one pass a key is enough, whatever the memory.  Of text every term of a document is a posting first; sorted, those of
+ * one row lie side by side and are counted. */
 #include "index/sparse/sparse_write.h"
 
 #include <stdlib.h>
@@ -78,6 +79,20 @@ static struct posting *radix_sort(struct posting *from, struct posting *to, uint
     return from;
 }
 
+/* Postings of one term and row become one, with their number as its weight. */
+static uint32_t count_equal(struct posting *sorted, uint32_t count)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct posting *last = n ? &sorted[n - 1] : NULL;
+        if (!last || last->dim != sorted[i].dim || last->row != sorted[i].row)
+            sorted[n++] = sorted[i];
+        else if (last->weight < (float)TERMS_COUNT_MAX)
+            last->weight += 1;
+    }
+    return n;
+}
+
 static och_code flush(struct build *build, uint32_t end_row, och_error *err)
 {
     size_t scratch_bytes = (size_t)build->count * sizeof(struct posting), work = 0;
@@ -88,6 +103,8 @@ static och_code flush(struct build *build, uint32_t end_row, och_error *err)
     if (!scratch)
         return FAIL_NO_MEMORY(err, "a sparse index");
     struct posting *sorted = radix_sort(build->postings, scratch, build->count);
+    if (build->options->text)
+        build->count = count_equal(sorted, build->count);
     build->segment.end_row = end_row;
     work = sparse_write_work(sorted, build->count);
     TRY(charge(build, work, err));
@@ -113,19 +130,68 @@ static och_code add_row(struct build *build, uint32_t row, const struct sparse_v
     return OCH_OK;
 }
 
+/* A term takes two bytes of a text at least, or is its last. */
+static och_code add_document(struct build *build, uint32_t row, slice document, och_error *err)
+{
+    struct terms terms = terms_of(document);
+    uint32_t begin, term;
+    if (document.len / 2 >= UINT32_MAX / 2)
+        return FAIL(err, OCH_TOO_LARGE, "a document of more than 2 GiB");
+    uint32_t most = (uint32_t)(document.len / 2 + 1);
+    if (build->count && (uint64_t)build->count + most > build->capacity) {
+        TRY(flush(build, row, err));
+        build->segment = (struct segment){.key = build->segment.key, .first_row = row};
+    }
+    TRY(make_room(build, most, err));
+    begin = build->count;
+    while (terms_next(&terms, &term)) {
+        assert(build->count < build->room);
+        build->postings[build->count++] = (struct posting){.dim = term, .row = row, .weight = 1};
+    }
+    build->writer.lengths[row] = build->count - begin;
+    build->segment.held++;
+    build->segment.terms += build->count - begin;
+    return OCH_OK;
+}
+
+static och_code add_value(struct build *build, uint32_t key, uint32_t row, slice metadata,
+                          och_error *err)
+{
+    struct sparse_value value;
+    return sparse_value_find(metadata, build->options->keys[key], &value)
+               ? add_row(build, row, &value, err)
+               : OCH_OK;
+}
+
 static och_code build_key(struct build *build, uint32_t key, och_error *err)
 {
     build->segment = (struct segment){.key = key};
     for (uint32_t row = 0; row < build->rows->count; row++) {
-        slice metadata;
-        struct sparse_value value;
+        slice value;
         if (row % 1024 == 0 && build->options->limits)
             TRY(work_check(build->options->limits, err));
-        TRY(build->rows->row(build->rows->context, row, &metadata, err));
-        if (sparse_value_find(metadata, build->options->keys[key], &value))
-            TRY(add_row(build, row, &value, err));
+        TRY(build->rows->row(build->rows->context, row, &value, err));
+        if (!build->options->text)
+            TRY(add_value(build, key, row, value, err));
+        else if (value.at)
+            TRY(add_document(build, row, value, err));
     }
     return flush(build, build->rows->count, err);
+}
+
+static och_code make_lengths(struct build *build, och_error *err)
+{
+    size_t bytes = ((size_t)build->rows->count + 1) * sizeof(uint32_t);
+    if (!build->options->text)
+        return OCH_OK;
+    assert(build->options->key_count == 1);
+    TRY(charge(build, bytes, err));
+    build->writer.lengths = mem_alloc(bytes);
+    if (!build->writer.lengths)
+        return FAIL_NO_MEMORY(err, "an index of text");
+    for (uint32_t row = 0; row < build->rows->count; row++)
+        build->writer.lengths[row] = TERMS_NONE;
+    return OCH_OK;
 }
 
 och_code sparse_build(const struct sparse_options *options, const struct sparse_rows *rows,
@@ -135,13 +201,14 @@ och_code sparse_build(const struct sparse_options *options, const struct sparse_
     build.capacity = options->capacity ? options->capacity : SPARSE_CAPACITY_MAX;
     assert(options->key_count <= KEYS_MAX);
     sparse_writer_init(&build.writer, options);
-    och_code code = OCH_OK;
+    och_code code = make_lengths(&build, err);
     *ret_directory_len = 0;
     for (uint32_t key = 0; key < options->key_count && code == OCH_OK; key++)
         code = build_key(&build, key, err);
     if (code == OCH_OK && options->key_count)
         code = sparse_write_directory(&build.writer, rows->count, build.capacity, ret_directory_len,
                                       err);
+    mem_free(build.writer.lengths);
     sparse_writer_done(&build.writer);
     mem_free(build.postings);
     discharge(&build, build.charged);

@@ -7,28 +7,41 @@
 
 #include "base/buf.h"
 
-#define SPARSE_MAGIC    0x5650534fu /* "OSPV" */
-#define SPARSE_VERSION  1u
-#define DIRECTORY_FIXED 32u
-#define SEGMENT_SIZE    64u
-#define POSTING_BLOCK   128u
-#define FILE_BLOCK      65536u /* no posting block crosses a multiple */
-#define RUN_SIZE        16u    /* an entry of the block directory */
-#define DICT_BLOCK      1024u
-#define DICT_HEADER     2u
-#define INLINE_ROWS     4u /* lists up to this stand in the dictionary */
-#define ENTRY_MAX       64u
-#define KEYS_MAX        UINT16_MAX
-#define NO_BLOCK        UINT32_MAX
+#define SPARSE_MAGIC   0x5650534fu /* "OSPV" */
+#define SPARSE_VERSION 1u
+#define SPARSE_TEXT    2u /* the version of an index of text */
+#define SEGMENT_SIZE   64u
+#define SEGMENT_TEXT   72u
+#define POSTING_BLOCK  128u
+#define FILE_BLOCK     65536u /* no posting block crosses a multiple */
+#define RUN_SIZE       16u    /* an entry of the block directory */
+#define DICT_BLOCK     1024u
+#define DICT_HEADER    2u
+#define INLINE_ROWS    4u /* lists up to this stand in the dictionary */
+#define ENTRY_MAX      64u
+#define KEYS_MAX       UINT16_MAX
+#define NO_BLOCK       UINT32_MAX
 
-/* Bytes of a posting block. */
+#define PACKED_SLACK 8u /* values are unpacked by reads of eight bytes */
+#define LENGTHS_SLOT (SPARSE_SLOTS - 1)
+
+/* Bytes of `count` values of `width` bits. */
+static inline uint32_t packed_size(uint32_t count, uint32_t width)
+{
+    return (count * width + 31) / 32 * 4;
+}
+/* Bytes of a posting block: header, rows but the first, then weights or, packed too, counts. */
 static inline uint32_t posting_packed(uint32_t count, uint32_t width)
 {
-    return ((count - 1) * width + 31) / 32 * 4;
+    return packed_size(count - 1, width);
 }
 static inline uint32_t posting_size(uint32_t count, uint32_t width)
 {
     return 4 + posting_packed(count, width) + 4 * count;
+}
+static inline uint32_t posting_text_size(uint32_t count, uint32_t width, uint32_t count_width)
+{
+    return 4 + posting_packed(count, width) + packed_size(count, count_width);
 }
 
 struct segment {
@@ -36,8 +49,13 @@ struct segment {
     uint32_t dims, dict_blocks;
     uint64_t postings, post_offset, run_offset, dict_offset;
     uint32_t top_index, run_count;
+    uint64_t terms; /* of text: of all its documents */
 };
-static_assert(sizeof(struct segment) == SEGMENT_SIZE, "as in the file");
+static_assert(sizeof(struct segment) == SEGMENT_TEXT, "as in the file");
+static inline uint32_t segment_size(bool text)
+{
+    return text ? SEGMENT_TEXT : SEGMENT_SIZE;
+}
 
 /** A segment of an opened index: its figures were checked. */
 struct segment segment_at(const struct sparse_index *index, uint32_t i);
@@ -61,6 +79,7 @@ struct list {
     uint32_t decoded, count;
     uint32_t *rows;         /* POSTING_BLOCK */
     const uint8_t *weights; /* f32, little-endian */
+    float *computed;        /* POSTING_BLOCK; where weights of text lie */
     /* the piece that was asked for last */
     const uint8_t *piece;
     uint64_t piece_from, piece_end;
@@ -78,13 +97,20 @@ struct lists {
     struct segment segment;
     struct list *lists;
     uint32_t count;
-    struct list *owners[SPARSE_SLOTS];
+    struct list *owners[LENGTHS_SLOT];
     uint64_t fault_offset;
+    /* of text; counting needs no weights */
+    bool weighs;
+    struct terms_norm norm;
+    double norm_ratio; /* what a stored bound may be short of */
+    const uint8_t *lengths;
+    uint32_t lengths_first, lengths_count;
 };
-/** Find the query's dimensions in a segment; nothing but short lists is read. */
+/** Find the query's dimensions in a segment; nothing but short lists is read.  norm NULL: rows will only be counted. */
 MUST_USE och_code lists_open(struct lists *lists, const struct sparse_index *index,
                              const struct sparse_pages *pages, uint32_t segment,
-                             const struct sparse_terms *terms, struct arena *arena, och_error *err);
+                             const struct sparse_terms *terms, const struct terms_norm *norm,
+                             struct arena *arena, och_error *err);
 /** Decode block b of a list, unless it is: rows ascend and lie within [runs[b].first_row, the next block's or the segment's end). */
 MUST_USE och_code list_decode(struct lists *lists, struct list *list, uint32_t b, och_error *err);
 /** The weight of one row in block b, which need not be decoded for that. */

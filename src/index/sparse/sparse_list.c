@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#define COUNT_BITS 24u /* of TERMS_COUNT_MAX */
+
 och_code lists_corrupt(struct lists *lists, uint64_t offset, const char *what, och_error *err)
 {
     lists->fault_offset = offset;
@@ -35,7 +37,7 @@ struct entry {
 };
 
 /* Read the entry after its dimension. */
-static bool entry_read(struct reader *reader, struct entry *entry)
+static bool entry_read(struct reader *reader, bool text, struct entry *entry)
 {
     uint64_t df = reader_varint(reader);
     if (reader->failed || !df || df > UINT32_MAX)
@@ -45,7 +47,10 @@ static bool entry_read(struct reader *reader, struct entry *entry)
         const uint8_t *begin = reader->at;
         for (uint64_t i = 0; i < df; i++)
             (void)reader_varint(reader);
-        (void)reader_skip(reader, 4 * (size_t)df);
+        for (uint64_t i = 0; i < df && text; i++)
+            (void)reader_varint(reader);
+        if (!text)
+            (void)reader_skip(reader, 4 * (size_t)df);
         entry->body = slice_make(begin, (size_t)(reader->at - begin));
     } else if (df <= POSTING_BLOCK) {
         entry->first = reader_varint(reader);
@@ -76,7 +81,7 @@ static och_code entry_find(struct lists *lists, uint32_t dim, struct entry *ret,
     struct entry entry = {0};
     for (uint32_t i = 0; i < count; i++) {
         here += i ? reader_varint(&reader) : 0;
-        if (!entry_read(&reader, &entry) || here > UINT32_MAX)
+        if (!entry_read(&reader, lists->index->text, &entry) || here > UINT32_MAX)
             return lists_corrupt(lists, offset, "a dictionary block does not hold together", err);
         if (here < dim)
             continue;
@@ -96,7 +101,7 @@ static och_code piece_at(struct lists *lists, struct list *list, uint64_t offset
     if (!mine || offset < list->piece_from || offset >= list->piece_end) {
         size_t len;
         lists->owners[list->slot] = NULL;
-        if (!list->is_short) /* its weights lie in the piece that goes */
+        if (!list->is_short && !lists->index->text) /* its weights lie in the piece that goes */
             list->decoded = NO_BLOCK;
         TRY(lists->pages->at(lists->pages->context, list->slot, offset, &list->piece, &len, err));
         list->piece_from = offset;
@@ -122,6 +127,45 @@ static bool unpack_rows(const uint8_t *packed, uint32_t width, uint32_t count, u
     return row < end;
 }
 
+/* Values of `width` bits, as f32. */
+static void unpack_counts(const uint8_t *packed, uint32_t width, uint32_t count, float *ret)
+{
+    uint64_t mask = (1ull << width) - 1, bit = 0;
+    for (uint32_t i = 0; i < count; i++, bit += width)
+        ret[i] = (float)(1 + (uint32_t)(load_u64(packed + bit / 8) >> bit % 8 & mask));
+}
+
+static och_code lengths_move(struct lists *lists, uint32_t row, och_error *err)
+{
+    size_t len;
+    uint64_t offset = lists->index->lengths_at + (uint64_t)row * 4;
+    lists->lengths_count = 0;
+    TRY(lists->pages->at(lists->pages->context, LENGTHS_SLOT, offset, &lists->lengths, &len, err));
+    len = min_size(len / 4, lists->index->rows - row);
+    if (!len)
+        return lists_corrupt(lists, offset, "documents' lengths are cut", err);
+    lists->lengths_first = row;
+    lists->lengths_count = (uint32_t)len;
+    return OCH_OK;
+}
+
+/* What counts of terms weigh in the rows that hold them. */
+static och_code weigh(struct lists *lists, const uint32_t *rows, uint32_t count, float *values,
+                      och_error *err)
+{
+    struct terms_norm norm = lists->norm;
+    for (uint32_t i = 0; i < count;) {
+        if (rows[i] - lists->lengths_first >= lists->lengths_count)
+            TRY(lengths_move(lists, rows[i], err));
+        const uint8_t *lengths = lists->lengths;
+        uint32_t first = lists->lengths_first, there = lists->lengths_count;
+        for (; i < count && rows[i] - first < there; i++)
+            values[i] =
+                terms_weight(norm, values[i], load_u32(lengths + 4 * (size_t)(rows[i] - first)));
+    }
+    return OCH_OK;
+}
+
 /* A posting block, its header checked. */
 static och_code block_at(struct lists *lists, struct list *list, uint64_t place, uint32_t count,
                          const uint8_t **ret_at, och_error *err)
@@ -133,7 +177,12 @@ static och_code block_at(struct lists *lists, struct list *list, uint64_t place,
         return lists_corrupt(lists, segment->run_offset, "a posting block lies outside", err);
     TRY(piece_at(lists, list, offset, ret_at, &len, err));
     const uint8_t *at = *ret_at;
-    if (len < 4 || at[0] > 32 || at[1] + 1u != count || posting_size(count, at[0]) > len)
+    bool sound = len >= 4 && at[0] <= 32 && at[1] + 1u == count;
+    if (sound && lists->index->text)
+        sound = at[2] <= COUNT_BITS && posting_text_size(count, at[0], at[2]) + PACKED_SLACK <= len;
+    else if (sound)
+        sound = posting_size(count, at[0]) <= len;
+    if (!sound)
         return lists_corrupt(lists, offset, "a posting block does not hold together", err);
     return OCH_OK;
 }
@@ -149,13 +198,18 @@ static och_code decode(struct lists *lists, struct list *list, uint64_t place, u
                              "a posting block has rows outside its range", err);
     list->count = count;
     list->weights = at + 4 + posting_packed(count, width);
-    return OCH_OK;
+    if (!lists->index->text)
+        return OCH_OK;
+    unpack_counts(list->weights, at[2], count, list->computed);
+    list->weights = (const uint8_t *)list->computed; // little-endian, as the machine
+    return lists->weighs ? weigh(lists, list->rows, count, list->computed, err) : OCH_OK;
 }
 
 och_code list_decode(struct lists *lists, struct list *list, uint32_t b, och_error *err)
 {
     assert(b < list->block_count);
-    if (list->decoded == b && (list->is_short || lists->owners[list->slot] == list))
+    if (list->decoded == b &&
+        (list->is_short || lists->index->text || lists->owners[list->slot] == list))
         return OCH_OK;
     bool last = b == list->block_count - 1;
     list->decoded = NO_BLOCK;
@@ -177,6 +231,13 @@ och_code list_weight(struct lists *lists, struct list *list, uint32_t b, uint32_
     for (; here < row && i + 1 < count; i++, bit += width)
         here += 1 + (load_u64(at + 4 + bit / 8) >> bit % 8 & mask);
     *ret_has = here == row;
+    if (lists->index->text) {
+        const uint8_t *counts = at + 4 + posting_packed(count, width);
+        bit = (uint64_t)i * at[2];
+        mask = (1ull << at[2]) - 1;
+        *ret_weight = (float)(1 + (uint32_t)(load_u64(counts + bit / 8) >> bit % 8 & mask));
+        return *ret_has ? weigh(lists, &row, 1, ret_weight, err) : OCH_OK;
+    }
     *ret_weight = load_f32(at + 4 + posting_packed(count, width) + 4 * (size_t)i);
     return OCH_OK;
 }
@@ -246,6 +307,15 @@ static och_code open_inline(struct lists *lists, struct list *list, const struct
     }
     list->count = list->df;
     list->weights = reader.at;
+    for (uint32_t i = 0; i < list->df && lists->index->text; i++) {
+        uint64_t held = reader_varint(&reader);
+        list->computed[i] = (float)(held < TERMS_COUNT_MAX ? held : TERMS_COUNT_MAX);
+    }
+    if (lists->index->text) {
+        list->weights = (const uint8_t *)list->computed;
+        if (lists->weighs)
+            TRY(weigh(lists, list->rows, list->df, list->computed, err));
+    }
     return close_short(list, arena, err);
 }
 
@@ -275,6 +345,8 @@ static och_code open_runs(struct lists *lists, struct list *list, uint64_t run, 
     bool sound =
         runs[0].first_row >= segment->first_row && runs[count - 1].first_row < segment->end_row;
     for (uint32_t i = 0; i < count; i++) {
+        if (lists->index->text)
+            runs[i].max = (float)((double)runs[i].max * lists->norm_ratio);
         max = runs[i].max > max ? runs[i].max : max;
         min = runs[i].min < min ? runs[i].min : min;
         sound = sound && (!i || runs[i - 1].first_row < runs[i].first_row) &&
@@ -296,7 +368,8 @@ static och_code open_list(struct lists *lists, struct list *list, const struct e
     list->df = entry->df;
     list->decoded = NO_BLOCK;
     list->rows = ARENA_ARRAY(arena, uint32_t, POSTING_BLOCK);
-    if (!list->rows)
+    list->computed = lists->index->text ? ARENA_ARRAY(arena, float, POSTING_BLOCK) : NULL;
+    if (!list->rows || (lists->index->text && !list->computed))
         return FAIL_NO_MEMORY(err, "a sparse query");
     if (entry->df > segment->end_row - segment->first_row)
         return lists_corrupt(lists, segment->dict_offset, "a list longer than its rows", err);
@@ -311,11 +384,28 @@ static och_code open_list(struct lists *lists, struct list *list, const struct e
     return close_short(list, arena, err);
 }
 
+/* Bounds were made with the average length of the segment's documents.  A weight c / (c + base + p·length) is at most p'/p times what it was with p'. */
+static double norm_ratio(const struct segment *segment, struct terms_norm norm)
+{
+    struct terms_norm made = terms_norm_of(segment->held, segment->terms);
+    double ratio = (double)made.per_term / (double)norm.per_term;
+    return (ratio > 1 ? ratio : 1) * (1 + 0x1p-20);
+}
+
 och_code lists_open(struct lists *lists, const struct sparse_index *index,
                     const struct sparse_pages *pages, uint32_t segment,
-                    const struct sparse_terms *terms, struct arena *arena, och_error *err)
+                    const struct sparse_terms *terms, const struct terms_norm *norm,
+                    struct arena *arena, och_error *err)
 {
-    *lists = (struct lists){.index = index, .pages = pages, .segment = segment_at(index, segment)};
+    *lists = (struct lists){.index = index,
+                            .pages = pages,
+                            .segment = segment_at(index, segment),
+                            .weighs = norm != NULL,
+                            .norm_ratio = 1};
+    if (norm && index->text) {
+        lists->norm = *norm;
+        lists->norm_ratio = norm_ratio(&lists->segment, *norm);
+    }
     lists->lists = ARENA_ARRAY(arena, struct list, (size_t)terms->count + 1);
     if (!lists->lists)
         return FAIL_NO_MEMORY(err, "a sparse query");
@@ -327,7 +417,7 @@ och_code lists_open(struct lists *lists, const struct sparse_index *index,
         if (!found)
             continue;
         *list =
-            (struct list){.term = i, .q = terms->weights[i], .slot = lists->count % SPARSE_SLOTS};
+            (struct list){.term = i, .q = terms->weights[i], .slot = lists->count % LENGTHS_SLOT};
         TRY(open_list(lists, list, &entry, arena, err));
         lists->count++;
     }

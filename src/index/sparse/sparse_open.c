@@ -4,7 +4,7 @@
 
 struct segment segment_at(const struct sparse_index *index, uint32_t i)
 {
-    const uint8_t *at = index->segments + (size_t)i * SEGMENT_SIZE;
+    const uint8_t *at = index->segments + (size_t)i * segment_size(index->text);
     return (struct segment){.key = load_u32(at),
                             .first_row = load_u32(at + 4),
                             .end_row = load_u32(at + 8),
@@ -16,7 +16,8 @@ struct segment segment_at(const struct sparse_index *index, uint32_t i)
                             .run_offset = load_u64(at + 40),
                             .dict_offset = load_u64(at + 48),
                             .top_index = load_u32(at + 56),
-                            .run_count = load_u32(at + 60)};
+                            .run_count = load_u32(at + 60),
+                            .terms = index->text ? load_u64(at + 64) : 0};
 }
 
 /* Areas lie one behind the other and within the data. */
@@ -39,27 +40,43 @@ static bool tops_ascend(const uint8_t *tops, const struct segment *s)
     return true;
 }
 
+/* Documents' lengths lie within the data. */
+static bool lengths_fit(const struct sparse_index *index, uint64_t data_len, uint32_t rows)
+{
+    return index->lengths_at % 4 == 0 && index->lengths_at <= data_len &&
+           rows <= (data_len - index->lengths_at) / 4;
+}
+
 bool sparse_index_open(slice directory, uint64_t section_size, uint32_t rows,
                        struct sparse_index *ret)
 {
     struct reader reader = reader_of(directory);
-    bool sound = directory.len <= section_size && reader_u32(&reader) == SPARSE_MAGIC &&
-                 reader_u16(&reader) == SPARSE_VERSION;
-    struct sparse_index index = {
-        .directory = directory, .size = section_size, .key_count = reader_u16(&reader)};
+    bool sound = directory.len <= section_size && reader_u32(&reader) == SPARSE_MAGIC;
+    uint32_t version = reader_u16(&reader);
+    struct sparse_index index = {.directory = directory,
+                                 .size = section_size,
+                                 .text = version == SPARSE_TEXT,
+                                 .key_count = reader_u16(&reader)};
+    sound = sound && (version == SPARSE_VERSION || version == SPARSE_TEXT);
     index.rows = reader_u32(&reader);
     index.capacity = reader_u32(&reader);
     index.segment_count = reader_u32(&reader);
     uint32_t keys_len = reader_u32(&reader);
-    (void)reader_u64(&reader);
+    index.lengths_at = reader_u64(&reader);
+    if (index.text) {
+        index.terms = reader_u64(&reader);
+        index.documents = reader_u32(&reader);
+        sound = sound && reader_u32(&reader) == TERMS_VERSION && index.documents <= rows &&
+                lengths_fit(&index, section_size - directory.len, rows);
+    }
     index.keys = reader_skip(&reader, keys_len);
     if (!sound || reader.failed || index.rows != rows ||
-        index.segment_count > reader_left(&reader) / SEGMENT_SIZE)
+        index.segment_count > reader_left(&reader) / segment_size(index.text))
         return false;
     struct reader names = reader_of(slice_make(index.keys, keys_len));
     for (uint32_t i = 0; i < index.key_count; i++)
         (void)reader_sized(&names);
-    index.segments = reader_skip(&reader, (size_t)index.segment_count * SEGMENT_SIZE);
+    index.segments = reader_skip(&reader, (size_t)index.segment_count * segment_size(index.text));
     index.tops = reader.at;
     size_t top_count = reader_left(&reader) / 4;
     if (names.failed || reader.failed)

@@ -42,7 +42,7 @@ struct scorer {
     float keep;    /* accumulated sums below do not matter */
     bool safe;
     /* the window at hand */
-    uint32_t base, end;
+    uint32_t base, end, words;
     const uint64_t *allowed; /* of it; NULL: all */
     bool notes_touched;
 };
@@ -337,10 +337,10 @@ static och_code add_where(struct scorer *s, struct list *list, const uint32_t *r
 static void clear_window(struct scorer *s)
 {
     if (!s->notes_touched) {
-        memset(s->sums, 0, SPARSE_WINDOW * sizeof(*s->sums));
+        memset(s->sums, 0, 64 * (size_t)s->words * sizeof(*s->sums));
         return;
     }
-    for (uint32_t w = 0; w < WORDS; w++) {
+    for (uint32_t w = 0; w < s->words; w++) {
         if (s->touched[w]) {
             memset(s->sums + 64 * (size_t)w, 0, 64 * sizeof(*s->sums));
             s->touched[w] = 0;
@@ -353,7 +353,7 @@ typedef och_code (*row_call)(struct scorer *s, uint32_t row, och_error *err);
 
 static och_code each_touched(struct scorer *s, const float *least, row_call call, och_error *err)
 {
-    for (uint32_t w = 0; w < WORDS; w++) {
+    for (uint32_t w = 0; w < s->words; w++) {
         uint64_t left = s->touched[w] & (s->allowed ? s->allowed[w] : UINT64_MAX);
         for (; left; left &= left - 1) {
             uint32_t at = w * 64 + (uint32_t)__builtin_ctzll(left);
@@ -368,7 +368,7 @@ static och_code each_above(struct scorer *s, const float *least, row_call call, 
 {
     if (s->notes_touched)
         return each_touched(s, least, call, err);
-    for (uint32_t at = 0; at < SPARSE_WINDOW; at += 16) {
+    for (uint32_t at = 0; at < 64 * s->words; at += 16) {
         float floor = *least;
         int any = 0;
         for (uint32_t i = 0; i < 16; i++)
@@ -568,6 +568,7 @@ static och_code search_segment(struct scorer *s, och_error *err)
         uint64_t end = base + SPARSE_WINDOW;
         s->base = (uint32_t)base;
         s->end = end < segment->end_row ? (uint32_t)end : segment->end_row;
+        s->words = (s->end - s->base + 63) / 64;
         s->allowed = search->allowed ? search->allowed + base / 64 : NULL;
         TRY(score_window(s, err));
     }
@@ -579,12 +580,13 @@ static och_code scorer_init(struct scorer *s, struct sparse_search *search, stru
 {
     size_t k = search->k < search->index->rows ? search->k : search->index->rows;
     *s = (struct scorer){.search = search, .best_room = k};
-    s->candidate_room = (uint32_t)(k + CANDIDATES);
-    size_t rows = s->candidate_room > SPARSE_WINDOW ? s->candidate_room : SPARSE_WINDOW;
+    size_t all = search->index->rows, window = min_size(SPARSE_WINDOW, (all + 63) / 64 * 64);
+    s->candidate_room = (uint32_t)min_size(k + CANDIDATES, all);
+    size_t rows = s->candidate_room > window ? s->candidate_room : window;
     s->order = ARENA_ARRAY(arena, uint32_t, (size_t)search->terms.count + 1);
-    s->sums = arena_alloc_aligned(arena, 64, SPARSE_WINDOW * sizeof(*s->sums));
+    s->sums = arena_alloc_aligned(arena, 64, window * sizeof(*s->sums));
     s->touched = ARENA_ARRAY(arena, uint64_t, WORDS);
-    s->found = ARENA_ARRAY(arena, uint32_t, SPARSE_WINDOW);
+    s->found = ARENA_ARRAY(arena, uint32_t, window);
     s->rows = ARENA_ARRAY(arena, uint32_t, s->candidate_room);
     s->exact = ARENA_ARRAY(arena, double, rows);
     s->held = ARENA_ARRAY(arena, uint8_t, rows);
@@ -593,7 +595,7 @@ static och_code scorer_init(struct scorer *s, struct sparse_search *search, stru
     if (!s->order || !s->sums || !s->touched || !s->found || !s->rows || !s->exact || !s->held ||
         !s->candidates || !s->best)
         return FAIL_NO_MEMORY(err, "a sparse query");
-    memset(s->sums, 0, SPARSE_WINDOW * sizeof(*s->sums));
+    memset(s->sums, 0, window * sizeof(*s->sums));
     return OCH_OK;
 }
 
@@ -611,7 +613,8 @@ och_code sparse_search(struct sparse_search *search, struct arena *arena, uint64
             continue;
         struct arena made;
         arena_init(&made, arena->budget, 0);
-        och_code code = lists_open(&s.lists, index, search->pages, i, &search->terms, &made, err);
+        och_code code = lists_open(&s.lists, index, search->pages, i, &search->terms, &search->norm,
+                                   &made, err);
         if (code == OCH_OK)
             code = search_segment(&s, err);
         *ret_offset = s.lists.fault_offset;
@@ -666,7 +669,7 @@ och_code sparse_count(const struct sparse_index *index, const struct sparse_page
         if (segment_at(index, i).key != number)
             continue;
         arena_init(&made, arena->budget, 0);
-        och_code code = lists_open(&lists, index, pages, i, terms, &made, err);
+        och_code code = lists_open(&lists, index, pages, i, terms, NULL, &made, err);
         for (uint32_t l = 0; code == OCH_OK && l < lists.count; l++) {
             if (limits)
                 code = work_check(limits, err);
@@ -678,5 +681,36 @@ och_code sparse_count(const struct sparse_index *index, const struct sparse_page
         arena_done(&made);
         TRY(code);
     }
+    return OCH_OK;
+}
+
+och_code sparse_totals(const struct sparse_index *index, const struct sparse_pages *pages,
+                       const uint64_t *dead, uint64_t *ret_documents, uint64_t *ret_terms,
+                       och_error *err)
+{
+    uint64_t documents = index->documents, terms = index->terms;
+    const uint8_t *lengths = NULL;
+    uint32_t first = 0, there = 0;
+    for (uint32_t w = 0; dead && w * 64 < index->rows; w++) {
+        for (uint64_t left = dead[w]; left; left &= left - 1) {
+            uint32_t row = w * 64 + (uint32_t)__builtin_ctzll(left);
+            if (row >= index->rows)
+                break;
+            if (row - first >= there) {
+                size_t len;
+                TRY(pages->at(pages->context, LENGTHS_SLOT, index->lengths_at + 4 * (uint64_t)row,
+                              &lengths, &len, err));
+                first = row;
+                there = (uint32_t)min_size(len / 4, index->rows - row);
+                if (!there)
+                    return FAIL(err, OCH_CORRUPT, "documents' lengths are cut");
+            }
+            uint32_t length = load_u32(lengths + 4 * (size_t)(row - first));
+            documents -= length != TERMS_NONE;
+            terms -= length != TERMS_NONE ? length : 0;
+        }
+    }
+    *ret_documents = documents;
+    *ret_terms = terms;
     return OCH_OK;
 }

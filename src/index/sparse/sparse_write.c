@@ -70,20 +70,64 @@ size_t sparse_write_work(const struct posting *postings, uint32_t count)
 
 /* ---- posting blocks ---- */
 
+static uint32_t bits_of(uint32_t value)
+{
+    return value ? 32 - (uint32_t)__builtin_clz(value) : 0;
+}
+
 static uint32_t width_of(const struct posting *postings, uint32_t count)
 {
     uint32_t all = 0;
     for (uint32_t i = 1; i < count; i++)
         all |= postings[i].row - postings[i - 1].row - 1;
-    return all ? 32 - (uint32_t)__builtin_clz(all) : 0;
+    return bits_of(all);
+}
+
+/* Counts of terms are at least 1: so many bits for what is more. */
+static uint32_t count_width_of(const struct posting *postings, uint32_t count)
+{
+    uint32_t all = 0;
+    for (uint32_t i = 0; i < count; i++)
+        all |= (uint32_t)postings[i].weight - 1;
+    return bits_of(all);
+}
+
+/* Values of some bits each, the lowest first. */
+struct packer {
+    struct buf *out;
+    uint64_t bits;
+    unsigned held;
+};
+
+static void pack(struct packer *packer, uint32_t value, uint32_t width)
+{
+    packer->bits |= (uint64_t)value << packer->held;
+    packer->held += width;
+    if (packer->held >= 32) {
+        buf_u32(packer->out, (uint32_t)packer->bits);
+        packer->bits >>= 32;
+        packer->held -= 32;
+    }
+}
+
+static void pack_end(struct packer *packer)
+{
+    if (packer->held)
+        buf_u32(packer->out, (uint32_t)packer->bits);
+    packer->held = 0;
+    packer->bits = 0;
 }
 
 static och_code write_block(struct sparse_writer *writer, const struct posting *postings,
                             uint32_t count, uint32_t *ret_offset, och_error *err)
 {
-    uint32_t width = width_of(postings, count), size = posting_size(count, width);
+    bool text = writer->options->text;
+    uint32_t width = width_of(postings, count),
+             count_width = text ? count_width_of(postings, count) : 0,
+             size =
+                 text ? posting_text_size(count, width, count_width) : posting_size(count, width);
     uint64_t room = FILE_BLOCK - writer->at % FILE_BLOCK;
-    if (room < size)
+    if (room < size + (text ? PACKED_SLACK : 0))
         TRY(emit_zeros(writer, room, err));
     uint64_t place = (writer->at - writer->post_offset) / 4;
     if (place > UINT32_MAX)
@@ -92,36 +136,38 @@ static och_code write_block(struct sparse_writer *writer, const struct posting *
     struct buf *block = &writer->block;
     buf_byte(block, (uint8_t)width);
     buf_byte(block, (uint8_t)(count - 1));
-    buf_u16(block, 0);
-    uint64_t bits = 0;
-    unsigned held = 0;
-    for (uint32_t i = 1; i < count; i++) {
-        bits |= (uint64_t)(postings[i].row - postings[i - 1].row - 1) << held;
-        held += width;
-        if (held >= 32) {
-            buf_u32(block, (uint32_t)bits);
-            bits >>= 32;
-            held -= 32;
-        }
-    }
-    if (held)
-        buf_u32(block, (uint32_t)bits);
-    for (uint32_t i = 0; i < count; i++)
+    buf_u16(block, (uint16_t)count_width);
+    struct packer packer = {.out = block};
+    for (uint32_t i = 1; i < count; i++)
+        pack(&packer, postings[i].row - postings[i - 1].row - 1, width);
+    pack_end(&packer);
+    for (uint32_t i = 0; i < count && text; i++)
+        pack(&packer, (uint32_t)postings[i].weight - 1, count_width);
+    pack_end(&packer);
+    for (uint32_t i = 0; i < count && !text; i++)
         buf_f32(block, postings[i].weight);
     assert(block->failed || block->len == size);
     return emit_buf(writer, block, err);
+}
+
+static float weight_of(const struct sparse_writer *writer, const struct posting *posting)
+{
+    return writer->options->text
+               ? terms_weight(writer->norm, posting->weight, writer->lengths[posting->row])
+               : posting->weight;
 }
 
 /* What is not a number bounds nothing. */
 static void write_run(struct sparse_writer *writer, const struct posting *postings, uint32_t count,
                       uint32_t offset)
 {
-    float max = postings[0].weight, min = max;
+    float max = weight_of(writer, &postings[0]), min = max;
     bool finite = true;
     for (uint32_t i = 0; i < count; i++) {
-        finite = finite && isfinite(postings[i].weight);
-        max = postings[i].weight > max ? postings[i].weight : max;
-        min = postings[i].weight < min ? postings[i].weight : min;
+        float weight = weight_of(writer, &postings[i]);
+        finite = finite && isfinite(weight);
+        max = weight > max ? weight : max;
+        min = weight < min ? weight : min;
     }
     buf_u32(&writer->runs, postings[0].row);
     buf_u32(&writer->runs, offset);
@@ -168,7 +214,9 @@ static och_code write_list(struct sparse_writer *writer, const struct segment *s
     if (length <= INLINE_ROWS) {
         for (uint32_t i = 0; i < length; i++)
             buf_varint(dict, postings[i].row - (i ? postings[i - 1].row : segment->first_row));
-        for (uint32_t i = 0; i < length; i++)
+        for (uint32_t i = 0; i < length && writer->options->text; i++)
+            buf_varint(dict, (uint32_t)postings[i].weight);
+        for (uint32_t i = 0; i < length && !writer->options->text; i++)
             buf_f32(dict, postings[i].weight);
         return OCH_OK;
     }
@@ -199,6 +247,7 @@ och_code sparse_write_segment(struct sparse_writer *writer, const struct segment
     struct segment done = *segment;
     uint32_t dims = 0;
     writer->post_offset = writer->at;
+    writer->norm = terms_norm_of(segment->held, segment->terms);
     done.top_index = (uint32_t)(writer->tops.len / 4);
     for (uint32_t i = 0; i < count; dims++) {
         uint32_t length = list_length(postings + i, count - i);
@@ -230,8 +279,25 @@ och_code sparse_write_segment(struct sparse_writer *writer, const struct segment
     buf_u64(out, done.dict_offset);
     buf_u32(out, done.top_index);
     buf_u32(out, done.run_count);
+    if (writer->options->text)
+        buf_u64(out, done.terms);
     writer->segment_count++;
     return OCH_OK;
+}
+
+static och_code write_lengths(struct sparse_writer *writer, uint32_t rows, uint32_t *ret_documents,
+                              uint64_t *ret_terms, och_error *err)
+{
+    assert(writer->at % 4 == 0);
+    for (uint32_t row = 0; row < rows; row++) {
+        uint32_t length = writer->lengths[row];
+        *ret_documents += length != TERMS_NONE;
+        *ret_terms += length != TERMS_NONE ? length : 0;
+        buf_u32(&writer->block, length);
+        if (writer->block.len >= FILE_BLOCK)
+            TRY(emit_buf(writer, &writer->block, err));
+    }
+    return emit_buf(writer, &writer->block, err);
 }
 
 och_code sparse_write_directory(struct sparse_writer *writer, uint32_t rows, uint32_t capacity,
@@ -239,16 +305,25 @@ och_code sparse_write_directory(struct sparse_writer *writer, uint32_t rows, uin
 {
     CLEANUP(buf_cleanup) struct buf out;
     const struct sparse_options *options = writer->options;
+    uint64_t lengths_at = writer->at, terms = 0;
+    uint32_t documents = 0;
+    if (options->text)
+        TRY(write_lengths(writer, rows, &documents, &terms, err));
     buf_init(&out, UINT32_MAX);
     buf_u32(&out, SPARSE_MAGIC);
-    buf_u16(&out, SPARSE_VERSION);
+    buf_u16(&out, options->text ? SPARSE_TEXT : SPARSE_VERSION);
     buf_u16(&out, (uint16_t)options->key_count);
     buf_u32(&out, rows);
     buf_u32(&out, capacity);
     buf_u32(&out, writer->segment_count);
     size_t keys_len_at = out.len;
     buf_u32(&out, 0);
-    buf_u64(&out, 0);
+    buf_u64(&out, options->text ? lengths_at : 0);
+    if (options->text) {
+        buf_u64(&out, terms);
+        buf_u32(&out, documents);
+        buf_u32(&out, TERMS_VERSION);
+    }
     size_t keys_at = out.len;
     for (uint32_t i = 0; i < options->key_count; i++)
         buf_sized(&out, options->keys[i]);

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Search beside a plain evaluator: every operator of rank expressions over dense, sparse and text rankings, filters, groups and pages, while rows are added,
+ * changed, deleted, flushed, merged and the database is opened again.  Answers are equal to the bit.
+ *
+ * OCHRE_RANK_CASES: how many payloads are compared; OCHRE_PROP_SEED: other ones. */
+#define STACK_QUERY
+#define STACK_COMPACT
+#include "support/stack.h"
+
+#include "model/schema.h"
+#include "model/search.h"
+
+#include "rank_model.h"
+
+static uuid rank_collection(struct stack *s, const char *name)
+{
+    static const char *const text =
+        "{\"defaults\":{},\"keys\":{"
+        "\"plain\":{\"sparse_vector\":{\"sparse_vector_index\":{\"enabled\":true,\"config\":{}}}},"
+        "\"rare\":{\"sparse_vector\":{\"sparse_vector_index\":{\"enabled\":true,\"config\":{"
+        "\"bm25\":true}}}}}}";
+    struct arena arena;
+    struct json_value schema;
+    struct json_fault fault;
+    arena_init(&arena, NULL, 0);
+    OK(json_read(slice_of(text), NULL, &arena, &schema, &fault, err));
+    struct schema_options options = {.thread_count = 1};
+    struct sysdb_collection_new spec = {.id = uuid_random(&s->random),
+                                        .tenant = SLICE("default_tenant"),
+                                        .database = SLICE("default_database"),
+                                        .name = slice_of(name)};
+    OK(schema_create(NULL, &schema, NULL, &options, &arena, &spec.schema_json, err));
+    const struct sysdb_collection *row = NULL;
+    bool created;
+    OK(sysdb_collection_create(s->sysdb, &spec, &row, &created, err));
+    uuid id = row->id;
+    sysdb_collection_unref(row);
+    arena_done(&arena);
+    return id;
+}
+
+/* ---- writing ---- */
+
+static void write_metadata(const struct row *row, struct buf *out)
+{
+    static const char *const colors[] = {"null", "\"c0\"", "\"c1\"", "\"c2\"", "\"c3\"",
+                                         "true", "false",  "7",      "7.5"};
+    static const char *const numbers[] = {"null", "0", "1", "2", "3", "1.0", "2.5"};
+    buf_printf(out, "{\"c\":%s,\"n\":%s", colors[row->color], numbers[row->number]);
+    for (int k = 0; k < 2; k++) {
+        buf_printf(out, ",\"%s\":", k ? "rare" : "plain");
+        if (row->dim_count)
+            write_sparse(row->dims, row->weights, row->dim_count, out);
+        else
+            buf_text(out, "null");
+    }
+    buf_text(out, "}");
+    buf_byte(out, 0);
+}
+
+/* A new row in whole, or what an update names of an old one. */
+static void write_row(struct stack *s, uuid id, struct table *table, struct row *row,
+                      struct random *random)
+{
+    bool is_new = !row->live;
+    bool vector = is_new ? below(random, 8) != 0 : below(random, 3) == 0;
+    bool document = is_new || below(random, 2), metadata = is_new || below(random, 2);
+    struct stack_row out = {.op = is_new ? BATCH_ADD : BATCH_UPDATE, .id = row->id};
+    CLEANUP(buf_cleanup) struct buf text;
+    buf_init(&text, BUF_MAX_NONE);
+    if (is_new) {
+        char name[16];
+        memcpy(name, row->id, sizeof(name));
+        *row = (struct row){.live = true, .order = table->next_order++};
+        memcpy(row->id, name, sizeof(name));
+    }
+    row->has_vector = row->has_vector || vector;
+    row->at = vector ? (float)below(random, 30) : row->at;
+    out.no_vector = !vector;
+    out.value = row->at;
+    if (document) {
+        random_document(random, row, table->filler);
+        out.document = row->has_document ? row->document : NULL;
+        out.clear_document = !row->has_document && !is_new;
+    }
+    if (metadata) {
+        random_metadata(random, row);
+        write_metadata(row, &text);
+        out.metadata_json = (const char *)text.at;
+    }
+    stack_write(s, id, &out, 1);
+}
+
+static void change(struct stack *s, uuid id, struct table *table, struct random *random)
+{
+    uint32_t what = below(random, 40);
+    if (what == 0 && !table->long_tail) {
+        OK(compactor_run(s->compactor, &id, below(random, 2), err));
+    } else if (what == 1) {
+        stack_close(s);
+        stack_open(s);
+    } else if (what < 8 && table->count) {
+        struct row *row = &table->rows[below(random, table->count)];
+        if (row->live)
+            stack_delete(s, id, row->id);
+        row->live = false;
+    } else if (what < 16 && table->count) {
+        write_row(s, id, table, &table->rows[below(random, table->count)], random);
+    } else if (table->count < ROWS_MAX) {
+        struct row *row = &table->rows[table->count];
+        (void)snprintf(row->id, sizeof(row->id), "r%u", table->count++);
+        write_row(s, id, table, row, random);
+    }
+}
+
+/* ---- asking ---- */
+
+/* As the gateway does; every eighth request by way of its bytes. */
+static void search(struct stack *s, uuid id, slice text, bool as_bytes, struct arena *arena,
+                   struct query_result *ret)
+{
+    struct json_value body;
+    struct json_fault fault;
+    struct search_request request;
+    OK(json_read(text, NULL, arena, &body, &fault, err));
+    OK(search_parse(&body, text, arena, &request, err));
+    OK(search_check(&request, err));
+    for (uint32_t i = 0; i < request.count; i++)
+        for (uint32_t j = 0; j < request.searches[i].knn_count; j++)
+            request.searches[i].knns[j].bm25 =
+                request.searches[i].knns[j].sparse &&
+                slice_equal(request.searches[i].knns[j].key, SLICE("rare"));
+    if (as_bytes) {
+        struct buf out;
+        buf_init(&out, BUF_MAX_NONE);
+        search_encode(request.searches, request.count, &out);
+        slice bytes = arena_copy(arena, buf_view(&out));
+        buf_done(&out);
+        struct reader reader = reader_of(bytes);
+        OK(search_decode(&reader, arena, &request.searches, &request.count, err));
+        assert_int_equal(reader_left(&reader), 0);
+    }
+    struct plan plan = {.kind = PLAN_SEARCH,
+                        .collection = id,
+                        .limit = PLAN_NO_LIMIT,
+                        .recall = 1,
+                        .searches = request.searches,
+                        .search_count = request.count};
+    OK(query_run(s->query, &plan, NULL, arena, ret, err));
+    assert_int_equal(ret->hit_count, request.count);
+}
+
+static void compare(const struct question *q, const struct table *table,
+                    const struct query_hits *hits, slice asked)
+{
+    struct ranked list[ROWS_MAX];
+    uint32_t expected = expected_hits(q, table, list);
+    if (hits->count != expected)
+        fail_msg("%zu hits, not %u: %.*s", hits->count, expected, SLICE_ARG(asked));
+    for (uint32_t j = 0; j < expected; j++) {
+        slice name = hits->rows[j].record.id;
+        if (!slice_equal(name, slice_of(list[j].row->id)) ||
+            memcmp(&hits->rows[j].distance, &list[j].score, sizeof(float)) != 0)
+            fail_msg("hit %u: %.*s %.9g, not %s %.9g: %.*s", j, SLICE_ARG(name),
+                     (double)hits->rows[j].distance, list[j].row->id, (double)list[j].score,
+                     SLICE_ARG(asked));
+    }
+}
+
+static uint32_t ask(struct stack *s, uuid id, const struct table *table, struct random *random)
+{
+    struct arena arena;
+    struct question questions[3];
+    struct query_result result;
+    CLEANUP(buf_cleanup) struct buf text;
+    arena_init(&arena, &s->budget, 0);
+    buf_init(&text, BUF_MAX_NONE);
+    uint32_t count = 1 + below(random, COUNT_OF(questions));
+    for (uint32_t i = 0; i < count; i++) {
+        random_question(random, &arena, &questions[i]);
+        buf_byte(&text, i ? ',' : '[');
+        write_question(&questions[i], &text);
+    }
+    buf_text(&text, "]");
+    search(s, id, buf_view(&text), below(random, 8) == 0, &arena, &result);
+    for (uint32_t i = 0; i < count; i++)
+        compare(&questions[i], table, &result.hits[i], buf_view(&text));
+    query_result_done(&result);
+    arena_done(&arena);
+    return count;
+}
+
+static unsigned long long number_of(const char *name, unsigned long long otherwise)
+{
+    const char *text = getenv(name);
+    return text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+static void searches_answer_like_a_plain_evaluator(void **state)
+{
+    (void)state;
+    unsigned long long cases = number_of("OCHRE_RANK_CASES", 12000), done = 0,
+                       seed = number_of("OCHRE_PROP_SEED", 1);
+    struct table *table = calloc(1, sizeof(*table));
+    assert_non_null(table);
+    model_init();
+    for (unsigned long long round = 0; done < cases; round++) {
+        struct stack s = {.threads = 1 + round % 2};
+        struct random random;
+        stack_open(&s);
+        random_seed(&random, seed * 1000003 + round);
+        memset(table, 0, sizeof(*table));
+        table->filler = round % 3 == 0; /* parts with an index of terms */
+        uuid id = rank_collection(&s, "c");
+        table->long_tail = round % 4 == 3; /* the tail has indexes of its own */
+        int steps = table->long_tail ? 1200 : 240;
+        for (int step = 0; step < steps; step++) {
+            change(&s, id, table, &random);
+            for (int i = 0; i < 6 && step % (table->long_tail ? 10 : 2) == 0; i++)
+                done += ask(&s, id, table, &random);
+        }
+        stack_done(&s);
+    }
+    free(table);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(searches_answer_like_a_plain_evaluator),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
