@@ -195,11 +195,16 @@ typedef struct och_records {
     const och_bytes *uris;      /**/
     const och_bytes
         *metadatas_json; /* objects of strings, numbers, booleans, arrays of one of these */
+    const uint32_t
+        *clear; /* upsert, update: fields that go, OCH_DOCUMENT | OCH_URI | OCH_METADATA each */
+    const int64_t *expires_ms; /* since 1970; 0: as before, or as the collection says; OCH_NEVER */
 } och_records;
-#define OCH_RECORDS                                                \
-    {                                                              \
-        sizeof(och_records), 0, 0, 0, NULL, NULL, NULL, NULL, NULL \
+#define OCH_RECORDS                                                            \
+    {                                                                          \
+        sizeof(och_records), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
     }
+/** A record with this expiry stays, whatever it had before and whatever its collection's default (metadata `ochre:ttl_seconds`) is. */
+#define OCH_NEVER INT64_MAX
 
 /** What a write did.  Asking for it makes the write look up each id first; without it ret_counts is NULL. */
 typedef struct och_counts {
@@ -287,6 +292,30 @@ OCH_API och_code och_collection_count(och_collection *collection, const och_filt
  */
 OCH_API och_code och_collection_delete(och_collection *collection, const och_select *which,
                                        och_counts *ret_counts, och_error *err);
+/** What records get that och_collection_update_where chooses: all of them alike. */
+typedef struct och_change {
+    uint32_t struct_size;
+    uint32_t clear;          /* fields that go: OCH_DOCUMENT | OCH_URI | OCH_METADATA */
+    och_bytes metadata_json; /* laid over each record's; null deletes a key; absent: kept */
+    och_bytes document, uri; /* absent: kept */
+    int64_t expires_ms;      /* since 1970; 0: kept; OCH_NEVER */
+    bool dry_run;            /* count only */
+} och_change;
+#define OCH_CHANGE                                                                \
+    {                                                                             \
+        sizeof(och_change), 0, OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES, 0, false \
+    }
+
+/**
+ * Change records chosen by ids, by filter, or what is in both: all of them at once.
+ *
+ * `which` as in och_collection_delete; *ret_counts (may be NULL) has the exact number in `updated`.
+ *
+ * Errors:  OCH_INVALID (neither ids nor filter, a field both set and cleared, metadata keys), OCH_SHAPE, OCH_TOO_LARGE (use a limit).
+ */
+OCH_API och_code och_collection_update_where(och_collection *collection, const och_select *which,
+                                             const och_change *change, och_counts *ret_counts,
+                                             och_error *err);
 /** Read records in order of insertion; which NULL: all, ids only.  Errors: OCH_DEADLINE, OCH_CANCELLED. */
 OCH_API och_code och_collection_get(och_collection *collection, const och_select *which,
                                     och_result **ret_result, och_error *err);

@@ -47,7 +47,11 @@ struct gateway_once {
     uuid batch_id; /* zero = none */
     uint64_t request_hash;
 };
-/** A write: rows as of batch.h with one op.  want_counts: ret_counts exact (costs a turn), else zeros. */
+/** Most seconds that a record can be given to live: some ten thousand years. */
+#define GATEWAY_TTL_MAX INT64_C(315360000000)
+/** When a record of now expires, in ms since 1970, by the gateway's clock.  Seconds: 1 to GATEWAY_TTL_MAX. */
+int64_t gateway_expiry_after(struct gateway *gateway, int64_t ttl_seconds);
+/** A write: rows as of batch.h with one op; rows of add and upsert that say nothing of expiry get the collection's default.  want_counts: ret_counts exact (costs a turn), else zeros. */
 struct gateway_write {
     uuid collection;
     struct batch_input input;

@@ -18,6 +18,13 @@ uuid gateway_new_id(struct gateway *gateway);
 /** Wait, or be refused, when writers are ahead of compaction. */
 MUST_USE och_code gateway_throttle(struct gateway *gateway, uuid collection, uint32_t count,
                                    och_error *err);
+/** Give rows of add and upsert that say nothing of expiry the collection's default, if it has one: then *input gets rows of its own, in the arena. */
+MUST_USE och_code gateway_default_expiry(struct gateway *gateway,
+                                         const struct sysdb_collection *collection,
+                                         struct batch_input *input, struct arena *arena,
+                                         och_error *err);
+/** Is the default in a collection's metadata, if any, one?  OCH_INVALID. */
+MUST_USE och_code gateway_check_ttl(slice metadata, const char *member, och_error *err);
 /** What a batch did that was applied before under its batch id (D17). */
 MUST_USE och_code gateway_counts_of_repeated(struct gateway *gateway, uuid collection,
                                              uuid batch_id, const struct wal_appended *appended,

@@ -58,6 +58,12 @@ struct och_response {
 /** Begin a call: OCH_CLOSED, OCH_FORKED.  leave follows if it was OK. */
 MUST_USE och_code library_enter(och_database *database, och_error *err);
 void library_leave(och_database *database);
+/** Into the caller's struct, if there is one. */
+struct gateway_counts;
+void library_give_counts(och_counts *ret_counts, const struct gateway_counts *counts);
+/** The fields of OCH_DOCUMENT | OCH_URI | OCH_METADATA go; a field that is set is OCH_INVALID. */
+struct batch_input_row;
+MUST_USE och_code library_clear(uint32_t fields, struct batch_input_row *row, och_error *err);
 och_database *library_ref(och_database *database);
 void library_unref(och_database *database);
 bool library_is_forked(const och_database *database);

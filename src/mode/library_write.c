@@ -78,6 +78,45 @@ static och_code set_rows(struct write *w, och_error *err)
     return OCH_OK;
 }
 
+och_code library_clear(uint32_t fields, struct batch_input_row *row, och_error *err)
+{
+    const struct {
+        uint32_t field;
+        uint8_t *state;
+        const char *name;
+    } columns[] = {{OCH_DOCUMENT, &row->document_state, "document"},
+                   {OCH_URI, &row->uri_state, "uri"},
+                   {OCH_METADATA, &row->metadata_state, "metadata"}};
+    if (fields & ~(uint32_t)(OCH_DOCUMENT | OCH_URI | OCH_METADATA))
+        return FAIL(err, OCH_INVALID, "clear has unknown bits: 0x%" PRIx32, fields);
+    for (size_t i = 0; i < COUNT_OF(columns); i++) {
+        if (!(fields & columns[i].field))
+            continue;
+        if (*columns[i].state == FIELD_VALUE)
+            return FAIL(err, OCH_INVALID, "clear: the same call sets %s of that record",
+                        columns[i].name);
+        *columns[i].state = FIELD_CLEAR;
+    }
+    return OCH_OK;
+}
+
+static och_code set_extras(struct write *w, och_error *err)
+{
+    const och_records *r = &w->records;
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->expires_ms && r->expires_ms[i] < 0)
+            return FAIL(err, OCH_INVALID, "record %zu: expires_ms is before 1970", i);
+        if (r->expires_ms)
+            w->rows[i].expires_ms = r->expires_ms[i];
+        if (!r->clear || !r->clear[i])
+            continue;
+        if (w->op == BATCH_ADD)
+            return FAIL(err, OCH_INVALID, "och_records.clear is for upsert and update");
+        TRY(library_clear(r->clear[i], &w->rows[i], err));
+    }
+    return OCH_OK;
+}
+
 /* ---- metadata ---- */
 
 /* Lengths go into the rows; their places follow when the buffer has stopped moving. */
@@ -133,6 +172,7 @@ static och_code run(struct write *w, bool want_counts, struct gateway_counts *co
     TRY(set_rows(w, err));
     if (r->metadatas_json)
         TRY(encode_metadatas(w, err));
+    TRY(set_extras(w, err));
     if (r->vectors)
         TRY(library_check_finite(r->vectors, r->count, r->dimension, r->vector_stride, err));
     struct gateway_scope scope = library_scope(w->collection, 0, NULL);
@@ -147,7 +187,7 @@ static och_code run(struct write *w, bool want_counts, struct gateway_counts *co
                          counts, err);
 }
 
-static void give_counts(och_counts *ret_counts, const struct gateway_counts *counts)
+void library_give_counts(och_counts *ret_counts, const struct gateway_counts *counts)
 {
     och_counts ours = {sizeof(ours), counts->inserted, counts->updated, counts->skipped,
                        counts->deleted};
@@ -175,7 +215,7 @@ static och_code write_records(och_collection *collection, enum batch_op op,
     arena_done(&w.arena);
     library_leave(collection->database);
     if (code == OCH_OK)
-        give_counts(ret_counts, &counts);
+        library_give_counts(ret_counts, &counts);
     return code;
 }
 
@@ -233,6 +273,6 @@ och_code och_collection_delete(och_collection *collection, const och_select *whi
     arena_done(&arena);
     library_leave(collection->database);
     if (code == OCH_OK)
-        give_counts(ret_counts, &counts);
+        library_give_counts(ret_counts, &counts);
     return code;
 }

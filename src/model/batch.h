@@ -9,6 +9,7 @@
 #include "model/uuid.h"
 
 enum batch_op { BATCH_ADD = 1, BATCH_UPSERT = 2, BATCH_UPDATE = 3, BATCH_DELETE = 4 };
+#define BATCH_NEVER INT64_MAX
 enum batch_field_state { FIELD_KEEP = 0, FIELD_VALUE = 1, FIELD_CLEAR = 2 };
 
 /** A counted, immutable-after-building piece of memory, 64-byte aligned; a tail keeps it as long as a row points into it. */
@@ -31,7 +32,7 @@ struct batch_input_row {
     slice id;
     const float *vector;
     slice document, uri, metadata; /* metadata encoded */
-    int64_t expires_ms;
+    int64_t expires_ms; /* since 1970; 0: says nothing; BATCH_NEVER: does not expire (any more) */
 };
 struct batch_input {
     uint32_t count, dimension; /* dimension 0: no row has a vector */

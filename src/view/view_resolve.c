@@ -302,21 +302,24 @@ static och_code fresh_metadata(struct resolver *r, slice patch, struct tail_slot
     return code;
 }
 
+static int64_t expiry_of(const struct batch_input_row *row)
+{
+    return row->expires_ms == BATCH_NEVER ? 0 : row->expires_ms;
+}
+
 static och_code apply_insert(struct resolver *r, struct present *p,
                              const struct batch_input_row *row, uint64_t offset, och_error *err)
 {
     struct tail_slot *slot = slot_new(r, p, offset);
-    slot->record = (struct record){.id = row->id,
-                                   .seq = (int64_t)offset,
-                                   .vector = row->vector,
-                                   .expires_ms = row->expires_ms};
+    slot->record = (struct record){
+        .id = row->id, .seq = (int64_t)offset, .vector = row->vector, .expires_ms = expiry_of(row)};
     if (row->document_state == FIELD_VALUE)
         slot->record.document = row->document;
     if (row->uri_state == FIELD_VALUE)
         slot->record.uri = row->uri;
     if (row->metadata_state == FIELD_VALUE)
         TRY(fresh_metadata(r, row->metadata, slot, err));
-    r->g->expiry_made |= row->expires_ms != 0;
+    r->g->expiry_made |= slot->record.expires_ms != 0;
     r->counts.inserted++;
     r->live_change += !p->stands; /* an expired one was counted until now */
     return slot_publish(r, p, slot, err);
@@ -362,7 +365,7 @@ static och_code apply_change(struct resolver *r, struct present *p,
         keep_field(slot, row->metadata_state, row->metadata, &slot->record.metadata,
                    RECORD_METADATA);
     if (row->expires_ms)
-        slot->record.expires_ms = row->expires_ms;
+        slot->record.expires_ms = expiry_of(row);
     r->g->expiry_made |= slot->record.expires_ms != 0;
     r->counts.updated++;
     return slot_publish(r, p, slot, err);

@@ -72,7 +72,9 @@ struct wal_append {
         fixes_dimension; /* add and upsert: fixes the collection's dimension if none is fixed; else a vector is only checked against it */
     uuid batch_id;       /* zero = none.  Otherwise applied once (15 minutes) */
     uint64_t request_hash; /* same batch_id with another hash is OCH_CONFLICT (422) */
-    wal_decide decide;     /* NULL: plain append */
+    int64_t
+        as_of_ms; /* set by decide: what it judged expiry by.  The batch's created_at, if not before the last one's; 0: the clock's */
+    wal_decide decide; /* NULL: plain append */
     void *context;
     struct limits_of_work limits;
 };

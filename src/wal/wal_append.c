@@ -204,6 +204,7 @@ static och_code append_queue(struct append *a, bool *ret_append, och_error *err)
         return FAIL(err, OCH_INVALID, "Collection expecting embedding with dimension of %u, got %u",
                     c->dimension, a->request.dimension);
     a->request.collection = c;
+    a->request.as_of_ms = a->ask->as_of_ms;
     a->request.err = err;
     wal_request_push(wal, &a->request);
     return OCH_OK;

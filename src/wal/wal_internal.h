@@ -97,8 +97,9 @@ struct wal_request {
     uint64_t bytes;
     uint32_t dimension;
     bool fixes_dimension;
-    bool placed;  /* offsets and times are given: a fork */
-    bool deletes; /* nothing but deletes: may use what is kept for a full disk */
+    int64_t as_of_ms; /* 0: the clock's */
+    bool placed;      /* offsets and times are given: a fork */
+    bool deletes;     /* nothing but deletes: may use what is kept for a full disk */
     struct wal_id *id;
     och_code code;
     och_error *err;

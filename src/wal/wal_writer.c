@@ -156,7 +156,7 @@ static och_code request_place(struct wal *wal, struct wal_request *request, uint
         return FAIL_NO_MEMORY(request->err, "a flush of the log");
     if (request->fixes_dimension && request->dimension)
         dimension = request->dimension;
-    int64_t now = wal_now_ms(wal);
+    int64_t now = request->as_of_ms ? request->as_of_ms : wal_now_ms(wal);
     for (size_t i = 0; i < request->draft_count; i++) {
         struct wal_batch *batch = request->drafts[i].batch;
         if (!request->placed) {

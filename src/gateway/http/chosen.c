@@ -10,7 +10,7 @@ struct chosen_body {
     const struct json_value *ids, *where, *where_document, *limit, *set, *dry_run, *counts;
 };
 struct set_body {
-    const struct json_value *metadata, *document, *uri, *clear;
+    const struct json_value *metadata, *document, *uri, *clear, *expires_at, *ttl_seconds;
 };
 
 static const struct wire_member set_members[] = {
@@ -18,6 +18,8 @@ static const struct wire_member set_members[] = {
     {"document", WIRE_STRING, false, false, MEMBER(struct set_body, document)},
     {"uri", WIRE_STRING, false, false, MEMBER(struct set_body, uri)},
     {"clear", WIRE_FIELDS, false, false, MEMBER(struct set_body, clear)},
+    {"expires_at", WIRE_INT, false, false, MEMBER(struct set_body, expires_at)},
+    {"ttl_seconds", WIRE_INT, false, false, MEMBER(struct set_body, ttl_seconds)},
 };
 static const struct wire_body set_shape = {"set", set_members, COUNT_OF(set_members), true};
 
@@ -77,6 +79,9 @@ static och_code read_set(struct exchange *x, const struct json_value *value,
     }
     if (body.metadata)
         TRY(read_metadata(x, body.metadata, set, ret_later, ret_later_error, err));
+    if (*ret_later == OCH_OK)
+        *ret_later = exchange_expiry(x, body.expires_at, body.ttl_seconds, &set->expires_ms,
+                                     ret_later_error);
     if (body.clear && *ret_later == OCH_OK)
         *ret_later = exchange_clear(body.clear, "set.clear", set, ret_later_error);
     return OCH_OK;

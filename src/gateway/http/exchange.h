@@ -38,9 +38,11 @@ enum wire_type {
     WIRE_NULLABLE_EMBEDDINGS,
     WIRE_METADATAS, /* [object | null]; values by meta.h */
     WIRE_INCLUDE,
-    WIRE_CLEAR,   /* [[field name] | null] */
-    WIRE_FIELDS,  /* [field name]: document, uri, metadata */
-    WIRE_SEQUENCE /* what its elements are is judged elsewhere */
+    WIRE_CLEAR,  /* [[field name] | null] */
+    WIRE_FIELDS, /* [field name]: document, uri, metadata */
+    WIRE_INT,
+    WIRE_NULLABLE_INTS, /* [integer | null] */
+    WIRE_SEQUENCE       /* what its elements are is judged elsewhere */
 };
 struct wire_member {
     const char *name;
@@ -96,6 +98,11 @@ void exchange_counts(struct buf *out, const struct gateway_counts *counts);
 /** The fields named are cleared in a row.  OCH_INVALID when the row sets one of them; `where` names the place. */
 MUST_USE och_code exchange_clear(const struct json_value *names, const char *where,
                                  struct batch_input_row *row, och_error *err);
+
+/** When a record expires: `expires_at` in ms since 1970 (0: never), else `ttl_seconds` from now; NULL or null: not said, *expires_ms stays. */
+MUST_USE och_code exchange_expiry(struct exchange *x, const struct json_value *expires_at,
+                                  const struct json_value *ttl_seconds, int64_t *expires_ms,
+                                  och_error *err);
 
 /* ---- chosen.c ---- */
 /** An update with `set`: after wire_read. */

@@ -142,6 +142,14 @@ static void write_embedding(struct buf *out, const struct query_row *row, uint32
     else
         buf_text(out, "null");
 }
+static void write_expiry(struct buf *out, const struct query_row *row, uint32_t dimension)
+{
+    (void)dimension;
+    if (row->record.expires_ms)
+        buf_printf(out, "%" PRId64, row->record.expires_ms);
+    else
+        buf_text(out, "null");
+}
 static void write_distance(struct buf *out, const struct query_row *row, uint32_t dimension)
 {
     (void)dimension;
@@ -255,6 +263,8 @@ och_code handle_get(struct exchange *x, och_error *err)
     write_columns(x, &result, false, "documents", include & RECORD_DOCUMENT, write_document);
     write_columns(x, &result, false, "uris", include & RECORD_URI, write_uri);
     write_columns(x, &result, false, "metadatas", include & RECORD_METADATA, write_metadata);
+    if (include & RECORD_EXPIRY)
+        write_columns(x, &result, false, "expires_at", true, write_expiry);
     write_include(x, body.include, INCLUDE_GET);
     write_extras(x, &result);
     query_result_done(&result);
@@ -302,6 +312,8 @@ och_code handle_query(struct exchange *x, och_error *err)
     write_columns(x, &result, true, "documents", include & RECORD_DOCUMENT, write_document);
     write_columns(x, &result, true, "uris", include & RECORD_URI, write_uri);
     write_columns(x, &result, true, "metadatas", include & RECORD_METADATA, write_metadata);
+    if (include & RECORD_EXPIRY)
+        write_columns(x, &result, true, "expires_at", true, write_expiry);
     write_columns(x, &result, true, "distances", include & WIRE_DISTANCES, write_distance);
     write_include(x, body.include, INCLUDE_QUERY);
     write_extras(x, &result);

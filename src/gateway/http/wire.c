@@ -56,10 +56,10 @@ static och_code check_size(struct exchange *x, och_error *err)
 
 static const char *type_name(enum wire_type type)
 {
-    static const char *const names[] = {"a value",    "a string",   "a boolean",  "u32",
-                                        "a map",      "a sequence", "a sequence", "a sequence",
-                                        "a sequence", "a sequence", "a sequence", "a sequence",
-                                        "a sequence", "a sequence", "a sequence"};
+    static const char *const names[] = {
+        "a value",    "a string",   "a boolean",  "u32",        "a map",      "a sequence",
+        "a sequence", "a sequence", "a sequence", "a sequence", "a sequence", "a sequence",
+        "a sequence", "a sequence", "i64",        "a sequence", "a sequence"};
     return names[type];
 }
 
@@ -142,7 +142,7 @@ static const struct {
     unsigned field;
 } includes[] = {
     {"distances", WIRE_DISTANCES},  {"documents", RECORD_DOCUMENT}, {"embeddings", RECORD_VECTOR},
-    {"metadatas", RECORD_METADATA}, {"uris", RECORD_URI},
+    {"metadatas", RECORD_METADATA}, {"uris", RECORD_URI},           {"expires_at", RECORD_EXPIRY},
 };
 
 static och_code check_include(struct exchange *x, const struct json_value *value, const char *path,
@@ -165,6 +165,20 @@ static och_code check_include(struct exchange *x, const struct json_value *value
                              "`embeddings`, `metadatas`, `uris`",
                              (int)min_size(value->items[i].string.len, 40),
                              (const char *)value->items[i].string.at);
+    }
+    return OCH_OK;
+}
+
+static och_code check_ints(struct exchange *x, const struct json_value *value, const char *path,
+                           och_error *err)
+{
+    if (value->kind != JSON_ARRAY)
+        return wrong_type(x, value, path, "a sequence", err);
+    for (uint32_t i = 0; i < value->count; i++) {
+        const struct json_value *item = &value->items[i];
+        if (item->kind != JSON_INT && item->kind != JSON_NULL)
+            return wrong_type(x, item, arena_printf(&x->arena, "%s[%" PRIu32 "]", path, i), "i64",
+                              err);
     }
     return OCH_OK;
 }
@@ -232,6 +246,10 @@ static och_code check_member(struct exchange *x, const struct wire_member *membe
         return check_clear(x, value, path, err);
     case WIRE_FIELDS:
         return check_fields(x, value, path, err);
+    case WIRE_INT:
+        return value->kind == JSON_INT ? OCH_OK : wrong_type(x, value, path, "i64", err);
+    case WIRE_NULLABLE_INTS:
+        return check_ints(x, value, path, err);
     case WIRE_SEQUENCE:
         return value->kind == JSON_ARRAY ? OCH_OK : wrong_type(x, value, path, "a sequence", err);
     }

@@ -10,7 +10,8 @@
 #define MEMBER(type_, member_) .at = offsetof(type_, member_)
 
 struct write_body {
-    const struct json_value *ids, *embeddings, *documents, *uris, *metadatas, *clear, *counts;
+    const struct json_value *ids, *embeddings, *documents, *uris, *metadatas, *clear, *counts,
+        *expires_at, *ttl_seconds;
 };
 
 static const struct wire_member add_members[] = {
@@ -20,6 +21,8 @@ static const struct wire_member add_members[] = {
     {"uris", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, uris)},
     {"metadatas", WIRE_METADATAS, false, false, MEMBER(struct write_body, metadatas)},
     {"counts", WIRE_BOOL, false, false, MEMBER(struct write_body, counts)},
+    {"expires_at", WIRE_NULLABLE_INTS, false, false, MEMBER(struct write_body, expires_at)},
+    {"ttl_seconds", WIRE_INT, false, false, MEMBER(struct write_body, ttl_seconds)},
 };
 static const struct wire_member upsert_members[] = {
     {"ids", WIRE_STRINGS, true, true, MEMBER(struct write_body, ids)},
@@ -28,6 +31,8 @@ static const struct wire_member upsert_members[] = {
     {"uris", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, uris)},
     {"metadatas", WIRE_METADATAS, false, false, MEMBER(struct write_body, metadatas)},
     {"counts", WIRE_BOOL, false, false, MEMBER(struct write_body, counts)},
+    {"expires_at", WIRE_NULLABLE_INTS, false, false, MEMBER(struct write_body, expires_at)},
+    {"ttl_seconds", WIRE_INT, false, false, MEMBER(struct write_body, ttl_seconds)},
     {"clear", WIRE_CLEAR, false, false, MEMBER(struct write_body, clear)},
 };
 static const struct wire_member update_members[] = {
@@ -37,6 +42,8 @@ static const struct wire_member update_members[] = {
     {"uris", WIRE_NULLABLE_STRINGS, false, false, MEMBER(struct write_body, uris)},
     {"metadatas", WIRE_METADATAS, false, false, MEMBER(struct write_body, metadatas)},
     {"counts", WIRE_BOOL, false, false, MEMBER(struct write_body, counts)},
+    {"expires_at", WIRE_NULLABLE_INTS, false, false, MEMBER(struct write_body, expires_at)},
+    {"ttl_seconds", WIRE_INT, false, false, MEMBER(struct write_body, ttl_seconds)},
     {"clear", WIRE_CLEAR, false, false, MEMBER(struct write_body, clear)},
 };
 
@@ -110,6 +117,8 @@ static och_code check_lengths(const struct write_body *body, och_error *err)
     }
     if (body->clear && body->clear->count != body->ids->count)
         return FAIL(err, OCH_INVALID, "Inconsistent number of IDs and clear lists");
+    if (body->expires_at && body->expires_at->count != body->ids->count)
+        return FAIL(err, OCH_INVALID, "Inconsistent number of IDs and expires_at");
     return OCH_OK;
 }
 
@@ -146,6 +155,26 @@ static och_code set_clear(struct exchange *x, const struct json_value *clear,
                           err);
 }
 
+och_code exchange_expiry(struct exchange *x, const struct json_value *expires_at,
+                         const struct json_value *ttl_seconds, int64_t *expires_ms, och_error *err)
+{
+    if (expires_at && expires_at->kind == JSON_INT) {
+        if (expires_at->integer < 0)
+            return FAIL(err, OCH_INVALID,
+                        "Validation error: expires_at: %" PRId64
+                        " is before 1970; milliseconds since then, or 0 for never",
+                        expires_at->integer);
+        *expires_ms = expires_at->integer ? expires_at->integer : BATCH_NEVER;
+    } else if (ttl_seconds) {
+        if (ttl_seconds->integer < 1 || ttl_seconds->integer > GATEWAY_TTL_MAX)
+            return FAIL(err, OCH_INVALID,
+                        "Validation error: ttl_seconds: must be from 1 to %" PRId64,
+                        GATEWAY_TTL_MAX);
+        *expires_ms = gateway_expiry_after(x->gateway, ttl_seconds->integer);
+    }
+    return OCH_OK;
+}
+
 static och_code make_rows(struct exchange *x, struct write_request *w, enum batch_op op,
                           struct batch_input *ret_input, och_error *err)
 {
@@ -167,6 +196,8 @@ static och_code make_rows(struct exchange *x, struct write_request *w, enum batc
             row->metadata = w->metadatas[i];
         }
         TRY(set_clear(x, w->body.clear, row, i, err));
+        TRY(exchange_expiry(x, w->body.expires_at ? &w->body.expires_at->items[i] : NULL,
+                            w->body.ttl_seconds, &row->expires_ms, err));
     }
     *ret_input =
         (struct batch_input){.count = count, .dimension = w->vectors.dimension, .rows = rows};

@@ -88,6 +88,8 @@ static och_code decide_chosen(void *context, uint64_t head, struct wal_append *r
     *ret_append = true;
     d->touched = false;
     if (d->inside) {
+        /* Taken before: what the filter then finds has not expired for the batch. */
+        request->as_of_ms = (int64_t)(clock_wall_ns(d->gateway->options.clock) / 1000000);
         TRY(choose(d, err));
         *ret_append = d->count > 0;
         if (d->count > 0) {
@@ -100,8 +102,16 @@ static och_code decide_chosen(void *context, uint64_t head, struct wal_append *r
     struct view *view CLEANUP(view_cleanup) = NULL;
     TRY(view_acquire(d->gateway->options.views, d->which->collection, READ_INDEX_AND_WAL, &view,
                      err));
-    for (uint32_t i = 0; i < d->count && !d->touched; i++)
+    request->as_of_ms = view_info(view)->now_ms;
+    for (uint32_t i = 0; i < d->count && !d->touched; i++) {
         d->touched = view_touched(view, d->ids[i], d->at);
+        if (!d->touched && view_info(view)->has_expiry) {
+            struct view_place place;
+            bool found;
+            TRY(view_find(view, d->ids[i], &place, &found, err));
+            d->touched = !found; /* its time ran out between */
+        }
+    }
     *ret_append = !d->touched;
     return OCH_OK;
 }

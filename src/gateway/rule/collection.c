@@ -57,6 +57,8 @@ och_code gateway_collection_create(struct gateway *gateway, const struct gateway
                                        .name = spec->name,
                                        .get_or_create = spec->get_or_create};
     och_code code = encode_metadata(spec->metadata, "metadata", 0, &arena, &row.metadata, err);
+    if (code == OCH_OK)
+        code = gateway_check_ttl(row.metadata, "metadata", err);
     if (code == OCH_OK && spec->get_or_create) {
         /* An existing one is returned unchanged, whatever else the request says (schema-and-config.md §4). */
         code = sysdb_collection_find(gateway->options.sysdb, scope->tenant, scope->database,
@@ -103,6 +105,8 @@ static och_code update_collection(struct gateway *gateway, const struct gateway_
     if (code == OCH_OK)
         code = encode_metadata(new_metadata, "new_metadata", META_ALLOW_DELETE, &arena,
                                &change.metadata, err);
+    if (code == OCH_OK)
+        code = gateway_check_ttl(change.metadata, "new_metadata", err);
     if (code == OCH_OK && change.set_schema)
         code = schema_update(collection->schema_json, new_configuration, &arena,
                              &change.schema_json, err);

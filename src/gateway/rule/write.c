@@ -29,13 +29,15 @@ static och_code check_ids(const struct batch_input *input, och_error *err)
 struct turn {
     struct gateway *gateway;
     const struct gateway_write *write;
+    struct batch_input input; /* the write's, with the collection's default expiry */
     struct gateway_counts counts;
 };
 
 /* Run the operations against the state at the head, only to count (D13). */
 static och_code simulate(struct turn *turn, struct view *view, och_error *err)
 {
-    const struct batch_input *input = &turn->write->input;
+    const struct batch_input *input = &turn->input;
+    int64_t now_ms = view_info(view)->now_ms;
     struct map states; /* id -> 1 absent, 2 present, as the batch has made it so far */
     map_init(&states);
     turn->counts = (struct gateway_counts){0};
@@ -60,7 +62,11 @@ static och_code simulate(struct turn *turn, struct view *view, och_error *err)
         turn->counts.deleted += present && row->op == BATCH_DELETE;
         turn->counts.skipped += (present && row->op == BATCH_ADD) ||
                                 (!present && (row->op == BATCH_UPDATE || row->op == BATCH_DELETE));
-        if (row->op == BATCH_ADD || row->op == BATCH_UPSERT)
+        bool writes =
+            row->op == BATCH_UPSERT || (present ? row->op == BATCH_UPDATE : row->op == BATCH_ADD);
+        if (writes && row->expires_ms != 0)
+            *state = row->expires_ms > now_ms ? 2 : 1; /* its time may be over from the beginning */
+        else if (writes && !present)
             *state = 2;
         else if (row->op == BATCH_DELETE)
             *state = 1;
@@ -91,9 +97,11 @@ static och_code decide_write(void *context, uint64_t head, struct wal_append *re
     *ret_append = true;
     TRY(view_acquire(turn->gateway->options.views, turn->write->collection, READ_INDEX_AND_WAL,
                      &view, err));
+    /* What had expired for the counts has for the batch, and the other way round. */
+    request->as_of_ms = view_info(view)->now_ms;
     if (turn->write->want_counts)
         TRY(simulate(turn, view, err));
-    const struct batch_input *input = &turn->write->input;
+    const struct batch_input *input = &turn->input;
     if (!request->fixes_dimension && input->dimension && view_info(view)->dimension == 0) {
         bool finds;
         TRY(update_finds_record(view, input, &finds, err));
@@ -129,24 +137,25 @@ och_code gateway_counts_of_repeated(struct gateway *gateway, uuid collection, uu
     }
 }
 
-och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scope,
-                       const struct gateway_write *write, struct gateway_counts *ret_counts,
-                       och_error *err)
+static och_code write_batch(struct gateway *gateway, const struct gateway_scope *scope,
+                            const struct gateway_write *write, struct arena *arena,
+                            struct gateway_counts *ret_counts, och_error *err)
 {
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(sysdb_collection_get(gateway->options.sysdb, scope->tenant, scope->database,
                              write->collection, &collection, err));
-    const struct batch_input *input = &write->input;
+    struct turn turn = {.gateway = gateway, .write = write, .input = write->input};
+    struct batch_input *input = &turn.input;
     *ret_counts = (struct gateway_counts){0};
     TRY(gateway_check_dimension(gateway, collection, input->dimension, err));
     TRY(check_ids(input, err));
     if (input->count == 0)
         return OCH_OK;
-    TRY(gateway_throttle(gateway, write->collection, write->input.count, err));
+    TRY(gateway_default_expiry(gateway, collection, input, arena, err));
+    TRY(gateway_throttle(gateway, write->collection, input->count, err));
     struct payload *payload CLEANUP(payload_cleanup) = NULL;
     TRY(batch_encode(input, gateway->options.budget, &payload, err));
     bool fixes = input->rows[0].op == BATCH_ADD || input->rows[0].op == BATCH_UPSERT;
-    struct turn turn = {.gateway = gateway, .write = write};
     uint32_t have = 0; /* once fixed it stays */
     TRY(gateway_dimension(gateway, write->collection, &have, err));
     bool in_turn = write->want_counts || (input->dimension && !fixes && !have);
@@ -168,4 +177,15 @@ och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scop
         return gateway_counts_of_repeated(gateway, write->collection, write->once.batch_id,
                                           &appended, ret_counts, err);
     return OCH_OK;
+}
+
+och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scope,
+                       const struct gateway_write *write, struct gateway_counts *ret_counts,
+                       och_error *err)
+{
+    struct arena arena;
+    arena_init(&arena, gateway->options.budget, 0);
+    och_code code = write_batch(gateway, scope, write, &arena, ret_counts, err);
+    arena_done(&arena);
+    return code;
 }

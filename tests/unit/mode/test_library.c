@@ -151,6 +151,66 @@ static void deleting_takes_ids_or_a_filter_and_counts(void **state)
     och_filter_free(filter);
 }
 
+static void an_update_by_filter_changes_all_it_matches(void **state)
+{
+    struct fixture *f = *state;
+    och_filter *filter = test_filter("{\"n\": {\"$gte\": 1}}", NULL);
+    och_select which = OCH_SELECT, by_filter = OCH_SELECT;
+    which.filter = by_filter.filter = filter;
+    och_change change = OCH_CHANGE;
+    och_counts counts = OCH_COUNTS;
+    change.metadata_json = och_text("{\"n\": null, \"m\": 7}");
+    change.uri = och_text("u");
+    change.clear = OCH_DOCUMENT;
+    change.dry_run = true;
+    OK(och_collection_update_where(f->collection, &which, &change, &counts, &err));
+    assert_int_equal(counts.updated, 2);
+    assert_string_equal(test_get(f->collection, &by_filter), "a b");
+    change.dry_run = false;
+    which.limit = 1;
+    OK(och_collection_update_where(f->collection, &which, &change, &counts, &err));
+    assert_int_equal(counts.updated, 1);
+    assert_string_equal(test_get(f->collection, &by_filter), "b");
+    och_filter_free(filter);
+    by_filter.filter = filter = test_filter("{\"m\": 7}", NULL);
+    assert_string_equal(test_get(f->collection, &by_filter), "a");
+    och_filter_free(filter);
+    which.filter = NULL;
+    change.document = och_text("x");
+    FAILS(OCH_INVALID, och_collection_update_where(f->collection, &which, &change, &counts, &err));
+    change = (och_change)OCH_CHANGE;
+    FAILS(OCH_INVALID, och_collection_update_where(f->collection, NULL, &change, NULL, &err));
+    change.expires_ms = -1;
+    which = (och_select)OCH_SELECT;
+    FAILS(OCH_INVALID, och_collection_update_where(f->collection, &which, &change, NULL, &err));
+}
+
+static void records_expire_and_lose_fields(void **state)
+{
+    struct fixture *f = *state;
+    och_bytes ids[] = {och_text("a"), och_text("b")};
+    const int64_t times[] = {1, OCH_NEVER};
+    const uint32_t clear[] = {0, OCH_METADATA};
+    och_records records = OCH_RECORDS;
+    records.count = 2;
+    records.ids = ids;
+    records.expires_ms = times;
+    records.clear = clear;
+    OK(och_collection_update(f->collection, &records, NULL, &err));
+    assert_string_equal(test_get(f->collection, NULL), "b c");
+    uint64_t count;
+    OK(och_collection_count(f->collection, NULL, &count, &err));
+    assert_int_equal(count, 2);
+    och_filter *filter = test_filter("{\"n\": 2}", NULL);
+    och_select by_filter = OCH_SELECT;
+    by_filter.filter = filter;
+    assert_string_equal(test_get(f->collection, &by_filter), "");
+    och_filter_free(filter);
+    records.vectors = test_vectors;
+    records.dimension = 3;
+    FAILS(OCH_INVALID, och_collection_add(f->collection, &records, NULL, &err));
+}
+
 static void a_delete_limited_takes_the_oldest(void **state)
 {
     struct fixture *f = *state;
@@ -417,6 +477,8 @@ int main(void)
         TEST(an_update_skips_unknown_ids_and_may_leave_vectors_alone),
         TEST(vectors_may_lie_apart),
         TEST(deleting_takes_ids_or_a_filter_and_counts),
+        TEST(an_update_by_filter_changes_all_it_matches),
+        TEST(records_expire_and_lose_fields),
         TEST(a_delete_limited_takes_the_oldest),
         TEST(a_row_has_what_was_asked_for_and_no_more),
         TEST(get_pages_in_order_of_insertion),
