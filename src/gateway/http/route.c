@@ -10,7 +10,7 @@
 #define D T "/*/databases"
 #define C D "/*/collections"
 
-/* '*' is one segment; the last '*' is x->target. */
+/* '*' is one segment; the last '*' is x->target.  What a route means is told in openapi.json. */
 static const struct route {
     const char *method, *pattern;
     exchange_handler handle;
@@ -57,6 +57,9 @@ static const struct route {
     {"GET", "api/v2/auth/identity", handle_identity, true},
     {"POST", "api/v2/reset", handle_reset, false},
     {"GET", "metrics", handle_metrics, false},
+    {"GET", "openapi.json", handle_openapi, false},
+    {"GET", "docs", handle_docs, false},
+    {"GET", "docs/*", handle_docs_file, false},
 };
 
 size_t route_count(void)
