@@ -1,13 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random operations against a plain model, with restarts, compactions and forced small parts between: equal answers (invariants 4, 5).
+/* Random operations against plain models of a collection and its forks, with restarts, compactions and forced small parts between:
+ * equal answers (invariants 4, 5).
  * OCHRE_PROP_OPS and OCHRE_PROP_SEED make runs longer and other. */
 #include "support/model.h"
 
+#define TREE_MAX 4 /* collections at a time, all of one tree */
+
 struct world {
     struct bench bench;
-    struct model model;
+    struct model *model; /* of bench.collection */
+    struct {
+        uuid id;
+        int name;
+        struct model model;
+    } tree[TREE_MAX];
+    size_t tree_count;
+    int names; /* given so far */
     uint64_t operations;
 };
+
+/* Go on with any collection of the tree. */
+static void turn_to(struct world *w, size_t i)
+{
+    w->bench.collection = w->tree[i].id;
+    w->model = &w->tree[i].model;
+}
+
+static const char *name_of(int name, char text[16])
+{
+    (void)snprintf(text, 16, "model%d", name);
+    return text;
+}
 
 static void write_some(struct world *w)
 {
@@ -16,14 +39,14 @@ static void write_some(struct world *w)
     bool counted = random_below(&w->bench.random, 4) == 0;
     struct gateway_counts counts = {0}, expected = {0};
     for (uint32_t i = 0; i < count; i++) {
-        bool present = model_find(&w->model, writes[i].id) != NULL;
+        bool present = model_find(w->model, writes[i].id) != NULL;
         uint8_t op = writes[i].op;
         expected.inserted += !present && (op == BATCH_ADD || op == BATCH_UPSERT);
         expected.updated += present && (op == BATCH_UPDATE || op == BATCH_UPSERT);
         expected.deleted += present && op == BATCH_DELETE;
         expected.skipped += (present && op == BATCH_ADD) ||
                             (!present && (op == BATCH_UPDATE || op == BATCH_DELETE));
-        model_apply(&w->model, &writes[i]);
+        model_apply(w->model, &writes[i]);
     }
     och_error err = {0};
     if (bench_write(&w->bench, writes, count, counted, &counts, &err) != OCH_OK)
@@ -44,12 +67,12 @@ static void delete_some(struct world *w)
     plan.filter = filter_node_of(&filter, &arena);
     if (random_below(&w->bench.random, 2))
         plan.limit = random_below(&w->bench.random, 12);
-    for (size_t i = 0; i < w->model.count && expected < plan.limit;) {
-        if (!filter_accepts(&filter, &w->model.rows[i])) {
+    for (size_t i = 0; i < w->model->count && expected < plan.limit;) {
+        if (!filter_accepts(&filter, &w->model->rows[i])) {
             i++;
             continue;
         }
-        model_remove(&w->model, w->model.rows[i].id);
+        model_remove(w->model, w->model->rows[i].id);
         expected++;
     }
     uint64_t deleted;
@@ -81,12 +104,12 @@ static void update_some(struct world *w)
     encode_row(&write, &arena, &set);
     set.id = SLICE_NONE;
     uint64_t expected = 0, updated;
-    for (size_t i = 0; i < w->model.count && expected < plan.limit; i++) {
-        if (!filter_accepts(&filter, &w->model.rows[i]))
+    for (size_t i = 0; i < w->model->count && expected < plan.limit; i++) {
+        if (!filter_accepts(&filter, &w->model->rows[i]))
             continue;
         expected++;
         if (!dry_run)
-            model_merge(&w->model.rows[i], &write);
+            model_merge(&w->model->rows[i], &write);
     }
     och_error err = {0};
     if (gateway_update_chosen(database_gateway(w->bench.database), &bench_scope, &plan, &set, NULL,
@@ -102,16 +125,16 @@ static void read_some(struct world *w)
     struct model_filter filter = random_filter(r);
     switch (random_below(r, 4)) {
     case 0:
-        check_get(&w->bench, &w->model, &filter, false, random_below(r, 30), random_below(r, 30));
+        check_get(&w->bench, w->model, &filter, false, random_below(r, 30), random_below(r, 30));
         break;
     case 1:
-        check_get(&w->bench, &w->model, &filter, true, 0, PLAN_NO_LIMIT);
+        check_get(&w->bench, w->model, &filter, true, 0, PLAN_NO_LIMIT);
         break;
     case 2:
-        check_query(&w->bench, &w->model, &filter, 1 + (uint32_t)random_below(r, 12));
+        check_query(&w->bench, w->model, &filter, 1 + (uint32_t)random_below(r, 12));
         break;
     default:
-        check_query(&w->bench, &w->model, &(struct model_filter){.document_part = -1},
+        check_query(&w->bench, w->model, &(struct model_filter){.document_part = -1},
                     1 + (uint32_t)random_below(r, 12));
     }
 }
@@ -124,11 +147,48 @@ static void compact(struct world *w)
         fail_msg("compact: %s", err.message);
 }
 
+static void check_tree(struct world *w)
+{
+    for (size_t i = 0; i < w->tree_count; i++) {
+        turn_to(w, i);
+        check_all(&w->bench, w->model);
+    }
+}
+
+/* A copy of the current collection goes on by itself, in the place of another one when there are enough. */
+static void fork_or_drop(struct world *w)
+{
+    struct random *r = &w->bench.random;
+    char text[16];
+    och_error err = {0};
+    size_t from = 0, to = w->tree_count;
+    while (!uuid_equal(w->tree[from].id, w->bench.collection))
+        from++;
+    if (to == TREE_MAX || (to > 1 && random_below(r, 3) == 0)) {
+        to = random_below(r, w->tree_count);
+        if (gateway_collection_drop(database_gateway(w->bench.database), &bench_scope,
+                                    slice_of(name_of(w->tree[to].name, text)), &err) != OCH_OK)
+            fail_msg("drop: %s", err.message);
+        w->tree[to] = w->tree[--w->tree_count];
+    } else {
+        w->tree[to].name = ++w->names;
+        w->tree[to].model = w->tree[from].model;
+        if (bench_fork(&w->bench, name_of(w->names, text), &w->tree[to].id, &err) != OCH_OK)
+            fail_msg("fork: %s", err.message);
+        w->tree_count++;
+    }
+    turn_to(w, random_below(r, w->tree_count));
+}
+
 static void step(struct world *w)
 {
     uint64_t dice = random_below(&w->bench.random, 1000);
     w->operations++;
-    if (dice < 380) {
+    if (random_below(&w->bench.random, 50) == 0)
+        turn_to(w, random_below(&w->bench.random, w->tree_count));
+    if (dice < 4) {
+        fork_or_drop(w);
+    } else if (dice < 380) {
         write_some(w);
     } else if (dice < 420) {
         delete_some(w);
@@ -137,7 +197,7 @@ static void step(struct world *w)
     } else if (dice < 445) {
         bench_close(&w->bench);
         bench_open(&w->bench);
-        check_all(&w->bench, &w->model);
+        check_tree(w);
     } else if (dice < 480) {
         compact(w);
     } else {
@@ -161,11 +221,14 @@ static void run_world(enum metric metric, uint64_t seed, uint64_t operations)
     bench_settings(&w->bench, "40");
     bench_open(&w->bench);
     och_error err = {0};
-    if (bench_create(&w->bench, "model", &err) != OCH_OK)
+    char name[16];
+    if (bench_create(&w->bench, name_of(0, name), &err) != OCH_OK)
         fail_msg("create: %s", err.message);
+    w->tree[w->tree_count++].id = w->bench.collection;
+    turn_to(w, 0);
     while (w->operations < operations)
         step(w);
-    check_all(&w->bench, &w->model);
+    check_tree(w);
     bench_close(&w->bench);
     settings_done(&w->bench.settings);
     io_sim_free(w->bench.io);

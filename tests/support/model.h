@@ -299,6 +299,21 @@ static och_code bench_create(struct bench *b, const char *name, och_error *err)
     return code;
 }
 
+/* A fork of bench.collection; *ret_id its id. */
+__attribute__((unused)) static och_code bench_fork(struct bench *b, const char *name, uuid *ret_id,
+                                                   och_error *err)
+{
+    const struct sysdb_collection *copy = NULL;
+    bench_enter(b);
+    och_code code =
+        bench_leave(b, gateway_collection_fork(database_gateway(b->database), &bench_scope,
+                                               b->collection, slice_of(name), &copy, err));
+    if (code == OCH_OK)
+        *ret_id = copy->id;
+    sysdb_collection_unref(copy);
+    return code;
+}
+
 static void encode_row(const struct model_write *w, struct arena *arena,
                        struct batch_input_row *row)
 {

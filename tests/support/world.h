@@ -18,8 +18,8 @@
 #define WORLD_SLOW 1
 #endif
 
-#define WORLD_COLLECTIONS 3
-#define WORLD_NAMES       5
+#define WORLD_COLLECTIONS 4
+#define WORLD_NAMES       6
 
 struct world_collection {
     int name; /* "c<name>" */
@@ -243,6 +243,21 @@ static och_code step_create(struct world *w, och_error *err)
     return OCH_OK;
 }
 
+static och_code step_fork(struct world *w, size_t from, och_error *err)
+{
+    int name = (int)random_below(&w->bench.random, WORLD_NAMES);
+    for (size_t i = 0; i < w->now.count; i++) {
+        if (w->now.at[i].name == name)
+            return OCH_OK;
+    }
+    size_t i = w->now.count++;
+    char text[16];
+    w->now.at[i] = w->now.at[from];
+    w->now.at[i].name = name;
+    w->last = "fork";
+    return bench_fork(&w->bench, world_name(name, text), &w->ids[i], err);
+}
+
 static och_code step_drop(struct world *w, size_t i, och_error *err)
 {
     char text[16];
@@ -362,11 +377,15 @@ __attribute__((unused)) static och_code world_step(struct world *w, och_error *e
     w->steps++;
     och_code code;
     size_t i = w->now.count ? random_below(&w->bench.random, w->now.count) : 0;
-    if (w->now.count == 0 || (dice < 4 && w->now.count < WORLD_COLLECTIONS)) {
+    bool room = w->now.count < WORLD_COLLECTIONS;
+    if (w->now.count == 0 || (dice < 2 && room)) {
         code = step_create(w, err);
-    } else if (dice < 7) {
+    } else if (dice < 6 && room) {
+        world_use(w, i);
+        code = step_fork(w, i, err);
+    } else if (dice < 9) {
         code = step_drop(w, i, err);
-    } else if (dice < 10) {
+    } else if (dice < 11) {
         code = step_rename(w, i, err);
     } else if (dice < 13) {
         code = step_restart(w, err);
