@@ -274,10 +274,14 @@ typedef struct och_select {
     const och_filter *filter; /* only what it matches; NULL: all */
     uint64_t offset, limit;   /* get, in order of insertion; delete: limit, with a filter */
     och_cancel *cancel;       /* NULL: none */
+    och_bytes order_by; /* get: a key of metadata, "#id" or "#insertion"; at NULL: by insertion */
+    och_bytes cursor;   /* get: och_result_cursor of the page before; at NULL: the first */
+    bool descending;    /* in order_by's order */
 } och_select;
-#define OCH_SELECT                                                     \
-    {                                                                  \
-        sizeof(och_select), 0, 0, NULL, 0, NULL, 0, OCH_NO_LIMIT, NULL \
+#define OCH_SELECT                                                                            \
+    {                                                                                         \
+        sizeof(och_select), 0, 0, NULL, 0, NULL, 0, OCH_NO_LIMIT, NULL, {NULL, 0}, {NULL, 0}, \
+            false                                                                             \
     }
 
 /** Count records that a filter matches; filter NULL: all. */
@@ -316,7 +320,13 @@ typedef struct och_change {
 OCH_API och_code och_collection_update_where(och_collection *collection, const och_select *which,
                                              const och_change *change, och_counts *ret_counts,
                                              och_error *err);
-/** Read records in order of insertion; which NULL: all, ids only.  Errors: OCH_DEADLINE, OCH_CANCELLED. */
+/**
+ * Read records in order of insertion, or of which->order_by; which NULL: all, ids only.
+ *
+ * By a key: bools, numbers, strings, others; records without it last, ascending or descending; among equals the one inserted first comes first.
+ *
+ * Errors:  OCH_INVALID (a cursor of another request or none at all, offset beside a cursor), OCH_DEADLINE, OCH_CANCELLED.
+ */
 OCH_API och_code och_collection_get(och_collection *collection, const och_select *which,
                                     och_result **ret_result, och_error *err);
 /**
@@ -371,6 +381,8 @@ OCH_API och_code och_result_next(och_result *result, och_row *ret_row, bool *ret
 OCH_API size_t och_result_count(const och_result *result);
 /** With OCH_EXPLAIN: how the answer was found, as JSON; else absent.  Its members may change with any version. */
 OCH_API och_bytes och_result_explain_json(const och_result *result);
+/** Where the next page of an och_collection_get begins, borrowed from the result; absent when this page was not full. */
+OCH_API och_bytes och_result_cursor(const och_result *result);
 OCH_API void och_result_free(och_result *result);
 
 /* ---- HTTP without a socket ---- */

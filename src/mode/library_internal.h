@@ -46,6 +46,7 @@ struct och_result {
     size_t collection_count;
     size_t hits_at, row_at;    /* the next row */
     struct buf metadata, json; /* of the last one */
+    struct buf cursor;         /* of the next page */
     unsigned include;          /* OCH_DOCUMENT | ... */
 };
 

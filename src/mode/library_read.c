@@ -134,8 +134,29 @@ och_code library_result_new(och_database *database, och_result **ret_result, och
     arena_init(&result->arena, database_budget(database->database), 0);
     buf_init(&result->metadata, BUF_MAX_NONE);
     buf_init(&result->json, BUF_MAX_NONE);
+    buf_init(&result->cursor, BUF_MAX_NONE);
     *ret_result = result;
     return OCH_OK;
+}
+
+static och_code read_order(const och_select *select, struct arena *arena, struct plan *plan,
+                           och_error *err)
+{
+    slice name = library_slice(select->order_by), cursor = library_slice(select->cursor);
+    plan->order.descending = select->descending;
+    if (name.at && !slice_equal(name, SLICE("#insertion"))) {
+        bool by_id = slice_equal(name, SLICE("#id"));
+        if (!by_id && filter_key_is_reserved(name))
+            return FAIL(err, OCH_INVALID,
+                        "och_select.order_by is not #insertion, #id or a key of metadata");
+        plan->order.by = by_id ? PLAN_BY_ID : PLAN_BY_KEY;
+        plan->order.key = by_id ? SLICE_NONE : name;
+    }
+    if (!cursor.at || !cursor.len)
+        return OCH_OK;
+    if (plan->offset)
+        return FAIL(err, OCH_INVALID, "och_select.cursor says where a page begins, without offset");
+    return plan_cursor_read(cursor, arena, plan, err);
 }
 
 static och_code read_plan(och_collection *collection, const och_select *select,
@@ -154,7 +175,13 @@ static och_code get(och_collection *collection, const och_select *which, och_res
     struct plan plan;
     TRY(library_read_select(collection, which, &result->arena, &select, &plan, err));
     plan.kind = PLAN_GET;
-    return read_plan(collection, &select, &plan, result, err);
+    TRY(read_order(&select, &result->arena, &plan, err));
+    TRY(read_plan(collection, &select, &plan, result, err));
+    if (!result->rows.has_last)
+        return OCH_OK;
+    buf_clear(&result->cursor);
+    TRY(plan_cursor_write(&plan, &result->rows.last, &result->cursor, err));
+    return buf_check(&result->cursor, "a cursor", err);
 }
 
 och_code och_collection_get(och_collection *collection, const och_select *which,
@@ -197,6 +224,8 @@ och_code och_collection_query(och_collection *collection, const float *vectors, 
     och_code code = library_result_new(collection->database, &result, err);
     if (code == OCH_OK)
         code = library_read_select(collection, among, &result->arena, &select, &plan, err);
+    if (code == OCH_OK && (select.order_by.at || select.cursor.at || select.descending))
+        code = FAIL(err, OCH_INVALID, "order_by and cursor are for och_collection_get");
     if (code == OCH_OK && (select.offset || select.limit != OCH_NO_LIMIT))
         code = FAIL(err, OCH_INVALID,
                     "offset and limit are for och_collection_get; k says how "
@@ -400,6 +429,11 @@ och_bytes och_result_explain_json(const och_result *result)
     return library_bytes(result && result->rows.explain.len ? result->rows.explain : SLICE_NONE);
 }
 
+och_bytes och_result_cursor(const och_result *result)
+{
+    return library_bytes(result && result->cursor.len ? buf_view(&result->cursor) : SLICE_NONE);
+}
+
 void och_result_free(och_result *result)
 {
     if (!result || library_is_forked(result->database))
@@ -409,6 +443,7 @@ void och_result_free(och_result *result)
         sysdb_collection_unref(result->collections[i]);
     buf_done(&result->metadata);
     buf_done(&result->json);
+    buf_done(&result->cursor);
     arena_done(&result->arena);
     library_unref(result->database);
     mem_free(result);

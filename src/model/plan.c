@@ -6,21 +6,35 @@
 #include "model/record.h"
 
 #define PLAN_VERSION 1
-enum plan_flag { PLAN_HAS_IDS = 1, PLAN_EXPLAIN = 2, PLAN_BARE = 4, PLAN_FLAGS_ALL = 7 };
+enum plan_flag {
+    PLAN_HAS_IDS = 1,
+    PLAN_EXPLAIN = 2,
+    PLAN_BARE = 4,
+    PLAN_ORDERED = 8,
+    PLAN_FLAGS_ALL = 15
+};
+
+static bool is_ordered(const struct plan *plan)
+{
+    return plan->order.by || plan->order.descending || plan->has_after;
+}
 
 void plan_encode(const struct plan *plan, struct buf *out)
 {
     buf_byte(out, PLAN_VERSION);
     buf_byte(out, plan->kind);
     buf_byte(out, plan->level);
-    buf_byte(out, (uint8_t)((plan->has_ids ? PLAN_HAS_IDS : 0) |
-                            (plan->explain ? PLAN_EXPLAIN : 0) | (plan->bare ? PLAN_BARE : 0)));
+    buf_byte(out,
+             (uint8_t)((plan->has_ids ? PLAN_HAS_IDS : 0) | (plan->explain ? PLAN_EXPLAIN : 0) |
+                       (plan->bare ? PLAN_BARE : 0) | (is_ordered(plan) ? PLAN_ORDERED : 0)));
     buf_append(out, plan->collection.bytes, sizeof(plan->collection.bytes));
     buf_varint(out, plan->fields);
     buf_varint(out, plan->limit);
     buf_varint(out, plan->offset);
     buf_varint(out, plan->k);
     buf_f32(out, plan->recall);
+    if (is_ordered(plan))
+        plan_order_encode(plan, out);
     if (plan->has_ids) {
         buf_varint(out, plan->id_count);
         for (uint64_t i = 0; i < plan->id_count; i++)
@@ -72,6 +86,8 @@ static och_code decode_head(struct reader *reader, struct plan *plan, och_error 
     plan->recall = load_f32(recall);
     if (!(plan->recall >= 0.0f && plan->recall <= 1.0f))
         return fail(err, "recall is not within 0 to 1");
+    if ((flags & PLAN_ORDERED) && !plan_order_decode(reader, plan))
+        return fail(err, "an order that is none");
     return OCH_OK;
 }
 

@@ -48,6 +48,8 @@ struct query_result {
     struct query_hits
         *hits; /* get: one; query: one per vector, search: one per payload, in order */
     size_t hit_count;
+    bool has_last; /* get: the page is full, there may be more rows behind `last` */
+    struct plan_key last;
     uint64_t count; /* PLAN_COUNT */
     uint64_t at;    /* the log offset this answer reflects (H) */
     uint32_t dimension;

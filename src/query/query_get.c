@@ -53,6 +53,12 @@ static och_code chunk_fill(struct stream *s, struct run *run, och_error *err)
     return OCH_OK;
 }
 
+/* Rows up to the place that a cursor names were shown already. */
+static bool is_before(const struct run *run, int64_t seq)
+{
+    return run->plan->has_after && seq <= run->plan->after.seq;
+}
+
 static och_code stream_next(struct stream *s, struct run *run, och_error *err)
 {
     for (;;) {
@@ -68,10 +74,12 @@ static och_code stream_next(struct stream *s, struct run *run, och_error *err)
             if (s->source == view_part_count(run->view)) {
                 s->place = (struct view_place){VIEW_NO_PART, row};
                 s->seq = view_slot(run->view, row)->record.seq;
-                return OCH_OK;
+            } else {
+                s->place = (struct view_place){(uint32_t)s->source, row};
+                TRY(part_seq(view_part(run->view, s->source), row, &s->seq, err));
             }
-            s->place = (struct view_place){(uint32_t)s->source, row};
-            return part_seq(view_part(run->view, s->source), row, &s->seq, err);
+            if (!is_before(run, s->seq))
+                return OCH_OK;
         }
         if (s->next == s->row_count) {
             s->done = true;
@@ -163,6 +171,24 @@ static och_code part_order(struct run *run, struct stream *s, struct query_resul
     return part_seq_order(part, &result->pins->reads, &s->order, err);
 }
 
+/* A page that begins behind a row costs no look at those before: positions of a part ascend by seq. */
+static och_code skip_before(struct run *run, struct stream *s, och_error *err)
+{
+    struct part *part = view_part(run->view, s->source);
+    uint32_t low = 0, high = run->plan->has_after ? s->row_count : 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        int64_t seq;
+        TRY(part_seq(part, s->order ? s->order[middle] : middle, &seq, err));
+        if (is_before(run, seq))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    s->next = low / 64 * 64;
+    return OCH_OK;
+}
+
 static och_code stream_open(struct run *run, size_t source, struct query_result *result,
                             struct stream *s, och_error *err)
 {
@@ -174,6 +200,7 @@ static och_code stream_open(struct run *run, size_t source, struct query_result 
         s->row_count = part_rows(part);
         if (!part_is_seq_ordered(part))
             TRY(part_order(run, s, result, err));
+        TRY(skip_before(run, s, err));
     }
     return stream_next(s, run, err);
 }
@@ -266,14 +293,18 @@ static och_code get_candidates(struct run *run, struct get_rows *get, och_error 
     TRY(survive_ids(run, &rows, &count, err));
     och_code code = OCH_OK;
     bool more = true;
-    for (size_t i = 0; i < count && code == OCH_OK && more; i++)
-        code = get_row(get, rows[i].place, &more, err);
+    for (size_t i = 0; i < count && code == OCH_OK && more; i++) {
+        if (!is_before(run, rows[i].seq))
+            code = get_row(get, rows[i].place, &more, err);
+    }
     mem_free(rows);
     return code;
 }
 
 och_code query_run_get(struct run *run, struct query_result *result, och_error *err)
 {
+    if (run->plan->order.by != PLAN_BY_INSERTION || run->plan->order.descending)
+        return query_run_ordered(run, result, err);
     struct get_rows get = {
         .run = run, .result = result, .skip = run->plan->offset, .left = run->plan->limit};
     if (get.left > 0)
@@ -284,6 +315,9 @@ och_code query_run_get(struct run *run, struct query_result *result, och_error *
         return FAIL_NO_MEMORY(err, "the rows of an answer");
     *result->hits = (struct query_hits){get.rows, get.count};
     result->hit_count = 1;
+    result->has_last = get.count && get.left == 0;
+    if (result->has_last)
+        result->last = (struct plan_key){.seq = get.rows[get.count - 1].record.seq};
     return OCH_OK;
 }
 

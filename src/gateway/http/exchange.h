@@ -108,6 +108,18 @@ MUST_USE och_code exchange_expiry(struct exchange *x, const struct json_value *e
 /** An update with `set`: after wire_read. */
 MUST_USE och_code update_chosen(struct exchange *x, och_error *err);
 
+/* ---- order.c ---- */
+/** order_by of a get, NULL: by insertion.  OCH_INVALID: another shape, a name that means nothing. */
+MUST_USE och_code exchange_order(const struct json_value *order_by, struct plan *plan,
+                                 och_error *err);
+/** The page that a cursor names, once all else of the plan is set; NULL or "": the first. */
+MUST_USE och_code exchange_cursor(struct exchange *x, const struct json_value *cursor,
+                                  struct plan *plan, och_error *err);
+/** Append the next page's cursor to an answer, if one was asked for; null: this is the last page. */
+MUST_USE och_code exchange_next(struct exchange *x, const struct json_value *cursor,
+                                const struct plan *plan, const struct query_result *result,
+                                och_error *err);
+
 /* ---- reply.c ---- */
 void reply_error(struct exchange *x, och_code code, const och_error *err);
 void reply_error_as(struct exchange *x, int status, const char *name, const char *code,

@@ -12,7 +12,7 @@
 
 struct read_body {
     const struct json_value *ids, *where, *where_document, *limit, *offset, *include,
-        *query_embeddings, *n_results, *counts, *dry_run, *explain, *recall;
+        *query_embeddings, *n_results, *counts, *dry_run, *explain, *recall, *order_by, *cursor;
 };
 
 static och_code read_ids(struct exchange *x, const struct json_value *ids, struct plan *plan,
@@ -242,6 +242,8 @@ och_code handle_get(struct exchange *x, och_error *err)
         {"offset", WIRE_U32, false, false, MEMBER(struct read_body, offset)},
         {"include", WIRE_INCLUDE, false, true, MEMBER(struct read_body, include)},
         {"explain", WIRE_BOOL, false, false, MEMBER(struct read_body, explain)},
+        {"order_by", WIRE_ANY, false, false, MEMBER(struct read_body, order_by)},
+        {"cursor", WIRE_STRING, false, false, MEMBER(struct read_body, cursor)},
     };
     static const struct wire_body shape = {"GetRequestPayload", members, COUNT_OF(members), false};
     struct read_body body = {0};
@@ -255,6 +257,8 @@ och_code handle_get(struct exchange *x, och_error *err)
     plan.fields = include & ~WIRE_DISTANCES;
     plan.limit = body.limit ? (uint64_t)body.limit->integer : PLAN_NO_LIMIT;
     plan.offset = body.offset ? (uint64_t)body.offset->integer : 0;
+    TRY(exchange_order(body.order_by, &plan, err));
+    TRY(exchange_cursor(x, body.cursor, &plan, err));
     struct query_result result;
     TRY(gateway_read(x->gateway, &x->scope, &plan, &x->arena, &result, err));
     buf_byte(&x->reply->body, '{');
@@ -266,9 +270,10 @@ och_code handle_get(struct exchange *x, och_error *err)
     if (include & RECORD_EXPIRY)
         write_columns(x, &result, false, "expires_at", true, write_expiry);
     write_include(x, body.include, INCLUDE_GET);
+    och_code code = exchange_next(x, body.cursor, &plan, &result, err);
     write_extras(x, &result);
     query_result_done(&result);
-    return OCH_OK;
+    return code;
 }
 
 och_code handle_query(struct exchange *x, och_error *err)

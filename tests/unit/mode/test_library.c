@@ -287,6 +287,43 @@ static void get_pages_in_order_of_insertion(void **state)
     assert_string_equal(test_get(f->collection, &which), "");
 }
 
+static void get_pages_by_id_backwards_with_cursors(void **state)
+{
+    struct fixture *f = *state;
+    och_result *result = NULL;
+    och_select which = OCH_SELECT;
+    char cursor[256];
+    size_t len = 0, pages = 0;
+    which.order_by = (och_bytes){"#id", 3};
+    which.descending = true;
+    which.limit = 1;
+    static const char ids[] = "cba";
+    for (bool more = true; more; pages++) {
+        och_row row = OCH_ROW;
+        OK(och_collection_get(f->collection, &which, &result, &err));
+        assert_int_equal(och_result_count(result), ids[pages] != 0);
+        if (ids[pages]) {
+            OK(och_result_next(result, &row, &more, &err));
+            assert_memory_equal(row.id.at, &ids[pages], 1);
+        }
+        och_bytes next = och_result_cursor(result);
+        more = next.at != NULL;
+        len = next.len;
+        assert_true(len < sizeof(cursor));
+        if (more)
+            memcpy(cursor, next.at, len);
+        which.cursor = (och_bytes){more ? cursor : NULL, len};
+        och_result_free(result);
+    }
+    assert_int_equal(pages, 4); /* the third was full */
+    which.cursor = (och_bytes){"nonsense", 8};
+    FAILS(OCH_INVALID, och_collection_get(f->collection, &which, &result, &err));
+    assert_non_null(strstr(err.message, "cursor: not one"));
+    which.cursor = (och_bytes)OCH_NO_BYTES;
+    which.order_by = (och_bytes){"#document", 9};
+    FAILS(OCH_INVALID, och_collection_get(f->collection, &which, &result, &err));
+}
+
 static void filters_look_at_metadata_and_documents(void **state)
 {
     struct fixture *f = *state;
@@ -482,6 +519,7 @@ int main(void)
         TEST(a_delete_limited_takes_the_oldest),
         TEST(a_row_has_what_was_asked_for_and_no_more),
         TEST(get_pages_in_order_of_insertion),
+        TEST(get_pages_by_id_backwards_with_cursors),
         TEST(filters_look_at_metadata_and_documents),
         TEST(a_query_answers_each_vector_by_distance),
         TEST(nearest_gives_numbers_that_agree_with_query),

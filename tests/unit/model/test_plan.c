@@ -52,6 +52,20 @@ static void random_plan(struct random *random, struct arena *arena, struct plan 
             ids[i] = slice_of(arena_printf(arena, "id%0*d", (int)random_below(random, 200), 1));
         plan->ids = ids;
     }
+    if (random_below(random, 2)) {
+        static const uint8_t eight[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+        plan->order = (struct plan_order){.by = (uint8_t)random_below(random, 3),
+                                          .descending = random_below(random, 2)};
+        if (plan->order.by == PLAN_BY_KEY)
+            plan->order.key = SLICE("key");
+        plan->has_after = random_below(random, 2);
+        if (plan->has_after) {
+            plan->after.seq = (int64_t)random_u64(random);
+            plan->after.type = random_below(random, 2) ? META_INT : 0;
+            if (plan->after.type)
+                plan->after.value = slice_make(eight, 8);
+        }
+    }
     struct filter_node *filter;
     assert_int_equal(
         filter_parse_where(json_of(arena, wheres[random_below(random, COUNT_OF(wheres))]), arena,
@@ -80,6 +94,11 @@ static void assert_same_plan(const struct plan *a, const struct plan *b)
     assert_int_equal(a->id_count, b->id_count);
     for (uint64_t i = 0; i < a->id_count; i++)
         assert_true(slice_equal(a->ids[i], b->ids[i]));
+    assert_int_equal(a->order.by, b->order.by);
+    assert_int_equal(a->order.descending, b->order.descending);
+    assert_true(slice_equal(a->order.key, b->order.key));
+    assert_int_equal(a->has_after, b->has_after);
+    assert_int_equal(plan_compare(&a->order, &a->after, &b->after), 0);
     assert_int_equal(a->filter != NULL, b->filter != NULL);
     assert_int_equal(a->vector_count, b->vector_count);
     assert_int_equal(a->dimension, b->dimension);
@@ -110,6 +129,48 @@ static void a_plan_comes_back_as_it_was(void **state)
         assert_int_equal(plan_decode(buf_view(&second), *state, &again, NULL), OCH_CORRUPT);
         second.len--;
         assert_true(slice_equal(buf_view(&first), buf_view(&second)));
+        arena_done(*state);
+    }
+}
+
+/* What a cursor holds comes back, for its own request alone; a damaged one is refused. */
+static void a_cursor_fits_its_request_and_no_other(void **state)
+{
+    struct random random;
+    random_seed(&random, 17);
+    for (int round = 0; round < 500; round++) {
+        struct plan plan, other;
+        struct buf text;
+        buf_init(&text, BUF_MAX_NONE);
+        random_plan(&random, *state, &plan);
+        struct plan_key last = {META_STRING, SLICE("the last"),
+                                (int64_t)random_below(&random, 1000) - 10};
+        assert_int_equal(plan_cursor_write(&plan, &last, &text, NULL), OCH_OK);
+        other = plan;
+        other.limit = 3;
+        other.fields = 0;
+        assert_int_equal(plan_cursor_read(buf_view(&text), *state, &other, NULL), OCH_OK);
+        assert_true(other.has_after && other.after.seq == last.seq &&
+                    other.after.type == last.type);
+        assert_true(slice_equal(other.after.value, last.value));
+        other = plan;
+        other.order.descending = !plan.order.descending;
+        assert_int_equal(plan_cursor_read(buf_view(&text), *state, &other, NULL), OCH_INVALID);
+        other = plan;
+        other.collection.bytes[3] ^= 1;
+        assert_int_equal(plan_cursor_read(buf_view(&text), *state, &other, NULL), OCH_INVALID);
+        for (size_t i = 0; i < text.len; i++) {
+            uint8_t was = text.at[i];
+            text.at[i] = (uint8_t)(was + 1 + random_below(&random, 255));
+            och_code code = plan_cursor_read(buf_view(&text), *state, &other, NULL);
+            assert_int_equal(code, OCH_INVALID);
+            text.at[i] = was;
+            other = plan;
+            if (i % 7 == 0)
+                assert_int_equal(plan_cursor_read(slice_make(text.at, i), *state, &other, NULL),
+                                 OCH_INVALID);
+        }
+        buf_done(&text);
         arena_done(*state);
     }
 }
@@ -216,6 +277,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_plan_comes_back_as_it_was),
+        TEST(a_cursor_fits_its_request_and_no_other),
         TEST(every_truncation_and_flipped_bit_is_refused_or_harmless),
         TEST(the_example_of_the_format_page_parses),
         TEST(no_memory_is_an_error_and_leaks_nothing),
