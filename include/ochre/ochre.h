@@ -178,6 +178,14 @@ OCH_API och_code och_collection_drop(och_database *database, const och_collectio
  */
 OCH_API och_code och_collection_list(och_database *database, const och_collection_spec *within,
                                      och_result **ret_result, och_error *err);
+/**
+ * Make `alias` (its tenant, database and name) a further name of a collection of that database, or move it there at once; och_collection_open finds by
+ * it.  With `collection` absent the alias goes.  Handles stay on the collection that they were opened on.
+ *
+ * Errors:  OCH_NOT_FOUND (no such collection; no such alias to remove), OCH_EXISTS (the name of a collection), OCH_INVALID (the name).
+ */
+OCH_API och_code och_alias_set(och_database *database, const och_collection_spec *alias,
+                               och_bytes collection, och_error *err);
 /** The collection's UUID as text, for paths of och_database_exchange; holds as long as the handle. */
 OCH_API och_bytes och_collection_id(const och_collection *collection);
 OCH_API void och_collection_free(och_collection *collection);

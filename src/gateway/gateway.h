@@ -120,6 +120,14 @@ MUST_USE och_code gateway_collection_fork(struct gateway *gateway,
 MUST_USE och_code gateway_collection_write(struct gateway *gateway,
                                            const struct sysdb_collection *collection,
                                            struct arena *arena, struct buf *out, och_error *err);
+struct gateway_alias_change {
+    slice name;
+    slice collection; /* its name, or an alias of it; at NULL: the alias goes */
+};
+/** Make, move and remove aliases, all in one transaction.  Errors as sysdb_alias_change, OCH_INVALID for names. */
+MUST_USE och_code gateway_alias_change(struct gateway *gateway, const struct gateway_scope *scope,
+                                       const struct gateway_alias_change *changes, size_t count,
+                                       och_error *err);
 /** Name rules of §4.3; the message is the bare text, callers put their prefix before it. */
 MUST_USE och_code gateway_check_name(slice name, och_error *err);
 MUST_USE och_code gateway_database_create(struct gateway *gateway, slice tenant, slice name,

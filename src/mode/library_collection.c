@@ -128,6 +128,23 @@ och_code och_collection_drop(och_database *database, const och_collection_spec *
     return code;
 }
 
+och_code och_alias_set(och_database *database, const och_collection_spec *alias,
+                       och_bytes collection, och_error *err)
+{
+    och_collection_spec spec;
+    TRY(library_enter(database, err));
+    och_code code = read_named(alias, &spec, err);
+    if (code == OCH_OK && (collection.at || collection.len))
+        code = library_check_text(collection, "collection", err);
+    if (code == OCH_OK) {
+        struct gateway_scope scope = scope_of(&spec);
+        struct gateway_alias_change change = {library_slice(spec.name), library_slice(collection)};
+        code = gateway_alias_change(database_gateway(database->database), &scope, &change, 1, err);
+    }
+    library_leave(database);
+    return code;
+}
+
 och_code och_collection_list(och_database *database, const och_collection_spec *within,
                              och_result **ret_result, och_error *err)
 {

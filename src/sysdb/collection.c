@@ -103,6 +103,7 @@ och_code collection_insert(struct session *session, const struct sysdb_collectio
 {
     int64_t schema;
     TRY(schema_row(session, spec->schema_json, &schema, err));
+    TRY(alias_check_free(session, value_int(db), spec->name, err));
     *ret_row = new_row(session, spec, db, schema, dimension);
     snapshot_touch(session, spec->id);
     och_code code = table_row_insert(session, ret_row, err);
@@ -134,7 +135,13 @@ static och_code run_create(struct session *session, void *arg, och_error *err)
     if (spec->get_or_create) {
         TRY(table_row_find(session, QUERY_COLLECTION_BY_NAME, key, 2, &session->scratch, &row,
                            &found, err));
-        if (found)
+        struct row alias;
+        bool aliased = false;
+        if (!found)
+            TRY(alias_find(session, db.at[DB_ORD], spec->name, &alias, &aliased, err));
+        if (aliased)
+            TRY(alias_target(session, &alias, &row, err));
+        if (found || aliased)
             return snapshot_build(session, &row, &db, &tenant, &create->collection, err);
     }
     TRY(collection_insert(session, spec, db.at[DB_ORD].number, 0, &row, err));
@@ -202,8 +209,13 @@ static och_code find_in(struct session *session, const struct row *tenant, const
     uuid id;
     TRY(table_row_find(session, QUERY_COLLECTION_BY_NAME, key, 2, &session->scratch, &row, &found,
                        err));
-    if (!found)
-        return name_missing(name, err);
+    if (!found) {
+        struct row alias;
+        TRY(alias_find(session, db->at[DB_ORD], name, &alias, &found, err));
+        if (!found)
+            return name_missing(name, err);
+        TRY(alias_target(session, &alias, &row, err));
+    }
     memcpy(id.bytes, row.at[COLLECTION_ID].bytes.at, 16);
     *ret_collection = snapshot_cache_get(&session->sysdb->cache, id);
     if (!*ret_collection) {
@@ -398,8 +410,10 @@ static och_code run_update(struct session *session, void *arg, och_error *err)
     if (!change->set_name && !change->set_metadata && !change->set_schema)
         return OCH_OK;
     struct value schema_before = row.at[COLLECTION_SCHEMA];
-    if (change->set_name)
+    if (change->set_name) {
+        TRY(alias_check_free(session, row.at[COLLECTION_DB], change->name, err));
         row.at[COLLECTION_NAME] = value_text(change->name);
+    }
     if (change->set_metadata)
         row.at[COLLECTION_METADATA] =
             change->metadata.at ? value_blob(change->metadata) : value_null();
@@ -441,6 +455,7 @@ och_code collection_bury(struct session *session, struct row *row, och_error *er
     TRY(table_rows_delete(session, QUERY_BATCHES_OF_COLLECTION, &ord, 1, err));
     TRY(table_rows_delete(session, QUERY_FORK, &ord, 1, err));
     TRY(functions_bury(session, ord, err));
+    TRY(aliases_bury(session, ord, err));
     row->at[COLLECTION_STATE] = value_text(STATE_TOMBSTONE);
     row->at[COLLECTION_DB] = row->at[COLLECTION_SCHEMA] = row->at[COLLECTION_METADATA] =
         value_null();

@@ -147,6 +147,7 @@ static och_code put_copy(struct session *session, const struct sysdb_fork *fork,
         char text[UUID_TEXT_SIZE];
         return FAIL(err, OCH_EXISTS, "Collection id [%s] is taken", uuid_format(fork->id, text));
     }
+    TRY(alias_check_free(session, source->at[COLLECTION_DB], fork->name, err));
     copy.crc = found ? before.crc : 0;
     copy.at[COLLECTION_ORD] =
         found ? before.at[COLLECTION_ORD] : value_int(session->sysdb->sums.next++);

@@ -95,7 +95,12 @@ static const char *const steps[CATALOGUE_MAJOR] = {
     "(0,1)),"
     " min_records INTEGER NOT NULL, created_at INTEGER NOT NULL,"
     " PRIMARY KEY(id,input), UNIQUE(input,is_async), UNIQUE(input,name)) STRICT, WITHOUT ROWID;"
-    "CREATE INDEX function_output ON function(output);",
+    "CREATE INDEX function_output ON function(output);"
+    "CREATE TABLE alias("
+    " db INTEGER NOT NULL REFERENCES db(ord), name TEXT NOT NULL, crc INTEGER NOT NULL,"
+    " target INTEGER NOT NULL REFERENCES collection(ord), created_at INTEGER NOT NULL,"
+    " PRIMARY KEY(db,name)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX alias_target ON alias(target);",
 };
 
 och_code session_connect(struct session *session, const char *path, bool create, och_error *err)

@@ -35,6 +35,7 @@ const struct table sysdb_tables[TABLE_COUNT] = {
                         "id,input,output,name,function,is_async,output_name,params,completion,"
                         "built,min_records,created_at",
                         2, 12},
+    [TABLE_ALIAS] = {"alias", "db,name,target,created_at", 2, 4},
 };
 
 /* crc32c over the table's number, then of each column its kind, length and bytes. */

@@ -44,6 +44,9 @@ static const struct {
     [QUERY_FUNCTIONS_OF_INPUT] = {TABLE_FUNCTION, "WHERE input=?1 ORDER BY is_async"},
     [QUERY_FUNCTIONS_OF_OUTPUT] = {TABLE_FUNCTION, "WHERE output=?1 ORDER BY id,input"},
     [QUERY_FUNCTION_BY_NAME] = {TABLE_FUNCTION, "WHERE input=?1 AND name=?2"},
+    [QUERY_ALIASES] = {TABLE_ALIAS, "WHERE db=?1 ORDER BY name"},
+    [QUERY_ALIASES_OF] = {TABLE_ALIAS, "WHERE target=?1 ORDER BY db,name"},
+    [QUERY_ALIAS_BY_NAME] = {TABLE_ALIAS, "WHERE db=?1 AND name=?2"},
     [QUERY_COLLECTION_COUNT] = {NO_TABLE, "SELECT count(*) FROM collection WHERE db=?1"},
     [QUERY_COLLECTION_WALK] = {NO_TABLE, "SELECT ord,id FROM collection NOT INDEXED WHERE ord>?1 "
                                          "AND state='active' ORDER BY ord LIMIT ?2"},

@@ -254,6 +254,31 @@ MUST_USE och_code sysdb_log_end_set(struct sysdb *sysdb, const struct sysdb_log_
 MUST_USE och_code sysdb_log_end_get(struct sysdb *sysdb, struct sysdb_log_end *ret_end,
                                     och_error *err);
 
+/* ---- aliases ---- */
+/** A further name of a collection, in the name space of its database's collections: sysdb_collection_find finds by it, nothing can be made with it. */
+struct sysdb_alias {
+    slice name, collection_name;
+    uuid collection;
+    int64_t created_at; /* ms since 1970: when it was last set */
+};
+struct sysdb_alias_change {
+    slice name;
+    uuid target; /* it is, from now on, an alias of this collection; zero: it goes */
+};
+/** All changes in order, in one transaction.  OCH_INVALID: no such database; OCH_NOT_FOUND: no such collection there, no such alias to remove; OCH_EXISTS: a
+ *  collection's name.  A collection that is dropped takes its aliases with it. */
+MUST_USE och_code sysdb_alias_change(struct sysdb *sysdb, slice tenant, slice database,
+                                     const struct sysdb_alias_change *changes, size_t count,
+                                     och_error *err);
+/** By name; none when there is no such database.  Strings in the arena, here and below. */
+MUST_USE och_code sysdb_alias_list(struct sysdb *sysdb, slice tenant, slice database,
+                                   struct arena *arena, struct sysdb_alias **ret_rows,
+                                   size_t *ret_count, och_error *err);
+/** OCH_NOT_FOUND "Alias [x] does not exist". */
+MUST_USE och_code sysdb_alias_get(struct sysdb *sysdb, slice tenant, slice database, slice name,
+                                  struct arena *arena, struct sysdb_alias *ret_alias,
+                                  och_error *err);
+
 /* ---- attached functions (http-api.md §9) ---- */
 /** A function at one of its inputs; those with several inputs have a row for each, with the same id. */
 struct sysdb_function {

@@ -48,6 +48,7 @@ enum table_id {
     // since format 2
     TABLE_FORK,
     TABLE_FUNCTION,
+    TABLE_ALIAS,
     TABLE_COUNT
 };
 #define COLUMN_MAX 16
@@ -125,6 +126,7 @@ enum {
     FUNCTION_MIN_RECORDS,
     FUNCTION_CREATED
 };
+enum { ALIAS_DB, ALIAS_NAME, ALIAS_TARGET, ALIAS_CREATED };
 
 struct value {
     int kind; /* SQLITE_INTEGER, SQLITE_TEXT, SQLITE_BLOB, SQLITE_NULL */
@@ -200,6 +202,9 @@ enum query_id { /* each one prepared once, on its first use */
                 QUERY_FUNCTIONS_OF_INPUT,
                 QUERY_FUNCTIONS_OF_OUTPUT,
                 QUERY_FUNCTION_BY_NAME,
+                QUERY_ALIASES,
+                QUERY_ALIASES_OF,
+                QUERY_ALIAS_BY_NAME,
                 QUERY_ROW_COUNT, /* the ones above give rows of a table */
                 QUERY_COLLECTION_COUNT = QUERY_ROW_COUNT,
                 QUERY_COLLECTION_WALK,
@@ -367,6 +372,14 @@ MUST_USE och_code collection_insert(struct session *session,
                                     uint32_t dimension, struct row *ret_row, och_error *err);
 /* In a write: the functions that read from a collection or write to it. */
 MUST_USE och_code functions_bury(struct session *session, struct value collection, och_error *err);
+/* An alias by name, in the turn; its collection's row; OCH_EXISTS when a collection's new name is one; all of a collection, in a write. */
+MUST_USE och_code alias_find(struct session *session, struct value db, slice name,
+                             struct row *ret_row, bool *ret_found, och_error *err);
+MUST_USE och_code alias_target(struct session *session, const struct row *alias,
+                               struct row *ret_collection, och_error *err);
+MUST_USE och_code alias_check_free(struct session *session, struct value db, slice name,
+                                   och_error *err);
+MUST_USE och_code aliases_bury(struct session *session, struct value collection, och_error *err);
 /* In a write: turn an active collection into a tombstone and give up all it refers to. */
 MUST_USE och_code collection_bury(struct session *session, struct row *row, och_error *err);
 /* Parts that lost a reference: doom their files or note holes. */

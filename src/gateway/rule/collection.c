@@ -153,6 +153,11 @@ och_code gateway_collection_drop(struct gateway *gateway, const struct gateway_s
     mutex_lock(&gateway->drop_lock);
     och_code code = sysdb_collection_find(gateway->options.sysdb, scope->tenant, scope->database,
                                           name, &collection, err);
+    if (code == OCH_OK && !slice_equal(collection->name, name))
+        code = FAIL(err, OCH_INVALID,
+                    "[%.*s] is an alias of collection [%.*s]: remove the alias, or drop the "
+                    "collection by its name",
+                    SLICE_ARG(name), SLICE_ARG(collection->name));
     if (code == OCH_OK)
         code = drop(gateway, collection->id, err);
     mutex_unlock(&gateway->drop_lock);

@@ -211,6 +211,24 @@ static void records_expire_and_lose_fields(void **state)
     FAILS(OCH_INVALID, och_collection_add(f->collection, &records, NULL, &err));
 }
 
+static void an_alias_opens_its_collection(void **state)
+{
+    struct fixture *f = *state;
+    och_collection_spec spec = OCH_COLLECTION_SPEC;
+    och_collection *opened;
+    spec.name = och_text("live");
+    OK(och_alias_set(f->database, &spec, och_text("colours"), &err));
+    OK(och_collection_open(f->database, &spec, &opened, &err));
+    assert_string_equal(och_collection_id(opened).at, och_collection_id(f->collection).at);
+    och_collection_free(opened);
+    FAILS(OCH_INVALID, och_collection_drop(f->database, &spec, &err));
+    const och_bytes none = OCH_NO_BYTES;
+    OK(och_alias_set(f->database, &spec, none, &err));
+    FAILS(OCH_NOT_FOUND, och_collection_open(f->database, &spec, &opened, &err));
+    FAILS(OCH_NOT_FOUND, och_alias_set(f->database, &spec, none, &err));
+    FAILS(OCH_NOT_FOUND, och_alias_set(f->database, &spec, och_text("nobody"), &err));
+}
+
 static void a_delete_limited_takes_the_oldest(void **state)
 {
     struct fixture *f = *state;
@@ -516,6 +534,7 @@ int main(void)
         TEST(deleting_takes_ids_or_a_filter_and_counts),
         TEST(an_update_by_filter_changes_all_it_matches),
         TEST(records_expire_and_lose_fields),
+        TEST(an_alias_opens_its_collection),
         TEST(a_delete_limited_takes_the_oldest),
         TEST(a_row_has_what_was_asked_for_and_no_more),
         TEST(get_pages_in_order_of_insertion),
