@@ -2,7 +2,16 @@
 /* Dispatch to the implementation, and what all of them share. */
 #include "base/io.h"
 
+#include "base/sched.h"
+
 #include <inttypes.h>
+
+/* Around what may wait for the disk: sched_block_begin(); return unblocked(call); */
+static och_code unblocked(och_code code)
+{
+    sched_block_end();
+    return code;
+}
 
 och_code io_open(struct io *io, const char *path, unsigned flags, struct file **ret_file,
                  och_error *err)
@@ -25,13 +34,14 @@ void file_cleanup(struct file **file)
 och_code file_read(struct file *file, uint64_t offset, void *at, size_t len, size_t *ret_len,
                    och_error *err)
 {
-    return file->io->ops->read(file, offset, at, len, ret_len, err);
+    sched_block_begin();
+    return unblocked(file->io->ops->read(file, offset, at, len, ret_len, err));
 }
 
 och_code file_read_all(struct file *file, uint64_t offset, void *at, size_t len, och_error *err)
 {
     size_t got;
-    TRY(file->io->ops->read(file, offset, at, len, &got, err));
+    TRY(file_read(file, offset, at, len, &got, err));
     if (got == len)
         return OCH_OK;
     return FAIL(err, OCH_CORRUPT,
@@ -49,25 +59,29 @@ och_code file_write_out(struct file *file, uint64_t offset, uint64_t len, bool w
 {
     if (!file->io->ops->write_out)
         return OCH_OK;
-    return file->io->ops->write_out(file, offset, len, wait, err);
+    sched_block_begin();
+    return unblocked(file->io->ops->write_out(file, offset, len, wait, err));
 }
 
 och_code file_write(struct file *file, uint64_t offset, const void *at, size_t len, och_error *err)
 {
     // iovec has no const; implementations only read from it
     struct iovec part = {.iov_base = (void *)(uintptr_t)at, .iov_len = len};
-    return file->io->ops->write_v(file, offset, &part, 1, err);
+    sched_block_begin();
+    return unblocked(file->io->ops->write_v(file, offset, &part, 1, err));
 }
 
 och_code file_write_v(struct file *file, uint64_t offset, const struct iovec *parts, size_t count,
                       och_error *err)
 {
-    return file->io->ops->write_v(file, offset, parts, count, err);
+    sched_block_begin();
+    return unblocked(file->io->ops->write_v(file, offset, parts, count, err));
 }
 
 och_code file_sync(struct file *file, och_error *err)
 {
-    return file->io->ops->sync(file, err);
+    sched_block_begin();
+    return unblocked(file->io->ops->sync(file, err));
 }
 
 och_code file_allocate(struct file *file, uint64_t offset, uint64_t len, och_error *err)
@@ -107,7 +121,8 @@ och_code io_remove(struct io *io, const char *path, och_error *err)
 
 och_code io_sync_folder(struct io *io, const char *path, och_error *err)
 {
-    return io->ops->sync_folder(io, path, err);
+    sched_block_begin();
+    return unblocked(io->ops->sync_folder(io, path, err));
 }
 
 och_code io_make_folder(struct io *io, const char *path, och_error *err)

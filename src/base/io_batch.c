@@ -264,7 +264,10 @@ void io_reader_free(struct io_reader *reader)
 
 void io_read_batch(struct io_reader *reader, struct io_read *reads, size_t count)
 {
-    if (count > 1 && reader->use_rings && read_by_ring(reader, reads, count))
+    sched_block_begin();
+    bool done = count > 1 && reader->use_rings && read_by_ring(reader, reads, count);
+    sched_block_end();
+    if (done)
         return;
     if (count > 1 && reader->pool) {
         pool_for(reader->pool, count, read_task, reads);

@@ -33,7 +33,14 @@ struct pool {
     struct loop *loops;
     struct thread *threads; /* room for thread_count */
     size_t started, busy;
+    size_t waiting; /* busy ones that wait inside a job, or are long at it */
     bool stopping;
+};
+
+/* What a worker's waits tell its pool.  On the worker's stack. */
+struct place {
+    struct sched_watch watch; /* first */
+    struct pool *pool;
 };
 
 och_code pool_new(const struct pool_options *options, struct pool **ret_pool, och_error *err)
@@ -50,7 +57,8 @@ och_code pool_new(const struct pool_options *options, struct pool **ret_pool, oc
     pool->options = *options;
     (void)snprintf(pool->name, sizeof(pool->name), "%s", options->name ? options->name : "pool");
     pool->options.name = pool->name;
-    mutex_init(&pool->mutex, RANK_POOL);
+    // waits tell us of themselves under whatever locks they hold; we take none
+    mutex_init(&pool->mutex, pool->options.running_max ? RANK_NONE : RANK_POOL);
     cond_init(&pool->work);
     *ret_pool = pool;
     return OCH_OK;
@@ -106,11 +114,57 @@ static bool ring_push(struct pool *pool, struct job job)
 
 static och_code start_worker(struct pool *pool, och_error *err);
 
+static void wake_one(struct pool *pool);
+
+/* Under the mutex: how many more jobs may run. */
+static size_t free_places(const struct pool *pool)
+{
+    bool bounded = pool->options.running_max && !pool->stopping;
+    size_t most = bounded ? pool->options.running_max : SIZE_MAX;
+    size_t running = pool->busy - pool->waiting;
+    return running < most ? most - running : 0;
+}
+
+static void begin_wait(struct sched_watch *watch)
+{
+    struct pool *pool = ((struct place *)watch)->pool;
+    mutex_lock(&pool->mutex);
+    pool->waiting++;
+    size_t free = free_places(pool);
+    if (free && pool->queued >= free) // fewer jobs than places: somebody is on the way for each
+        wake_one(pool);
+    mutex_unlock(&pool->mutex);
+}
+
+static void end_wait(struct sched_watch *watch)
+{
+    struct pool *pool = ((struct place *)watch)->pool;
+    mutex_lock(&pool->mutex);
+    pool->waiting--;
+    mutex_unlock(&pool->mutex);
+}
+
+static void run_job(struct pool *pool, struct job job)
+{
+    struct place place = {{begin_wait, end_wait, 0, false}, pool};
+    if (pool->options.running_max) {
+        place.watch.since_ns = sched_mono_ns();
+        sched_set_watch(&place.watch);
+    }
+    job.run(job.arg);
+    sched_set_watch(NULL);
+    mutex_lock(&pool->mutex);
+    pool->busy--;
+    pool->waiting -= place.watch.is_long;
+}
+
 static void worker(void *arg)
 {
     struct pool *pool = arg;
     if (pool->options.low_priority)
         thread_lower_priority();
+    if (pool->options.prompt)
+        thread_be_prompt();
     mutex_lock(&pool->mutex);
     for (;;) {
         struct loop *loop = loop_find(pool);
@@ -127,13 +181,11 @@ static void worker(void *arg)
             pool->busy--;
             if (--loop->helpers == 0)
                 cond_signal(&loop->left);
-        } else if (pool->queued) {
+        } else if (pool->queued && free_places(pool)) {
             struct job job = ring_pop(pool);
             pool->busy++;
             mutex_unlock(&pool->mutex);
-            job.run(job.arg);
-            mutex_lock(&pool->mutex);
-            pool->busy--;
+            run_job(pool, job);
         } else if (pool->stopping) {
             break;
         } else {
@@ -160,9 +212,20 @@ static size_t idle_count(const struct pool *pool)
     return idle > pool->queued ? idle - pool->queued : 0;
 }
 
+/* Under the mutex: a place got free, for the last of free_places() jobs. */
+static void wake_one(struct pool *pool)
+{
+    size_t on_their_way = free_places(pool) - 1;
+    if (pool->started - pool->busy > on_their_way)
+        cond_signal(&pool->work);
+    else if (pool->started < pool->options.thread_count)
+        (void)start_worker(pool, NULL); // else who ends a job takes the next
+}
+
 static och_code submit(struct pool *pool, struct job job, och_error *err)
 {
-    if (idle_count(pool) == 0 && pool->started < pool->options.thread_count) {
+    bool queue_only = free_places(pool) <= pool->queued;
+    if (!queue_only && idle_count(pool) == 0 && pool->started < pool->options.thread_count) {
         och_code code = start_worker(pool, err);
         if (code != OCH_OK && pool->started == 0)
             return code;
@@ -176,7 +239,8 @@ static och_code submit(struct pool *pool, struct job job, och_error *err)
                     pool->options.queue_max, pool->options.thread_count, pool->name);
     if (!ring_push(pool, job))
         return FAIL_NO_MEMORY(err, "a queue of jobs");
-    cond_signal(&pool->work);
+    if (!queue_only)
+        cond_signal(&pool->work);
     return OCH_OK;
 }
 

@@ -12,6 +12,10 @@ struct pool_options {
     unsigned queue_max;    /* jobs waiting; 0 = no bound */
     size_t stack_bytes;    /* 0 = 256 KiB */
     bool low_priority;
+    bool prompt; /* thread_be_prompt() */
+    /* Jobs that run at a time; those that wait or are long at it (struct sched_watch) are not counted.  Few that run undisturbed end sooner than
+     * many that take turns.  Who goes on after a wait does so at once, so there may be more for a moment.  0 = thread_count. */
+    unsigned running_max;
 };
 MUST_USE och_code pool_new(const struct pool_options *options, struct pool **ret_pool,
                            och_error *err);

@@ -14,10 +14,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define NS_PER_SECOND 1000000000ull
+#define PROMPT_NS     100000u
 
 static _Thread_local struct sched_hook *hook;
 
@@ -29,6 +31,25 @@ void sched_set_hook(struct sched_hook *new_hook)
 struct sched_hook *sched_get_hook(void)
 {
     return hook;
+}
+
+static _Thread_local struct sched_watch *watch;
+
+void sched_set_watch(struct sched_watch *new_watch)
+{
+    watch = new_watch;
+}
+
+void sched_block_begin(void)
+{
+    if (watch && !watch->is_long)
+        watch->begin(watch);
+}
+
+void sched_block_end(void)
+{
+    if (watch && !watch->is_long)
+        watch->end(watch);
 }
 
 uint64_t sched_mono_ns(void)
@@ -109,11 +130,17 @@ void mutex_done(struct mutex *mutex)
 
 void mutex_lock(struct mutex *mutex)
 {
+    // only these are held while their holder waits
+    bool may_last = watch && mutex->rank != RANK_NONE && mutex->rank <= RANK_GATEWAY;
     rank_check(mutex);
+    if (may_last)
+        sched_block_begin();
     if (UNLIKELY(hook != NULL))
         hook->lock(hook, mutex);
     else
         must(pthread_mutex_lock(&mutex->system));
+    if (may_last)
+        sched_block_end();
     rank_push(mutex);
 }
 
@@ -159,13 +186,15 @@ void cond_done(struct cond *cond)
 
 void cond_wait(struct cond *cond, struct mutex *mutex)
 {
+    sched_block_begin();
     if (UNLIKELY(hook != NULL))
         (void)hook->wait(hook, cond, mutex, UINT64_MAX);
     else
         must(pthread_cond_wait(&cond->system, &mutex->system));
+    sched_block_end();
 }
 
-bool cond_wait_until(struct cond *cond, struct mutex *mutex, uint64_t mono_ns)
+static bool wait_until(struct cond *cond, struct mutex *mutex, uint64_t mono_ns)
 {
     if (UNLIKELY(hook != NULL))
         return hook->wait(hook, cond, mutex, mono_ns);
@@ -174,6 +203,14 @@ bool cond_wait_until(struct cond *cond, struct mutex *mutex, uint64_t mono_ns)
     int rc = pthread_cond_timedwait(&cond->system, &mutex->system, &until);
     assert(rc == 0 || rc == ETIMEDOUT);
     return rc == 0;
+}
+
+bool cond_wait_until(struct cond *cond, struct mutex *mutex, uint64_t mono_ns)
+{
+    sched_block_begin();
+    bool woken = wait_until(cond, mutex, mono_ns);
+    sched_block_end();
+    return woken;
 }
 
 void cond_signal(struct cond *cond)
@@ -192,7 +229,7 @@ void cond_broadcast(struct cond *cond)
         must(pthread_cond_broadcast(&cond->system));
 }
 
-void sched_sleep_ns(uint64_t ns)
+static void sleep_ns(uint64_t ns)
 {
     if (UNLIKELY(hook != NULL)) {
         hook->sleep(hook, ns ? ns : 1);
@@ -202,6 +239,13 @@ void sched_sleep_ns(uint64_t ns)
                             .tv_nsec = (long)(ns % NS_PER_SECOND)};
     while (nanosleep(&left, &left) != 0 && errno == EINTR)
         ;
+}
+
+void sched_sleep_ns(uint64_t ns)
+{
+    sched_block_begin();
+    sleep_ns(ns);
+    sched_block_end();
 }
 
 void sched_yield_now(void)
@@ -305,6 +349,25 @@ void thread_be_nice(int nice)
     (void)setpriority(PRIO_PROCESS, 0, nice);
 }
 
+/* As sched_setattr(2) describes it; its header and the C library's do not go together. */
+struct sched_attr {
+    uint32_t size, sched_policy;
+    uint64_t sched_flags;
+    int32_t sched_nice;
+    uint32_t sched_priority;
+    uint64_t sched_runtime, sched_deadline, sched_period;
+    uint32_t sched_util_min, sched_util_max;
+};
+
+void thread_be_prompt(void)
+{
+    struct sched_attr attr = {.size = sizeof(attr)};
+    if (hook || syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0) != 0)
+        return;
+    attr.sched_runtime = PROMPT_NS; // the rest as it is; being refused only costs speed
+    (void)syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
 void thread_lower_priority(void)
 {
     thread_be_nice(19);
@@ -316,7 +379,14 @@ och_code work_check(const struct limits_of_work *limits, och_error *err)
         return OCH_OK;
     if (limits->cancel && atomic_load_explicit(&limits->cancel->fired, memory_order_relaxed))
         return FAIL(err, OCH_CANCELLED, "the caller gave up");
-    if (limits->deadline_mono_ns && sched_mono_ns() >= limits->deadline_mono_ns)
+    if (!limits->deadline_mono_ns && !watch)
+        return OCH_OK;
+    uint64_t mono_ns = sched_mono_ns();
+    if (watch && !watch->is_long && mono_ns - watch->since_ns > SCHED_LONG_NS) {
+        watch->begin(watch);
+        watch->is_long = true;
+    }
+    if (limits->deadline_mono_ns && mono_ns >= limits->deadline_mono_ns)
         return FAIL(err, OCH_DEADLINE, "time is up");
     return OCH_OK;
 }

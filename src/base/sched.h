@@ -79,10 +79,27 @@ void cond_broadcast(struct cond *cond);
 void sched_sleep_ns(uint64_t ns);
 void sched_yield_now(void);
 
+/** Who wants to know when the calling thread makes no use of a processor: told by every wait and sleep above and by calls of the system that may
+ *  take long (sched_block_begin, _end).  One who works on for SCHED_LONG_NS, as work_check() finds, is told of once, as if it waited from then on.
+ *  Both run on the thread itself, perhaps under locks, and must not wait. */
+struct sched_watch {
+    void (*begin)(struct sched_watch *watch);
+    void (*end)(struct sched_watch *watch);
+    uint64_t since_ns; /* sched_mono_ns() when it began */
+    bool is_long;
+};
+#define SCHED_LONG_NS 5000000u
+void sched_set_watch(struct sched_watch *watch); /* for the calling thread; NULL = nobody */
+void sched_block_begin(void);
+void sched_block_end(void);
+
 /** Start `run(arg)`.  stack_bytes 0 = 256 KiB.  All signals are blocked in it. `name` ≤ 15 bytes. */
 MUST_USE och_code thread_start(struct thread *thread, const char *name, size_t stack_bytes,
                                void (*run)(void *arg), void *arg, och_error *err);
 void thread_join(struct thread *thread);
+/** Short turns soon rather than long ones late, for the calling thread: who answers in microseconds should not stand behind another's milliseconds.
+ *  Linux 6.12 and later (its slice of 0.1 ms, the least there is); nothing happens elsewhere. */
+void thread_be_prompt(void);
 /** Lowest priority for the calling thread: background work. */
 void thread_lower_priority(void);
 /** The calling thread's own niceness, 0 (as it starts) to 19; it cannot be taken back.  Threads that it starts inherit it. */

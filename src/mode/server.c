@@ -100,6 +100,7 @@ static och_code start_http(struct server *s, och_error *err)
         .unix_path = socket_path(s),
         .loop_count = loop_count(settings),
         .worker_max = workers,
+        .running_max = 1 + (settings->threads ? (unsigned)settings->threads : processor_count()),
         .waiting_max = waiting ? waiting : 1, /* 0 would mean the server's default */
         .body_bytes_max = (uint64_t)settings->max_payload_size_bytes,
         .deadline_ms = (uint32_t)settings->deadline_ms,

@@ -66,6 +66,7 @@ struct http_server_options {
     const char *unix_path; /* a local socket besides, or NULL */
     unsigned loop_count;   /* 0 = one per core */
     unsigned worker_max;   /* requests at work; ≤ 256 */
+    unsigned running_max;  /* of these, at a time, that neither wait nor are long at it; 0 = all */
     unsigned waiting_max;  /* requests queued beyond; then 429 with Retry-After */
     uint64_t body_bytes_max;
     uint32_t deadline_ms,

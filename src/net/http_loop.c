@@ -100,6 +100,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 void http_loop_run(void *arg)
 {
     struct http_loop *loop = arg;
+    thread_be_prompt();
     (void)event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY);
 }
 
@@ -149,7 +150,7 @@ void http_loop_done(struct http_loop *loop)
 {
     struct http_conn *conn;
     while ((conn = take_posted(loop)) != NULL)
-        if (conn->is_new)
+        if (conn->is_new || conn->state == CONN_CLOSED)
             http_conn_drop(conn);
     while ((conn = TAILQ_FIRST(&loop->conns)) != NULL)
         http_conn_drop(conn);

@@ -101,6 +101,8 @@ static och_code server_open(struct http_server *server, och_error *err)
         TRY(http_loop_init(&server->loops[server->loop_count++], server, err));
     const struct pool_options pool = {.name = "http-work",
                                       .thread_count = options->worker_max,
+                                      .running_max = options->running_max,
+                                      .prompt = true,
                                       .stack_bytes = WORKER_STACK_BYTES};
     TRY(pool_new(&pool, &server->pool, err));
     TRY(http_listen_start(server, err));

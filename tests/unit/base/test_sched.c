@@ -241,6 +241,102 @@ static void a_full_queue_refuses_and_nothing_happens(void **state)
     gate_done(&gate);
 }
 
+struct crowd {
+    struct mutex mutex;
+    struct cond open;
+    bool is_open;
+    _Atomic bool long_ones_go;
+    _Atomic size_t inside, most, ended;
+};
+
+static void crowd_enter(struct crowd *crowd)
+{
+    size_t inside = atomic_fetch_add(&crowd->inside, 1) + 1, most = atomic_load(&crowd->most);
+    while (inside > most && !atomic_compare_exchange_weak(&crowd->most, &most, inside))
+        ;
+}
+
+static void be_short(void *arg)
+{
+    struct crowd *crowd = arg;
+    crowd_enter(crowd);
+    for (volatile int i = 0; i < 20000; i++)
+        ;
+    atomic_fetch_sub(&crowd->inside, 1);
+    atomic_fetch_add(&crowd->ended, 1);
+}
+
+static void wait_for_opening(void *arg)
+{
+    struct crowd *crowd = arg;
+    mutex_lock(&crowd->mutex);
+    while (!crowd->is_open)
+        cond_wait(&crowd->open, &crowd->mutex);
+    mutex_unlock(&crowd->mutex);
+    atomic_fetch_add(&crowd->ended, 1);
+}
+
+static void be_long(void *arg)
+{
+    struct crowd *crowd = arg;
+    struct limits_of_work limits = {0};
+    while (!atomic_load(&crowd->long_ones_go))
+        assert_int_equal(work_check(&limits, NULL), OCH_OK);
+    atomic_fetch_add(&crowd->ended, 1);
+}
+
+static void await_ended(struct crowd *crowd, size_t count)
+{
+    for (int i = 0; i < 60000 && atomic_load(&crowd->ended) < count; i++)
+        sched_sleep_ns(1000000);
+    assert_int_equal(crowd->ended, count);
+}
+
+/* Two jobs at a time, but neither waits nor long ones keep others out. */
+static void few_jobs_run_at_a_time_and_none_keeps_others_out(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        struct crowd crowd = {0};
+        struct pool *pool = NULL;
+        struct pool_options options = {.name = "few", .thread_count = 16, .running_max = 2};
+        assert_int_equal(pool_new(&options, &pool, NULL), OCH_OK);
+        mutex_init(&crowd.mutex, RANK_LEAF);
+        cond_init(&crowd.open);
+        for (size_t i = 0; i < 200; i++)
+            assert_int_equal(pool_submit(pool, be_short, &crowd, NULL), OCH_OK);
+        await_ended(&crowd, 200);
+        assert_in_range(crowd.most, 1, 2);
+        for (size_t i = 0; i < 5; i++)
+            assert_int_equal(pool_submit(pool, wait_for_opening, &crowd, NULL), OCH_OK);
+        for (size_t i = 0; i < 5; i++)
+            assert_int_equal(pool_submit(pool, be_long, &crowd, NULL), OCH_OK);
+        for (size_t i = 0; i < 100; i++)
+            assert_int_equal(pool_submit(pool, be_short, &crowd, NULL), OCH_OK);
+        await_ended(&crowd, 300);
+        assert_in_range(crowd.most, 1, 2);
+        atomic_store(&crowd.long_ones_go, true);
+        await_ended(&crowd, 305);
+        if (round % 2) {
+            mutex_lock(&crowd.mutex);
+            crowd.is_open = true;
+            cond_broadcast(&crowd.open);
+            mutex_unlock(&crowd.mutex);
+            await_ended(&crowd, 310);
+        }
+        for (size_t i = 0; i < 50; i++)
+            assert_int_equal(pool_submit(pool, be_short, &crowd, NULL), OCH_OK);
+        mutex_lock(&crowd.mutex);
+        crowd.is_open = true;
+        cond_broadcast(&crowd.open);
+        mutex_unlock(&crowd.mutex);
+        pool_free(pool);
+        assert_int_equal(crowd.ended, 360);
+        cond_done(&crowd.open);
+        mutex_done(&crowd.mutex);
+    }
+}
+
 struct marks {
     _Atomic unsigned char times[10000];
 };
@@ -569,6 +665,7 @@ int main(void)
         cmocka_unit_test(lock_ranks_must_rise_in_debug_builds),
         cmocka_unit_test(every_submitted_job_runs_once_even_when_the_pool_ends),
         cmocka_unit_test(a_full_queue_refuses_and_nothing_happens),
+        cmocka_unit_test(few_jobs_run_at_a_time_and_none_keeps_others_out),
         cmocka_unit_test(a_loop_runs_every_index_once),
         cmocka_unit_test(a_loop_does_not_wait_for_busy_workers),
         cmocka_unit_test(loops_nest_and_run_beside_jobs),
