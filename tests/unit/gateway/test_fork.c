@@ -205,7 +205,7 @@ static void what_cannot_be_forked_is_refused(void **state)
 {
     (void)state;
     struct stack stack = {.tail_rows_max = 100}, *s = &stack;
-    char id[UUID_TEXT_SIZE], name[32], body[64], copy[UUID_TEXT_SIZE];
+    char id[UUID_TEXT_SIZE], name[32], body[160], copy[UUID_TEXT_SIZE];
     stack_open(s);
     make_collection(s, "{\"name\":\"root\"}", id);
     EXPECT(400, "Validation error: new_name: Expected a name containing", "POST", path(id, "fork"),
@@ -243,6 +243,7 @@ struct hand {
     struct thread thread;
     struct random random;
     int work, done;
+    och_error refusal; /* the last */
 };
 
 static void run_hand(void *arg)
@@ -250,7 +251,7 @@ static void run_hand(void *arg)
     struct hand *h = arg;
     struct gateway_scope scope = {.tenant = SLICE("default_tenant"),
                                   .database = SLICE("default_database")};
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 100 || (h->done == 0 && i < 10000); i++) {
         const struct sysdb_collection **rows = NULL, *copy = NULL;
         size_t count = 0;
         struct arena arena;
@@ -265,7 +266,9 @@ static void run_hand(void *arg)
             code = gateway_collection_fork(h->s->gateway, &scope, rows[pick]->id, slice_of(name),
                                            &copy, &err);
             sysdb_collection_unref(copy);
-        } else if (count && h->work == 1 && i % 20 == 19) {
+        } else if (h->work == 1 && i % 4) {
+            sched_sleep_ns(100000); // let some live for a while
+        } else if (count && h->work == 1 && i % 20 == 0) {
             code = gateway_reset(h->s->gateway, &err);
         } else if (count && h->work == 1) {
             code = gateway_collection_drop(h->s->gateway, &scope, rows[pick]->name, &err);
@@ -290,6 +293,10 @@ static void run_hand(void *arg)
             code != OCH_INVALID)
             fail_msg("work %d: %d %s", h->work, (int)code, err.message);
         h->done += code == OCH_OK;
+        if (code != OCH_OK) {
+            h->refusal = err;
+            sched_sleep_ns(100000); // a reset is at it
+        }
         for (size_t row = 0; row < count; row++)
             sysdb_collection_unref(rows[row]);
         arena_done(&arena);
@@ -311,7 +318,9 @@ static void drops_resets_and_flushes_may_run_beside_it(void **state)
     }
     for (int i = 0; i < 4; i++) {
         thread_join(&hands[i].thread);
-        assert_true(hands[i].done > 0);
+        if (hands[i].done == 0)
+            fail_msg("work %d did nothing: %s (%s:%d)", i, hands[i].refusal.message,
+                     hands[i].refusal.file, hands[i].refusal.line);
     }
     verify(s);
     stack_close(s);
