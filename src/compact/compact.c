@@ -306,6 +306,8 @@ static void run_flusher(void *arg)
             mutex_lock(&c->lock);
         } else if (c->pressed || now_ns(c) >= next_sweep) {
             mutex_unlock(&c->lock);
+            if (c->tick)
+                c->tick(c->tick_context);
             sweep(c);
             next_sweep = now_ns(c) + c->options.idle_ms * MS;
             mutex_lock(&c->lock);
@@ -572,6 +574,13 @@ och_code compactor_new(const struct compactor_options *options, struct compactor
     random_seed_system(&c->random);
     *ret_compactor = c;
     return OCH_OK;
+}
+
+void compactor_set_tick(struct compactor *c, void (*tick)(void *context), void *context)
+{
+    assert(!c->flusher.started);
+    c->tick = tick;
+    c->tick_context = context;
 }
 
 och_code compactor_start(struct compactor *c, och_error *err)

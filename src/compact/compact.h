@@ -24,6 +24,8 @@ struct compactor_options {
 /** Does not start work by itself: compactor_start. */
 MUST_USE och_code compactor_new(const struct compactor_options *options,
                                 struct compactor **ret_compactor, och_error *err);
+/** Something else that wants doing now and then, about every idle_ms, short; set before the start. */
+void compactor_set_tick(struct compactor *compactor, void (*tick)(void *context), void *context);
 /** Remove announced-but-never-live and doomed files (open, D10), then start the workers. */
 MUST_USE och_code compactor_start(struct compactor *compactor, och_error *err);
 /** Finish or give up what is running (≤ a second), join. */

@@ -51,6 +51,8 @@ struct running {
 
 struct compactor {
     struct compactor_options options;
+    void (*tick)(void *context);
+    void *tick_context;
     struct mutex flush_lock, merge_locks[MERGE_TIERS], commit_lock;
     struct mutex lock; /* RANK_LEAF; guards the following */
     struct cond flush_wake, merge_wake[MERGE_TIERS];

@@ -86,6 +86,43 @@ MUST_USE och_code gateway_update_chosen(struct gateway *gateway, const struct ga
 MUST_USE och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope,
                                const struct plan *plan, struct arena *arena,
                                struct query_result *ret_result, och_error *err);
+/**
+ * A get within a transaction: at the state of *read_token; 0 takes that of now and gives it a token, to be handed to the transaction's other reads
+ * and to its commit.  Remembers what was read, so that the commit can tell whether it still holds.
+ *
+ * Errors:  OCH_STALE: the token is more than five minutes old, was given up for newer ones, or from before a restart.
+ */
+MUST_USE och_code gateway_read_conditional(struct gateway *gateway,
+                                           const struct gateway_scope *scope,
+                                           const struct plan *plan, struct arena *arena,
+                                           uint64_t *read_token, struct query_result *ret_result,
+                                           och_error *err);
+/** The writes of a transaction, in order, with any mixture of ops. */
+struct gateway_commit {
+    uuid collection;
+    uint64_t read_token;   /* 0: nothing was read, there is no condition */
+    const slice *read_ids; /* beside what the token remembers */
+    size_t read_id_count;
+    struct batch_input input;
+    struct gateway_once once;
+};
+struct gateway_committed {
+    uint64_t first;  /* offset of the first operation */
+    uint32_t count;  /* 0: nothing to write, nothing was checked */
+    bool key_reused; /* why it was OCH_CONFLICT: another request had the Idempotency-Key */
+};
+/**
+ * Apply all writes at once, in one batch, if nothing was written since the state of the token that would have changed what its reads saw, or to the ids
+ * to be written: the transactions of a collection are serialisable.
+ *
+ * Errors:  OCH_CONFLICT "conditional write conflict": nothing was applied; OCH_STALE as above.  After OK and OCH_CONFLICT the token is void.
+ * Cost:    that of what was written since the reads: a look-up for each operation, and for each filter read two rows looked at.
+ */
+MUST_USE och_code gateway_commit(struct gateway *gateway, const struct gateway_scope *scope,
+                                 const struct gateway_commit *commit,
+                                 struct gateway_committed *ret_committed, och_error *err);
+/** The transaction is given up; 0 is fine. */
+void gateway_transaction_end(struct gateway *gateway, uint64_t read_token);
 struct gateway_collection_new {
     slice name;
     bool get_or_create;

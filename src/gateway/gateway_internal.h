@@ -12,6 +12,7 @@ struct gateway {
     struct mutex drop_lock;   /* RANK_GATEWAY: drops and resets one at a time */
     struct mutex update_lock; /* RANK_GATEWAY: changes of configurations one at a time */
     struct meter *meter;      /* http/meter.c */
+    struct tokens *tokens;    /* rule/token.c */
 };
 uuid gateway_new_id(struct gateway *gateway);
 
@@ -29,6 +30,9 @@ MUST_USE och_code gateway_check_ttl(slice metadata, const char *member, och_erro
 MUST_USE och_code gateway_counts_of_repeated(struct gateway *gateway, uuid collection,
                                              uuid batch_id, const struct wal_appended *appended,
                                              struct gateway_counts *ret_counts, och_error *err);
+
+/** No id is empty. */
+MUST_USE och_code gateway_check_ids(const struct batch_input *input, och_error *err);
 
 /** The HTTP face (http/). */
 MUST_USE och_code gateway_http_meter_new(struct meter **ret_meter, och_error *err);

@@ -42,12 +42,13 @@ struct json_member {
 };
 
 struct json_options {
-    /** Names of top-level members whose value is an array of arrays of numbers: rows become JSON_FLOATS straight
+    /** Names of members, of the outermost object or of those at float_depth, whose value is an array of arrays of numbers: rows become JSON_FLOATS straight
      *  from the text.  When every element of such an array is an array of numbers of one length, all rows lie in one
      *  contiguous 64-byte aligned block in order (row i at floats + i*count).  Elements that are not arrays of
      *  numbers stay ordinary values.  Numbers are read as f64 and rounded to f32. */
     const slice *float_members;
     size_t float_member_count;
+    uint32_t float_depth; /* arrays and objects around such a member, its own included; 0: 1 */
     bool keep_text; /* unused strings may point into `text`: the caller keeps it alive and padded */
 };
 

@@ -263,9 +263,11 @@ bool json_tree_name(struct json_tree *tree, const uint8_t *raw)
         tree->names = stack;
     }
     tree->names[tree->name_count++] = name;
+    const struct json_options *options = tree->options;
+    bool here = tree->depth == (options->float_depth ? options->float_depth : 1);
     tree->rows_wanted = false;
-    for (size_t i = 0; tree->depth == 1 && i < tree->options->float_member_count; i++)
-        if (slice_equal(name, tree->options->float_members[i]))
+    for (size_t i = 0; here && i < options->float_member_count; i++)
+        if (slice_equal(name, options->float_members[i]))
             tree->rows_wanted = true;
     return true;
 }

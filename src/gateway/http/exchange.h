@@ -18,8 +18,10 @@ struct exchange {
     struct gateway_scope scope;
     slice target; /* the last variable segment: a name or a UUID */
     struct json_value body;
-    size_t route;     /* its number, route_count() when there is none */
-    int error_status; /* of an error that is not what its code usually means; 0: by the code */
+    size_t route;       /* its number, route_count() when there is none */
+    int error_status;   /* of an error that is not what its code usually means; 0: by the code */
+    const char *within; /* path of the object within the body that is being read, NULL: the body */
+    uint32_t float_depth; /* json_options: where embeddings are, 0: in the body itself */
 };
 
 typedef och_code (*exchange_handler)(struct exchange *x, och_error *err);
@@ -98,6 +100,11 @@ void exchange_counts(struct buf *out, const struct gateway_counts *counts);
 /** The fields named are cleared in a row.  OCH_INVALID when the row sets one of them; `where` names the place. */
 MUST_USE och_code exchange_clear(const struct json_value *names, const char *where,
                                  struct batch_input_row *row, och_error *err);
+
+/* ---- conditional.c ---- */
+/** A token from JSON; NULL is 0, none.  422 when it is no number, OCH_STALE when none such was ever given out. */
+MUST_USE och_code exchange_read_token(struct exchange *x, const struct json_value *value,
+                                      uint64_t *ret_token, och_error *err);
 
 /** When a record expires: `expires_at` in ms since 1970 (0: never), else `ttl_seconds` from now; NULL or null: not said, *expires_ms stays. */
 MUST_USE och_code exchange_expiry(struct exchange *x, const struct json_value *expires_at,
@@ -185,6 +192,12 @@ och_code handle_count_where(struct exchange *x, och_error *err);
 och_code handle_get(struct exchange *x, och_error *err);
 och_code handle_query(struct exchange *x, och_error *err);
 och_code handle_search(struct exchange *x, och_error *err);
+och_code handle_function_attach(struct exchange *x, och_error *err);
+och_code handle_function_get(struct exchange *x, och_error *err);
+och_code handle_function_detach(struct exchange *x, och_error *err);
+och_code handle_function_add_input(struct exchange *x, och_error *err);
+och_code handle_conditional_get(struct exchange *x, och_error *err);
+och_code handle_conditional_commit(struct exchange *x, och_error *err);
 /** The collection named by x->target as a UUID within x->scope, for its existence; 400 when not a UUID. */
 MUST_USE och_code exchange_collection(struct exchange *x,
                                       const struct sysdb_collection **ret_collection,

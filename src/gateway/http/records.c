@@ -12,7 +12,8 @@
 
 struct read_body {
     const struct json_value *ids, *where, *where_document, *limit, *offset, *include,
-        *query_embeddings, *n_results, *counts, *dry_run, *explain, *recall, *order_by, *cursor;
+        *query_embeddings, *n_results, *counts, *dry_run, *explain, *recall, *order_by, *cursor,
+        *read_token;
 };
 
 static och_code read_ids(struct exchange *x, const struct json_value *ids, struct plan *plan,
@@ -232,24 +233,16 @@ static och_code read_recall(const struct json_value *recall, float *ret_recall, 
 #define INCLUDE_GET   "[\"documents\",\"metadatas\"]"
 #define INCLUDE_QUERY "[\"documents\",\"metadatas\",\"distances\"]"
 
-och_code handle_get(struct exchange *x, och_error *err)
+/* `conditional`: one of a transaction's reads (§10). */
+static och_code run_get(struct exchange *x, const struct wire_body *shape, bool conditional,
+                        och_error *err)
 {
-    static const struct wire_member members[] = {
-        {"ids", WIRE_STRINGS, false, false, MEMBER(struct read_body, ids)},
-        {"where", WIRE_ANY, false, false, MEMBER(struct read_body, where)},
-        {"where_document", WIRE_ANY, false, false, MEMBER(struct read_body, where_document)},
-        {"limit", WIRE_U32, false, false, MEMBER(struct read_body, limit)},
-        {"offset", WIRE_U32, false, false, MEMBER(struct read_body, offset)},
-        {"include", WIRE_INCLUDE, false, true, MEMBER(struct read_body, include)},
-        {"explain", WIRE_BOOL, false, false, MEMBER(struct read_body, explain)},
-        {"order_by", WIRE_ANY, false, false, MEMBER(struct read_body, order_by)},
-        {"cursor", WIRE_STRING, false, false, MEMBER(struct read_body, cursor)},
-    };
-    static const struct wire_body shape = {"GetRequestPayload", members, COUNT_OF(members), false};
     struct read_body body = {0};
     struct plan plan;
-    TRY(wire_read(x, &shape, &body, err));
+    TRY(wire_read(x, shape, &body, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
+    uint64_t token = 0;
+    TRY(exchange_read_token(x, body.read_token, &token, err));
     TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_GET, &plan, err));
     TRY(read_filter(x, &body, &plan, err));
@@ -260,7 +253,11 @@ och_code handle_get(struct exchange *x, och_error *err)
     TRY(exchange_order(body.order_by, &plan, err));
     TRY(exchange_cursor(x, body.cursor, &plan, err));
     struct query_result result;
-    TRY(gateway_read(x->gateway, &x->scope, &plan, &x->arena, &result, err));
+    if (conditional)
+        TRY(gateway_read_conditional(x->gateway, &x->scope, &plan, &x->arena, &token, &result,
+                                     err));
+    else
+        TRY(gateway_read(x->gateway, &x->scope, &plan, &x->arena, &result, err));
     buf_byte(&x->reply->body, '{');
     write_columns(x, &result, false, "ids", true, write_id);
     write_columns(x, &result, false, "embeddings", include & RECORD_VECTOR, write_embedding);
@@ -271,9 +268,39 @@ och_code handle_get(struct exchange *x, och_error *err)
         write_columns(x, &result, false, "expires_at", true, write_expiry);
     write_include(x, body.include, INCLUDE_GET);
     och_code code = exchange_next(x, body.cursor, &plan, &result, err);
+    if (conditional)
+        buf_printf(&x->reply->body, ",\"read_token\":%" PRIu64, token);
     write_extras(x, &result);
     query_result_done(&result);
     return code;
+}
+
+/* The first is for transactions alone, the last two are not for them: what a page of another order depends on is not kept. */
+static const struct wire_member get_members[] = {
+    {"read_token", WIRE_ANY, false, false, MEMBER(struct read_body, read_token)},
+    {"ids", WIRE_STRINGS, false, false, MEMBER(struct read_body, ids)},
+    {"where", WIRE_ANY, false, false, MEMBER(struct read_body, where)},
+    {"where_document", WIRE_ANY, false, false, MEMBER(struct read_body, where_document)},
+    {"limit", WIRE_U32, false, false, MEMBER(struct read_body, limit)},
+    {"offset", WIRE_U32, false, false, MEMBER(struct read_body, offset)},
+    {"include", WIRE_INCLUDE, false, true, MEMBER(struct read_body, include)},
+    {"explain", WIRE_BOOL, false, false, MEMBER(struct read_body, explain)},
+    {"order_by", WIRE_ANY, false, false, MEMBER(struct read_body, order_by)},
+    {"cursor", WIRE_STRING, false, false, MEMBER(struct read_body, cursor)},
+};
+
+och_code handle_get(struct exchange *x, och_error *err)
+{
+    static const struct wire_body shape = {"GetRequestPayload", get_members + 1,
+                                           COUNT_OF(get_members) - 1, false};
+    return run_get(x, &shape, false, err);
+}
+
+och_code handle_conditional_get(struct exchange *x, och_error *err)
+{
+    static const struct wire_body shape = {"ConditionalGetRequestPayload", get_members,
+                                           COUNT_OF(get_members) - 2, false};
+    return run_get(x, &shape, true, err);
 }
 
 och_code handle_query(struct exchange *x, och_error *err)
@@ -371,4 +398,15 @@ och_code handle_count_where(struct exchange *x, och_error *err)
     TRY(plan_begin(x, &body, PLAN_COUNT, &plan, err));
     TRY(read_filter(x, &body, &plan, err));
     return run_count(x, &plan, err);
+}
+
+/* ---- what other files read ---- */
+
+och_code exchange_plan(struct exchange *x, const struct json_value *ids,
+                       const struct json_value *where, const struct json_value *where_document,
+                       enum plan_kind kind, struct plan *ret_plan, och_error *err)
+{
+    const struct read_body body = {.ids = ids, .where = where, .where_document = where_document};
+    TRY(plan_begin(x, &body, kind, ret_plan, err));
+    return read_filter(x, &body, ret_plan, err);
 }

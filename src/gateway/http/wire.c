@@ -18,8 +18,10 @@ och_code wire_fail(struct exchange *x, const struct json_value *value, och_error
     va_end(args);
     uint32_t line, column;
     json_locate(x->request->body, value ? value->offset : 0, &line, &column);
-    return FAIL(err, OCH_SHAPE, "%s%s%s at line %" PRIu32 " column %" PRIu32, path,
-                *path ? ": " : "", reason, line, column);
+    const char *within = x->within ? x->within : "";
+    return FAIL(err, OCH_SHAPE, "%s%s%s%s%s at line %" PRIu32 " column %" PRIu32, within,
+                *within && *path ? "." : "", path, *within || *path ? ": " : "", reason, line,
+                column);
 }
 
 static och_code check_content_type(struct exchange *x, och_error *err)
@@ -336,7 +338,8 @@ static och_code judge_trailing(struct exchange *x, const struct wire_body *shape
                                const struct json_fault *fault, void *ret_values, och_error *err)
 {
     struct json_options options = {.float_members = float_members,
-                                   .float_member_count = COUNT_OF(float_members)};
+                                   .float_member_count = COUNT_OF(float_members),
+                                   .float_depth = x->float_depth};
     struct json_value value;
     struct json_fault again;
     slice before = slice_make(x->request->body.at, fault->offset);
@@ -353,6 +356,7 @@ och_code wire_read(struct exchange *x, const struct wire_body *shape, void *ret_
     TRY(check_size(x, err));
     struct json_options options = {.float_members = float_members,
                                    .float_member_count = COUNT_OF(float_members),
+                                   .float_depth = x->float_depth,
                                    .keep_text = true};
     struct json_fault fault = {0};
     och_code code = json_read(x->request->body, &options, &x->arena, &x->body, &fault, err);

@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Writing records: add, upsert, update (http-api.md §6). */
 #include "base/bytes.h"
-#include "gateway/http/exchange.h"
+#include "gateway/http/write_request.h"
 
 #include "model/limits.h"
 
 #include <inttypes.h>
 
 #define MEMBER(type_, member_) .at = offsetof(type_, member_)
-
-struct write_body {
-    const struct json_value *ids, *embeddings, *documents, *uris, *metadatas, *clear, *counts,
-        *expires_at, *ttl_seconds;
-};
 
 static const struct wire_member add_members[] = {
     {"ids", WIRE_STRINGS, true, true, MEMBER(struct write_body, ids)},
@@ -47,20 +42,11 @@ static const struct wire_member update_members[] = {
     {"clear", WIRE_CLEAR, false, false, MEMBER(struct write_body, clear)},
 };
 
-/* What one write request means, put together step by step in the order of http-api.md §2.3. */
-struct write_request {
-    struct write_body body;
-    slice *metadatas; /* encoded, at NULL: none */
-    och_code later;   /* a bad metadata key: judged after the collection is known */
-    och_error later_error;
-    struct wire_vectors vectors;
-};
-
 /* Encode all metadata at once: wrong value types are 422 now, bad keys 400 later. */
-static och_code encode_metadatas(struct exchange *x, struct write_request *w, unsigned flags,
-                                 och_error *err)
+och_code write_check_shape(struct exchange *x, struct write_request *w, och_error *err)
 {
     const struct json_value *metadatas = w->body.metadatas;
+    unsigned flags = w->op == BATCH_ADD ? 0 : META_ALLOW_DELETE;
     if (!metadatas)
         return OCH_OK;
     struct buf all;
@@ -175,7 +161,7 @@ och_code exchange_expiry(struct exchange *x, const struct json_value *expires_at
     return OCH_OK;
 }
 
-static och_code make_rows(struct exchange *x, struct write_request *w, enum batch_op op,
+static och_code make_rows(struct exchange *x, struct write_request *w,
                           struct batch_input *ret_input, och_error *err)
 {
     uint32_t count = w->body.ids->count;
@@ -185,7 +171,7 @@ static och_code make_rows(struct exchange *x, struct write_request *w, enum batc
         return FAIL_NO_MEMORY(err, "records");
     for (uint32_t i = 0; i < count; i++) {
         struct batch_input_row *row = &rows[i];
-        row->op = (uint8_t)op;
+        row->op = (uint8_t)w->op;
         row->id = w->body.ids->items[i].string;
         if (w->vectors.matrix && (!w->vectors.present || w->vectors.present[i]))
             row->vector = w->vectors.matrix + (size_t)i * w->vectors.dimension;
@@ -236,23 +222,43 @@ void exchange_counts(struct buf *out, const struct gateway_counts *counts)
                counts->inserted, counts->updated, counts->skipped, counts->deleted);
 }
 
-/* After wire_read of w->body. */
-static och_code write_records(struct exchange *x, struct write_request *w, enum batch_op op,
-                              int status, och_error *err)
+och_code write_read_rows(struct exchange *x, struct write_request *w,
+                         const struct sysdb_collection *collection, struct batch_input *ret_input,
+                         och_error *err)
 {
-    TRY(encode_metadatas(x, w, op == BATCH_ADD ? 0 : META_ALLOW_DELETE, err));
-    const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
-    TRY(exchange_collection(x, &collection, err));
     if (w->body.embeddings)
         TRY(wire_vectors(x, w->body.embeddings, false, &w->vectors, err));
     if (w->later != OCH_OK)
         return FAIL(err, w->later, "%s", w->later_error.message);
     TRY(gateway_check_dimension(x->gateway, collection, w->vectors.dimension, err));
     TRY(check_lengths(&w->body, err));
+    return make_rows(x, w, ret_input, err);
+}
+
+const struct wire_body *write_shape(enum batch_op op)
+{
+    static const struct wire_body shapes[] = {
+        [BATCH_ADD] = {"AddCollectionRecordsPayload", add_members, COUNT_OF(add_members), false},
+        [BATCH_UPSERT] = {"UpsertCollectionRecordsPayload", upsert_members,
+                          COUNT_OF(upsert_members), false},
+        [BATCH_UPDATE] = {"UpdateCollectionRecordsPayload", update_members,
+                          COUNT_OF(update_members), false},
+    };
+    assert(op == BATCH_ADD || op == BATCH_UPSERT || op == BATCH_UPDATE);
+    return &shapes[op];
+}
+
+/* After wire_read of w->body. */
+static och_code write_records(struct exchange *x, struct write_request *w, int status,
+                              och_error *err)
+{
+    TRY(write_check_shape(x, w, err));
+    const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
+    TRY(exchange_collection(x, &collection, err));
     struct gateway_write write = {.collection = collection->id,
                                   .want_counts = w->body.counts && w->body.counts->boolean};
-    TRY(make_rows(x, w, op, &write.input, err));
-    TRY(exchange_key(x, op, write.collection, &write.once, err));
+    TRY(write_read_rows(x, w, collection, &write.input, err));
+    TRY(exchange_key(x, w->op, write.collection, &write.once, err));
     struct gateway_counts counts;
     och_code code = gateway_write(x->gateway, &x->scope, &write, &counts, err);
     if (code == OCH_CONFLICT)
@@ -266,36 +272,29 @@ static och_code write_records(struct exchange *x, struct write_request *w, enum 
     return OCH_OK;
 }
 
-static och_code handle_write(struct exchange *x, const struct wire_body *shape, enum batch_op op,
-                             int status, och_error *err)
+static och_code handle_write(struct exchange *x, enum batch_op op, int status, och_error *err)
 {
-    struct write_request w = {0};
-    TRY(wire_read(x, shape, &w.body, err));
-    return write_records(x, &w, op, status, err);
+    struct write_request w = {.op = op};
+    TRY(wire_read(x, write_shape(op), &w.body, err));
+    return write_records(x, &w, status, err);
 }
 
 och_code handle_add(struct exchange *x, och_error *err)
 {
-    static const struct wire_body shape = {"AddCollectionRecordsPayload", add_members,
-                                           COUNT_OF(add_members), false};
-    return handle_write(x, &shape, BATCH_ADD, 201, err);
+    return handle_write(x, BATCH_ADD, 201, err);
 }
 
 och_code handle_upsert(struct exchange *x, och_error *err)
 {
-    static const struct wire_body shape = {"UpsertCollectionRecordsPayload", upsert_members,
-                                           COUNT_OF(upsert_members), false};
-    return handle_write(x, &shape, BATCH_UPSERT, 200, err);
+    return handle_write(x, BATCH_UPSERT, 200, err);
 }
 
 och_code handle_update(struct exchange *x, och_error *err)
 {
-    static const struct wire_body shape = {"UpdateCollectionRecordsPayload", update_members,
-                                           COUNT_OF(update_members), false};
-    struct write_request w = {0};
-    TRY(wire_read(x, &shape, &w.body, err));
+    struct write_request w = {.op = BATCH_UPDATE};
+    TRY(wire_read(x, write_shape(BATCH_UPDATE), &w.body, err));
     const struct json_value *set = json_get(&x->body, SLICE("set"));
     if (set && set->kind != JSON_NULL)
         return update_chosen(x, err);
-    return write_records(x, &w, BATCH_UPDATE, 200, err);
+    return write_records(x, &w, 200, err);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Databases and collections: create, change, drop, show, reset. */
 #include "base/map.h"
-#include "gateway/gateway_internal.h"
+#include "gateway/rule/token.h"
 
 #include <inttypes.h>
 
@@ -141,6 +141,7 @@ static och_code drop(struct gateway *gateway, uuid id, och_error *err)
         return code;
     }
     wal_forget(gateway->options.wal, id);
+    tokens_forget(gateway->tokens, id);
     views_forget(gateway->options.views, id);
     compactor_kick(gateway->options.compactor, id);
     return OCH_OK;
@@ -243,6 +244,7 @@ static och_code forget_all(struct gateway *gateway, struct arena *arena, struct 
 {
     uuid *ids = NULL;
     size_t count = 0;
+    tokens_forget_all(gateway->tokens);
     TRY(sysdb_tombstones(gateway->options.sysdb, arena, &ids, &count, err));
     for (size_t i = 0; i < count; i++) {
         if (map_find(known, uuid_slice(&ids[i])))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The gateway's life, and the rules on names and dimensions. */
-#include "gateway/gateway_internal.h"
+#include "gateway/rule/token.h"
 
 #include "model/limits.h"
 
@@ -14,10 +14,15 @@ och_code gateway_new(const struct gateway_options *options, struct gateway **ret
         return FAIL_NO_MEMORY(err, "the gateway");
     gateway->options = *options;
     och_code code = gateway_http_meter_new(&gateway->meter, err);
+    if (code == OCH_OK)
+        code = tokens_new(gateway, &gateway->tokens, err);
     if (code != OCH_OK) {
+        gateway_http_meter_free(gateway->meter);
         mem_free(gateway);
         return code;
     }
+    if (options->compactor)
+        compactor_set_tick(options->compactor, tokens_sweep, gateway->tokens);
     mutex_init(&gateway->lock, RANK_LEAF);
     mutex_init(&gateway->drop_lock, RANK_GATEWAY);
     mutex_init(&gateway->update_lock, RANK_GATEWAY);
@@ -30,6 +35,7 @@ void gateway_free(struct gateway *gateway)
 {
     if (!gateway)
         return;
+    tokens_free(gateway->tokens);
     mutex_done(&gateway->update_lock);
     mutex_done(&gateway->drop_lock);
     mutex_done(&gateway->lock);

@@ -14,7 +14,7 @@ och_code gateway_throttle(struct gateway *gateway, uuid collection, uint32_t cou
     return OCH_OK;
 }
 
-static och_code check_ids(const struct batch_input *input, och_error *err)
+och_code gateway_check_ids(const struct batch_input *input, och_error *err)
 {
     for (uint32_t i = 0; i < input->count; i++) {
         if (input->rows[i].id.len == 0)
@@ -148,7 +148,7 @@ static och_code write_batch(struct gateway *gateway, const struct gateway_scope 
     struct batch_input *input = &turn.input;
     *ret_counts = (struct gateway_counts){0};
     TRY(gateway_check_dimension(gateway, collection, input->dimension, err));
-    TRY(check_ids(input, err));
+    TRY(gateway_check_ids(input, err));
     if (input->count == 0)
         return OCH_OK;
     TRY(gateway_default_expiry(gateway, collection, input, arena, err));
