@@ -20,6 +20,10 @@ struct compactor_options {
     uint64_t tail_bytes_max, slow_bytes;
     uint32_t
         idle_ms; /* a collection untouched so long is flushed and merged to one part; 0 = a default */
+    /** Asked before the tail [from, to) of a collection, of so many bytes, is flushed: it becomes a part up to this offset at most.  UINT64_MAX: all of
+     *  it.  Whoever says less kicks when there is more.  NULL: nobody minds. */
+    uint64_t (*hold)(void *context, uuid collection, uint64_t from, uint64_t to, uint64_t bytes);
+    void *hold_context;
 };
 /** Does not start work by itself: compactor_start. */
 MUST_USE och_code compactor_new(const struct compactor_options *options,

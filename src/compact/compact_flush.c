@@ -295,11 +295,23 @@ static void flush_done(struct flush *f)
     arena_done(&f->arena);
 }
 
-/* However long the tail, a part is made of about one tail's worth: built soon, in one list, and merged like the others (D18). */
-static void cut(struct compactor *c, struct view *view)
+/* However long the tail, a part is made of about one tail's worth: built soon, in one list, and merged like the others (D18).
+ * Nor does it pass what functions have not consumed.  False: nothing may leave the tail now. */
+static bool cut(struct compactor *c, struct view *view)
 {
+    const struct view_info *info = view_info(view);
+    if (c->options.hold) {
+        uint64_t held = 0;
+        for (size_t i = 0; i < view_batch_count(view); i++)
+            held += view_batch(view, i)->payload->len;
+        uint64_t upto =
+            c->options.hold(c->options.hold_context, info->collection, info->from, info->to, held);
+        if (upto < info->to && !view_cut_at(view, upto))
+            return false;
+    }
     uint64_t rows = c->options.tail_rows_max, bytes = c->options.tail_bytes_max;
     (void)view_cut(view, rows + rows / STEP_OVER, bytes + bytes / STEP_OVER);
+    return true;
 }
 
 /* A view of each collection that has a tail; those that are gone are passed over. */
@@ -322,7 +334,7 @@ static och_code open_flush(struct compactor *c, struct wish *wish, struct flush 
         wish->head = wish->head ? wish->head : info->to;
         *ret_wanted = info->from < info->to && info->from < wish->head;
         if (*ret_wanted)
-            cut(c, f->view);
+            *ret_wanted = cut(c, f->view);
         else /* a flush that failed behind its commit may have left this undone */
             IGNORE(wal_trim(c->options.wal, id, info->from, NULL));
     }

@@ -5,6 +5,7 @@
 #define GATEWAY_GATEWAY_H
 
 #include "compact/compact.h"
+#include "function/function.h"
 #include "net/http.h"
 #include "query/query.h"
 
@@ -15,6 +16,7 @@ struct gateway_options {
     struct views *views;
     struct query *query;
     struct compactor *compactor;
+    struct functions *functions; /* NULL: none are attached */
     struct budget *budget;
     struct clock *clock;
     struct trace *trace;
@@ -173,4 +175,29 @@ MUST_USE och_code gateway_database_create(struct gateway *gateway, slice tenant,
 MUST_USE och_code gateway_database_drop(struct gateway *gateway, slice tenant, slice name,
                                         och_error *err);
 MUST_USE och_code gateway_reset(struct gateway *gateway, och_error *err);
+
+/* ---- attached functions (http-api.md §9) ---- */
+struct gateway_function_new {
+    slice name, function, output; /* function: its kind, what requests call function_id */
+    slice params;                 /* JSON text */
+};
+/** *ret_created false: it was there already, with the same settings.  Errors: OCH_NOT_FOUND (collection, kind), OCH_EXISTS (see sysdb_function_attach),
+ *  OCH_FORBIDDEN, OCH_UNSUPPORTED (a kind that needs a service outside).  Strings in the arena, here and below. */
+MUST_USE och_code gateway_function_attach(struct gateway *gateway,
+                                          const struct gateway_scope *scope, uuid collection,
+                                          const struct gateway_function_new *spec,
+                                          struct arena *arena, struct sysdb_function *ret_function,
+                                          bool *ret_created, och_error *err);
+MUST_USE och_code gateway_function_get(struct gateway *gateway, const struct gateway_scope *scope,
+                                       uuid collection, slice name, struct arena *arena,
+                                       struct sysdb_function *ret_function, och_error *err);
+MUST_USE och_code gateway_function_add_input(struct gateway *gateway,
+                                             const struct gateway_scope *scope, uuid collection,
+                                             slice name, uuid input, struct arena *arena,
+                                             struct sysdb_function *ret_function, bool *ret_created,
+                                             och_error *err);
+/** delete_output: the collection it wrote to is dropped, and with it all functions that read from it. */
+MUST_USE och_code gateway_function_detach(struct gateway *gateway,
+                                          const struct gateway_scope *scope, uuid collection,
+                                          slice name, bool delete_output, och_error *err);
 #endif

@@ -16,6 +16,8 @@ struct gateway {
 };
 uuid gateway_new_id(struct gateway *gateway);
 
+/** Drop a collection wherever it is (rule/collection.c). */
+MUST_USE och_code gateway_drop_by_id(struct gateway *gateway, uuid id, och_error *err);
 /** Wait, or be refused, when writers are ahead of compaction. */
 MUST_USE och_code gateway_throttle(struct gateway *gateway, uuid collection, uint32_t count,
                                    och_error *err);

@@ -8,6 +8,7 @@
 
 #include "base/io_sim.h"
 #include "base/map.h"
+#include "function/function.h"
 #include "ochre/ochre.h"
 
 #include <inttypes.h>
@@ -17,6 +18,7 @@
 
 #define CACHE_SHARE 60 /* per cent of the memory limit that cached extents may take */
 #define TAIL_SHARE  32 /* part of it that a tail has at most before it becomes a part */
+#define HOLD_TAILS  4  /* tails' worth that wait for functions before they are flushed anyway */
 
 struct database {
     struct database_options options;
@@ -35,6 +37,7 @@ struct database {
     struct views *views;
     struct wal *wal;
     struct compactor *compactor;
+    struct functions *functions;
     struct pool *pool;
     struct query *query;
     struct gateway *gateway;
@@ -183,6 +186,15 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
                                   .tail_rows_max = (uint32_t)s->tail_rows_max,
                                   .tail_bytes_max = tail_bytes};
     TRY(views_new(&views, &d->views, err));
+    struct functions_options functions = {.sysdb = d->sysdb,
+                                          .views = d->views,
+                                          .cache = d->cache,
+                                          .budget = &d->budget,
+                                          .clock = d->clock,
+                                          .trace = d->trace,
+                                          .hold_rows = HOLD_TAILS * (uint64_t)s->tail_rows_max,
+                                          .hold_bytes = HOLD_TAILS * tail_bytes};
+    TRY(functions_new(&functions, &d->functions, err));
     static const enum wal_durability durabilities[] = {[DURABILITY_ALWAYS] = WAL_ALWAYS,
                                                        [DURABILITY_INTERVAL] = WAL_INTERVAL,
                                                        [DURABILITY_OS] = WAL_OS};
@@ -192,7 +204,7 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
                               .clock = d->clock,
                               .trace = d->trace,
                               .budget = &d->budget,
-                              .sink = views_sink(d->views),
+                              .sink = functions_sink(d->functions, views_sink(d->views)),
                               .durability = durabilities[s->durability.mode],
                               .interval_ms = (uint32_t)s->durability.interval_ms,
                               .segment_bytes = (uint64_t)s->log_segment_bytes,
@@ -215,9 +227,13 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
         .part_rows_max = (uint32_t)s->part_rows_max,
         .tail_bytes_max = tail_bytes,
         .slow_bytes = (uint64_t)s->log_slow_bytes,
-        .idle_ms = (uint32_t)s->compact_idle_ms};
+        .idle_ms = (uint32_t)s->compact_idle_ms,
+        .hold = functions_hold,
+        .hold_context = d->functions};
     TRY(compactor_new(&compactor, &d->compactor, err));
     views_set_wants(d->views, compactor_kick, d->compactor);
+    if (!d->options.read_only)
+        TRY(functions_load(d->functions, d->wal, d->compactor, err));
     return OCH_OK;
 }
 
@@ -250,6 +266,7 @@ static och_code open_front(struct database *d, och_error *err)
                                           .views = d->views,
                                           .query = d->query,
                                           .compactor = d->compactor,
+                                          .functions = d->functions,
                                           .cache = d->cache,
                                           .budget = &d->budget};
     struct gateway_options gateway = {.sysdb = d->sysdb,
@@ -257,6 +274,7 @@ static och_code open_front(struct database *d, och_error *err)
                                       .views = d->views,
                                       .query = d->query,
                                       .compactor = d->compactor,
+                                      .functions = d->options.read_only ? NULL : d->functions,
                                       .budget = &d->budget,
                                       .clock = d->clock,
                                       .trace = d->trace,
@@ -306,6 +324,8 @@ och_code database_open(const struct database_options *options, struct database *
         code = open_front(d, err);
     if (code == OCH_OK && options->start_compactor && !options->read_only)
         code = compactor_start(d->compactor, err);
+    if (code == OCH_OK && options->start_compactor && !options->read_only)
+        code = functions_start(d->functions, err);
     if (code != OCH_OK) {
         database_free(d);
         return code;
@@ -316,6 +336,8 @@ och_code database_open(const struct database_options *options, struct database *
 
 och_code database_close(struct database *d, och_error *err)
 {
+    if (d->functions)
+        functions_stop(d->functions);
     if (d->compactor)
         compactor_stop(d->compactor);
     if (d->query)
@@ -340,12 +362,15 @@ void database_free(struct database *d)
 {
     if (!d)
         return;
+    if (d->functions)
+        functions_stop(d->functions);
     if (d->compactor)
         compactor_stop(d->compactor);
     gateway_free(d->gateway);
     query_free(d->query);
     if (d->pool)
         pool_free(d->pool);
+    functions_free(d->functions);
     compactor_free(d->compactor);
     wal_free(d->wal);
     views_free(d->views);
@@ -366,6 +391,10 @@ struct gateway *database_gateway(struct database *d)
 struct compactor *database_compactor(struct database *d)
 {
     return d->compactor;
+}
+struct functions *database_functions(struct database *d)
+{
+    return d->functions;
 }
 struct sysdb *database_sysdb(struct database *d)
 {

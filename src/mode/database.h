@@ -29,6 +29,7 @@ void database_abandon(struct database *database);
 
 struct gateway *database_gateway(struct database *database);
 struct compactor *database_compactor(struct database *database);
+struct functions *database_functions(struct database *database);
 struct sysdb *database_sysdb(struct database *database);
 struct wal *database_wal(struct database *database);
 struct views *database_views(struct database *database);

@@ -113,6 +113,29 @@ static void write_compaction(const struct metrics_sources *s, struct buf *out)
                "Bytes on disk given back.", stats.bytes_reclaimed);
 }
 
+static void write_functions(const struct metrics_sources *s, struct buf *out)
+{
+    struct functions_stats stats = {0};
+    if (s->functions)
+        functions_stats(s->functions, &stats);
+    metric_one(out, "ochre_functions_attached", "gauge",
+               "Attached functions, once for each of their inputs.", stats.attached);
+    metric_one(out, "ochre_functions_failing", "gauge", "Those whose last run failed.",
+               stats.failing);
+    metric_one(out, "ochre_functions_waiting_records", "gauge",
+               "Operations of their inputs that they have not consumed yet.", stats.waiting);
+    metric_one(out, "ochre_functions_runs_total", "counter", "Runs that ended well.", stats.runs);
+    metric_one(out, "ochre_functions_rebuilds_total", "counter",
+               "Those of them that made the output anew from all records of the input.",
+               stats.rebuilds);
+    metric_one(out, "ochre_functions_failures_total", "counter",
+               "Runs that failed; they are tried again.", stats.failures);
+    metric_one(out, "ochre_functions_consumed_records_total", "counter",
+               "Operations of inputs consumed.", stats.consumed);
+    metric_one(out, "ochre_functions_written_records_total", "counter",
+               "Records written to and deleted from outputs.", stats.written);
+}
+
 static void write_cache(const struct metrics_sources *s, struct buf *out)
 {
     static const char *const heats[CACHE_HEATS] = {[CACHE_COLD] = "heat=\"cold\"",
@@ -242,6 +265,7 @@ void metrics_write(void *context, struct buf *out)
     write_http(s, out);
     write_log(s, out);
     write_compaction(s, out);
+    write_functions(s, out);
     write_cache(s, out);
     write_recall(s, out);
     write_views(s, out);

@@ -16,6 +16,7 @@ struct metrics_sources {
     struct views *views;
     struct query *query;
     struct compactor *compactor;
+    struct functions *functions; /* NULL: shown as none */
     struct cache *cache;
     struct budget *budget;
     _Atomic(struct http_server *) http; /* NULL: no sockets */

@@ -172,6 +172,8 @@ const struct wal_batch *view_batch(const struct view *view, size_t i);
  *  operations and `bytes_max`.  True: something was left out; live_rows still counts it.  For the Compactor, which makes parts of one size of a
  *  tail of any length. */
 bool view_cut(struct view *view, uint64_t rows_max, uint64_t bytes_max);
+/** End such a tail at the last batch that ends at or before `upto`.  False: there is none, the view is as it was. */
+bool view_cut_at(struct view *view, uint64_t upto);
 /** Ids that older parts may hold and that do not stand in the tail: KILL of a flush. Arena. */
 MUST_USE och_code view_kills(struct view *view, struct arena *arena, slice **ret_ids,
                              size_t *ret_count, och_error *err);

@@ -213,9 +213,32 @@ const struct wal_batch *view_batch(const struct view *view, size_t i)
     return batch;
 }
 
-bool view_cut(struct view *view, uint64_t rows_max, uint64_t bytes_max)
+static void end_at(struct view *view, size_t kept)
 {
     struct view_info *info = &view->info;
+    const struct wal_batch *last = view_batch(view, kept - 1);
+    view->batch_count = kept;
+    view->created_at = last->created_at;
+    info->to = last->first + last->count; /* slots behind it are not rows of this view any more */
+    info->dimension = last->dimension ? last->dimension : info->dimension;
+}
+
+bool view_cut_at(struct view *view, uint64_t upto)
+{
+    size_t kept = 0;
+    for (; kept < view->batch_count; kept++) {
+        const struct wal_batch *batch = view_batch(view, kept);
+        if (batch->first + batch->count > upto)
+            break;
+    }
+    if (kept > 0)
+        end_at(view, kept);
+    return kept > 0;
+}
+
+bool view_cut(struct view *view, uint64_t rows_max, uint64_t bytes_max)
+{
+    const struct view_info *info = &view->info;
     uint64_t bytes = 0;
     size_t kept = 0;
     for (; kept < view->batch_count; kept++) {
@@ -226,11 +249,7 @@ bool view_cut(struct view *view, uint64_t rows_max, uint64_t bytes_max)
     }
     if (kept == view->batch_count)
         return false;
-    const struct wal_batch *last = view_batch(view, kept - 1);
-    view->batch_count = kept;
-    view->created_at = last->created_at;
-    info->to = last->first + last->count; /* slots behind it are not rows of this view any more */
-    info->dimension = last->dimension ? last->dimension : info->dimension;
+    end_at(view, kept);
     return true;
 }
 

@@ -9,11 +9,15 @@
 #include "view/view.h"
 #ifdef STACK_GATEWAY
 #define STACK_QUERY
-#define STACK_COMPACT
+#define STACK_FUNCTION
 #include "gateway/gateway.h"
 #endif
 #ifdef STACK_QUERY
 #include "query/query.h"
+#endif
+#ifdef STACK_FUNCTION
+#define STACK_COMPACT
+#include "function/function.h"
 #endif
 #ifdef STACK_COMPACT
 #include "compact/compact.h"
@@ -57,6 +61,10 @@ struct stack {
 #ifdef STACK_COMPACT
     struct compactor *compactor;
     uint32_t part_rows_max;
+#endif
+#ifdef STACK_FUNCTION
+    struct functions *functions;
+    uint64_t hold_rows; /* 0: as many as there are */
 #endif
 #ifdef STACK_GATEWAY
     struct gateway *gateway;
@@ -107,13 +115,26 @@ static och_code stack_try_open(struct stack *s, och_error *err)
                                   .tail_rows_max = s->tail_rows_max ? s->tail_rows_max : UINT32_MAX,
                                   .tail_bytes_max = UINT64_MAX};
     TRY(views_new(&views, &s->views, err));
+    struct wal_sink sink = views_sink(s->views);
+#ifdef STACK_FUNCTION
+    struct functions_options functions = {.sysdb = s->sysdb,
+                                          .views = s->views,
+                                          .cache = s->cache,
+                                          .budget = &s->budget,
+                                          .clock = &s->clock.clock,
+                                          .trace = &s->trace,
+                                          .hold_rows = s->hold_rows ? s->hold_rows : UINT64_MAX,
+                                          .hold_bytes = UINT64_MAX};
+    TRY(functions_new(&functions, &s->functions, err));
+    sink = functions_sink(s->functions, sink);
+#endif
     struct wal_options log = {.io = s->io,
                               .folder = "log",
                               .sysdb = s->sysdb,
                               .clock = &s->clock.clock,
                               .trace = &s->trace,
                               .budget = &s->budget,
-                              .sink = views_sink(s->views),
+                              .sink = sink,
                               .segment_bytes = 1u << 20};
     TRY(wal_open(&log, &s->wal, err));
     views_set_wal(s->views, s->wal);
@@ -140,8 +161,15 @@ static och_code stack_try_open(struct stack *s, och_error *err)
                                           .trace = &s->trace,
                                           .tail_rows_max = s->tail_rows_max,
                                           .part_rows_max = s->part_rows_max,
+#ifdef STACK_FUNCTION
+                                          .hold = functions_hold,
+                                          .hold_context = s->functions,
+#endif
                                           .idle_ms = 20};
     TRY(compactor_new(&compactor, &s->compactor, err));
+#endif
+#ifdef STACK_FUNCTION
+    TRY(functions_load(s->functions, s->wal, s->compactor, err));
 #endif
 #ifdef STACK_GATEWAY
     struct gateway_options gateway = {.sysdb = s->sysdb,
@@ -149,6 +177,7 @@ static och_code stack_try_open(struct stack *s, och_error *err)
                                       .views = s->views,
                                       .query = s->query,
                                       .compactor = s->compactor,
+                                      .functions = s->functions,
                                       .budget = &s->budget,
                                       .clock = &s->clock.clock,
                                       .trace = &s->trace,
@@ -178,6 +207,10 @@ __attribute__((unused)) static void stack_open(struct stack *s)
 /* Everything goes; the disk stays for the next stack_open. */
 static void stack_close(struct stack *s)
 {
+#ifdef STACK_FUNCTION
+    if (s->functions)
+        functions_stop(s->functions);
+#endif
 #ifdef STACK_COMPACT
     if (s->compactor)
         compactor_stop(s->compactor);
@@ -196,6 +229,10 @@ static void stack_close(struct stack *s)
     if (s->pool)
         pool_free(s->pool);
     s->pool = NULL;
+#endif
+#ifdef STACK_FUNCTION
+    functions_free(s->functions);
+    s->functions = NULL;
 #endif
 #ifdef STACK_COMPACT
     compactor_free(s->compactor);

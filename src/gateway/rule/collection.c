@@ -143,6 +143,8 @@ static och_code drop(struct gateway *gateway, uuid id, och_error *err)
     wal_forget(gateway->options.wal, id);
     tokens_forget(gateway->tokens, id);
     views_forget(gateway->options.views, id);
+    if (gateway->options.functions)
+        functions_forget(gateway->options.functions, id);
     compactor_kick(gateway->options.compactor, id);
     return OCH_OK;
 }
@@ -161,6 +163,14 @@ och_code gateway_collection_drop(struct gateway *gateway, const struct gateway_s
                     SLICE_ARG(name), SLICE_ARG(collection->name));
     if (code == OCH_OK)
         code = drop(gateway, collection->id, err);
+    mutex_unlock(&gateway->drop_lock);
+    return code;
+}
+
+och_code gateway_drop_by_id(struct gateway *gateway, uuid id, och_error *err)
+{
+    mutex_lock(&gateway->drop_lock);
+    och_code code = drop(gateway, id, err);
     mutex_unlock(&gateway->drop_lock);
     return code;
 }
@@ -251,6 +261,8 @@ static och_code forget_all(struct gateway *gateway, struct arena *arena, struct 
             continue;
         wal_forget(gateway->options.wal, ids[i]);
         views_forget(gateway->options.views, ids[i]);
+        if (gateway->options.functions)
+            functions_forget(gateway->options.functions, ids[i]);
     }
     if (count > 0)
         compactor_kick(gateway->options.compactor, ids[0]); /* for the garbage of all */
