@@ -171,6 +171,15 @@ OCH_API och_code och_collection_open(och_database *database, const och_collectio
 OCH_API och_code och_collection_drop(och_database *database, const och_collection_spec *named,
                                      och_error *err);
 /**
+ * Make a collection of another name in the same database that holds what `collection` holds at this moment, configuration and metadata included.  Both go on
+ * by themselves.
+ *
+ * Cost:    nothing is copied but what is not compacted yet.
+ * Errors:  OCH_EXISTS, OCH_INVALID (name), OCH_NOT_FOUND, OCH_QUOTA (256 forks of forks of one collection).
+ */
+OCH_API och_code och_collection_fork(och_collection *collection, och_bytes name,
+                                     och_collection **ret_collection, och_error *err);
+/**
  * List the collections of a tenant's database, oldest first; within NULL: the default ones.
  *
  * Rows:  id = name, metadata_json = its metadata or absent, dimension (0: no vector yet), seq = place in the order of creation,

@@ -128,6 +128,27 @@ och_code och_collection_drop(och_database *database, const och_collection_spec *
     return code;
 }
 
+och_code och_collection_fork(och_collection *collection, och_bytes name,
+                             och_collection **ret_collection, och_error *err)
+{
+    if (!ret_collection)
+        return FAIL(err, OCH_INVALID, "ret_collection is NULL");
+    TRY(library_enter(collection ? collection->database : NULL, err));
+    och_database *database = collection->database;
+    const struct sysdb_collection *made CLEANUP(sysdb_collection_cleanup) = NULL;
+    struct gateway_scope scope = library_scope(collection, 0, NULL);
+    och_code code = library_check_text(name, "name", err);
+    if (code == OCH_OK && !name.at)
+        code = FAIL(err, OCH_INVALID, "name is absent");
+    if (code == OCH_OK)
+        code = gateway_collection_fork(database_gateway(database->database), &scope, collection->id,
+                                       library_slice(name), &made, err);
+    if (code == OCH_OK)
+        code = handle_new(database, made, ret_collection, err);
+    library_leave(database);
+    return code;
+}
+
 och_code och_alias_set(och_database *database, const och_collection_spec *alias,
                        och_bytes collection, och_error *err)
 {

@@ -229,6 +229,33 @@ static void an_alias_opens_its_collection(void **state)
     FAILS(OCH_NOT_FOUND, och_alias_set(f->database, &spec, och_text("nobody"), &err));
 }
 
+static void a_fork_goes_on_by_itself(void **state)
+{
+    struct fixture *f = *state;
+    och_collection *fork, *again;
+    och_collection_spec spec = OCH_COLLECTION_SPEC;
+    uint64_t before, count;
+    OK(och_collection_count(f->collection, NULL, &before, &err));
+    OK(och_collection_fork(f->collection, och_text("copy"), &fork, &err));
+    och_records records = OCH_RECORDS;
+    const och_bytes id = och_text("only here");
+    records.count = 1;
+    records.ids = &id;
+    records.vectors = test_vectors;
+    records.dimension = 3;
+    OK(och_collection_add(fork, &records, NULL, &err));
+    OK(och_collection_count(fork, NULL, &count, &err));
+    assert_int_equal(count, before + 1);
+    OK(och_collection_count(f->collection, NULL, &count, &err));
+    assert_int_equal(count, before);
+    FAILS(OCH_EXISTS, och_collection_fork(fork, och_text("copy"), &again, &err));
+    FAILS(OCH_INVALID, och_collection_fork(fork, och_text("-"), &again, &err));
+    spec.name = och_text("copy");
+    OK(och_collection_drop(f->database, &spec, &err));
+    FAILS(OCH_NOT_FOUND, och_collection_fork(fork, och_text("more"), &again, &err));
+    och_collection_free(fork);
+}
+
 static void a_delete_limited_takes_the_oldest(void **state)
 {
     struct fixture *f = *state;
@@ -535,6 +562,7 @@ int main(void)
         TEST(an_update_by_filter_changes_all_it_matches),
         TEST(records_expire_and_lose_fields),
         TEST(an_alias_opens_its_collection),
+        TEST(a_fork_goes_on_by_itself),
         TEST(a_delete_limited_takes_the_oldest),
         TEST(a_row_has_what_was_asked_for_and_no_more),
         TEST(get_pages_in_order_of_insertion),

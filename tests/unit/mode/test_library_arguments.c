@@ -36,6 +36,7 @@ static int tear_down(void **state)
 static void null_handles_are_refused_and_freeing_them_is_fine(void **state)
 {
     struct fixture *f = *state;
+    och_collection *collection;
     och_result *result;
     uint64_t count;
     size_t found;
@@ -61,6 +62,9 @@ static void null_handles_are_refused_and_freeing_them_is_fine(void **state)
     FAILS(OCH_INVALID, och_collection_count(f->collection, NULL, NULL, &err));
     FAILS(OCH_INVALID, och_collection_list(NULL, NULL, &result, &err));
     FAILS(OCH_INVALID, och_collection_drop(f->database, NULL, &err));
+    FAILS(OCH_INVALID, och_collection_fork(NULL, och_text("fork"), &collection, &err));
+    FAILS(OCH_INVALID, och_collection_fork(f->collection, och_text("fork"), NULL, &err));
+    FAILS(OCH_INVALID, och_collection_fork(f->collection, och_text(NULL), &collection, &err));
     FAILS(OCH_INVALID, och_filter_parse(och_text("{}"), och_text(NULL), NULL, &err));
     FAILS(OCH_INVALID, och_result_next(NULL, &row, &more, &err));
     FAILS(OCH_INVALID, och_cancel_new(NULL, &err));
