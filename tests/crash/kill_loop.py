@@ -4,7 +4,8 @@
 
 Every writer owns groups of rows.  It adds, rewrites and deletes whole groups; each such batch has a number, which is in the metadata and documents of
 its rows.  After each kill: a group is as its last acknowledged batch left it, or as the one batch that was in flight would have; never a mixture,
-never a part of it; every row is found by its own vector at distance 0, and counts agree.  Exit status 0 when all holds.
+never a part of it; every row is found by its own vector at distance 0, and counts agree.  Beside them collections are forked: an acknowledged fork is
+there with whole groups no older than what was acknowledged before it, and shows the same ever after.  Exit status 0 when all holds.
 """
 import argparse
 import array
@@ -18,7 +19,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from server import Client, Refused, Server  # noqa: E402
+from server import BASE, Client, Refused, Server  # noqa: E402
 
 DIM = 12
 COLLECTIONS = 3
@@ -94,12 +95,66 @@ class Writer(threading.Thread):
         self.world.acknowledged += 1
 
 
+class Fork:
+    def __init__(self, name, before):
+        self.name = name
+        self.before = before  # group -> (number or None, size) acknowledged when the fork began
+        self.acknowledged = self.dropping = False
+        self.rows = None  # as seen first: nobody writes to it
+
+
+class Forker(threading.Thread):
+    """Forks collections and forks of them, and drops forks."""
+
+    def __init__(self, world, port, seed):
+        super().__init__()
+        self.world, self.port = world, port
+        self.random = random.Random(seed)
+        self.failure = None
+
+    def run(self):
+        try:
+            client = Client(self.port, timeout=30)
+            while not self.world.stopping:
+                self.step(client)
+                time.sleep(0.01)
+        except (OSError, http.client.HTTPException):
+            pass  # the server is gone
+        except Exception as error:  # noqa: BLE001 - reported by the main thread
+            self.failure = error
+
+    def step(self, client):
+        world = self.world
+        known = [fork for fork in world.forks if fork.acknowledged]
+        if len(known) > 3:
+            fork = self.random.choice(known)
+            fork.dropping = True
+            client.call("DELETE", f"{BASE}/{fork.name}")
+            world.forks.remove(fork)
+            return
+        source = self.random.randrange(COLLECTIONS)
+        before = {group.name: (group.state and group.state[0], group.size)
+                  for groups in world.groups for group in list(groups)
+                  if group.collection == source and not group.flight}
+        fork = Fork(f"fork-{world.next_number()}", before)
+        world.forks.append(fork)
+        try:
+            client.call("POST", f"{BASE}/{world.collections[source]}/fork", {"new_name": fork.name})
+        except Refused as refused:
+            world.forks.remove(fork)
+            if refused.status != 429:
+                raise
+            return
+        fork.acknowledged = True
+
+
 class World:
     def __init__(self, options):
         self.options = options
         self.random = random.Random(options.seed)
         self.groups = [[] for _ in range(options.writers)]
         self.collections = []
+        self.forks, self.forks_seen = [], 0
         self.number, self.acknowledged, self.stopping = 0, 0, False
         self.in_flight_kept = self.in_flight_gone = self.kills_at_start = 0
         self.lock = threading.Lock()
@@ -149,8 +204,39 @@ class World:
                     if group.collection == index:
                         self.check_group(group, rows)
             assert not rows, f"rows that nobody wrote: {list(rows)[:5]}"
+        self.check_forks(client)
         client.close()
         return total
+
+    def check_fork(self, client, fork, collection):
+        rows = client.rows(collection)
+        assert client.count(collection) == len(rows), f"{fork.name}: count and get differ"
+        assert fork.rows is None or fork.rows == rows, f"{fork.name} shows something else than before"
+        if fork.rows is None:
+            self.forks_seen += 1
+        fork.rows = rows
+        groups = {}
+        for row, value in rows.items():
+            groups.setdefault(row.rsplit("-", 1)[0], []).append(value[0]["batch"])
+        sizes = {group.name: group.size for groups_of in self.groups for group in groups_of}
+        for name, numbers in groups.items():
+            assert len(set(numbers)) == 1 and len(numbers) == sizes[name], \
+                f"{fork.name}: group {name} has {len(numbers)} of {sizes[name]} rows of batches {sorted(set(numbers))}"
+            number = fork.before.get(name, (None, 0))[0]
+            assert number is None or numbers[0] >= number, \
+                f"{fork.name}: group {name} shows batch {numbers[0]}, {number} was acknowledged before"
+
+    def check_forks(self, client):
+        there = {c["name"]: c["id"] for c in client.call("GET", BASE) if c["name"].startswith("fork-")}
+        for fork in list(self.forks):
+            collection = there.pop(fork.name, None)
+            if collection:
+                fork.acknowledged, fork.dropping = True, False
+                self.check_fork(client, fork, collection)
+                continue
+            assert not fork.acknowledged or fork.dropping, f"{fork.name} is gone"
+            self.forks.remove(fork)
+        assert not there, f"forks that nobody made: {sorted(there)}"
 
     def run_round(self, server):
         """Start, check, write, kill."""
@@ -169,6 +255,7 @@ class World:
         self.stopping = False
         writers = [Writer(self, i, server.port, self.random.random())
                    for i in range(self.options.writers)]
+        writers.append(Forker(self, server.port, self.random.random()))
         for writer in writers:
             writer.start()
         time.sleep(self.random.choice([0.02, 0.2, 0.6, 1.2]) * self.random.random())
@@ -209,7 +296,7 @@ def main():
         return 1
     print(f"kill_loop: {options.kills} kills ({world.kills_at_start} of them while starting), {options.writers} writers, "
           f"{world.acknowledged} batches acknowledged, of those in flight {world.in_flight_kept} there and "
-          f"{world.in_flight_gone} not, {rows} rows at the end, {time.monotonic() - start:.0f} s")
+          f"{world.in_flight_gone} not, {world.forks_seen} forks, {rows} rows at the end, {time.monotonic() - start:.0f} s")
     if not options.folder:
         shutil.rmtree(parent)
     return 0
