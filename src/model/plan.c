@@ -49,6 +49,8 @@ void plan_encode(const struct plan *plan, struct buf *out)
         buf_append(out, plan->vectors, size);
     if (plan->kind == PLAN_SEARCH)
         search_encode(plan->searches, plan->search_count, out);
+    if (plan->kind == PLAN_FACETS)
+        plan_facets_encode(plan, out);
 }
 
 static och_code fail(och_error *err, const char *what)
@@ -72,7 +74,7 @@ static och_code decode_head(struct reader *reader, struct plan *plan, och_error 
     const uint8_t *recall = reader_skip(reader, 4);
     if (reader->failed)
         return fail(err, "cut short");
-    if (plan->kind < PLAN_GET || plan->kind > PLAN_SEARCH)
+    if (plan->kind < PLAN_GET || plan->kind > PLAN_FACETS)
         return fail(err, "unknown kind");
     if (plan->level > READ_BOUNDED_WAL || flags > PLAN_FLAGS_ALL || fields > RECORD_ALL ||
         k > UINT32_MAX)
@@ -116,7 +118,7 @@ static och_code decode_vectors(struct reader *reader, struct arena *arena, struc
     if (reader->failed || count > UINT32_MAX || dimension > LIMIT_DIMENSION_MAX)
         return fail(err, "vectors out of range");
     uint64_t size = count * dimension * sizeof(float);
-    if (plan->kind == PLAN_SEARCH ? count != 0 : size != reader_left(reader))
+    if (plan->kind >= PLAN_SEARCH ? count != 0 : size != reader_left(reader))
         return fail(err, "its vectors do not fill it");
     plan->vector_count = (uint32_t)count;
     plan->dimension = (uint32_t)dimension;
@@ -148,6 +150,8 @@ och_code plan_decode(slice encoded, struct arena *arena, struct plan *ret_plan, 
         if (reader_left(&reader))
             return fail(err, "bytes behind its searches");
     }
+    if (plan.kind == PLAN_FACETS)
+        TRY(plan_facets_decode(&reader, arena, &plan, err));
     *ret_plan = plan;
     return OCH_OK;
 }

@@ -6,7 +6,7 @@
 #include "model/search.h"
 #include "model/uuid.h"
 
-enum plan_kind { PLAN_GET = 1, PLAN_QUERY = 2, PLAN_COUNT = 3, PLAN_SEARCH = 4 };
+enum plan_kind { PLAN_GET = 1, PLAN_QUERY = 2, PLAN_COUNT = 3, PLAN_SEARCH = 4, PLAN_FACETS = 5 };
 enum read_level { READ_INDEX_AND_WAL = 0, READ_INDEX_ONLY = 1, READ_BOUNDED_WAL = 2 };
 #define PLAN_NO_LIMIT UINT64_MAX
 
@@ -30,6 +30,13 @@ struct plan_key {
 int plan_compare(const struct plan_order *order, const struct plan_key *a,
                  const struct plan_key *b);
 
+/** Which values of a key records have, and how many have each. */
+struct plan_facet {
+    slice key;
+    uint32_t limit; /* values told of */
+    bool by_value;  /* those first in the order of values; else those that most records have */
+};
+
 struct plan {
     uint8_t kind;
     uint8_t level;
@@ -52,6 +59,8 @@ struct plan {
     bool bare; /* of hits only seq and distance are wanted: nothing else of them is read */
     const struct search *searches; /* PLAN_SEARCH: each by itself, over one view */
     uint32_t search_count;
+    const struct plan_facet *facets; /* PLAN_FACETS */
+    uint32_t facet_count;
 };
 /** A cursor for clients: the place `last` in the rows of this plan, pages aside.  ASCII, checked when it comes back. */
 MUST_USE och_code plan_cursor_write(const struct plan *plan, const struct plan_key *last,
@@ -59,7 +68,10 @@ MUST_USE och_code plan_cursor_write(const struct plan *plan, const struct plan_k
 /** Set plan->after from one; all else that decides which rows there are is set already.  OCH_INVALID: not a cursor, or another request's. */
 MUST_USE och_code plan_cursor_read(slice text, struct arena *arena, struct plan *plan,
                                    och_error *err);
-/** Part of the plan's encoding. */
+/** Parts of the plan's encoding. */
+void plan_facets_encode(const struct plan *plan, struct buf *out);
+MUST_USE och_code plan_facets_decode(struct reader *reader, struct arena *arena, struct plan *plan,
+                                     och_error *err);
 void plan_order_encode(const struct plan *plan, struct buf *out);
 MUST_USE bool plan_order_decode(struct reader *reader, struct plan *plan);
 void plan_encode(const struct plan *plan, struct buf *out);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The order of a get's rows, and the place in it where a page begins: compare, encode, and as text for clients (cursors). */
 #include "kernel/kernel.h"
+#include "model/limits.h"
 #include "model/plan.h"
 
 #define CURSOR_VERSION 1
@@ -112,6 +113,41 @@ bool plan_order_decode(struct reader *reader, struct plan *plan)
     if (plan->order.by == PLAN_BY_KEY)
         plan->order.key = reader_sized(reader);
     return plan->has_after ? decode_key(reader, &plan->after) : !reader->failed;
+}
+
+void plan_facets_encode(const struct plan *plan, struct buf *out)
+{
+    buf_varint(out, plan->facet_count);
+    for (uint32_t i = 0; i < plan->facet_count; i++) {
+        buf_sized(out, plan->facets[i].key);
+        buf_varint(out, plan->facets[i].limit);
+        buf_byte(out, plan->facets[i].by_value);
+    }
+}
+
+och_code plan_facets_decode(struct reader *reader, struct arena *arena, struct plan *plan,
+                            och_error *err)
+{
+    uint64_t count = reader_varint(reader);
+    if (reader->failed || count > LIMIT_FACETS)
+        return FAIL(err, OCH_CORRUPT, "plan: facets out of range");
+    struct plan_facet *facets = ARENA_ARRAY(arena, struct plan_facet, (size_t)count);
+    if (!facets)
+        return FAIL_NO_MEMORY(err, "a plan");
+    for (uint64_t i = 0; i < count; i++) {
+        facets[i].key = reader_sized(reader);
+        uint64_t limit = reader_varint(reader);
+        uint8_t by_value = reader_u8(reader);
+        if (reader->failed || limit > UINT32_MAX || by_value > 1)
+            return FAIL(err, OCH_CORRUPT, "plan: a facet that is none");
+        facets[i].limit = (uint32_t)limit;
+        facets[i].by_value = by_value;
+    }
+    if (reader_left(reader))
+        return FAIL(err, OCH_CORRUPT, "plan: bytes behind its facets");
+    plan->facets = facets;
+    plan->facet_count = (uint32_t)count;
+    return OCH_OK;
 }
 
 /* ---- cursors ---- */

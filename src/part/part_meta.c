@@ -254,6 +254,40 @@ och_code part_filter_chunk(struct part_filter *filter, uint32_t chunk, uint64_t 
     return code == OCH_OK ? OCH_OK : give_up(filter, code, &failure, err);
 }
 
+och_code part_count_values(struct part *part, slice key, const uint64_t *mask,
+                           const struct limits_of_work *limits, struct arena *arena,
+                           meta_counted take_value, void *context, bool *ret_known, och_error *err)
+{
+    const struct meta_index *index;
+    och_error failure = {0};
+    bool damaged;
+    *ret_known = false;
+    TRY(part_meta_index(part, &index, err));
+    if (!index || !part->info.rows)
+        return OCH_OK;
+    struct part_filter reading = {.part = part, .arena = arena};
+    reading.pages = (struct meta_pages){&reading, pages_at, pages_release};
+    struct meta_count_options options = {.index = index,
+                                         .pages = &reading.pages,
+                                         .rows = part->info.rows,
+                                         .key = key,
+                                         .mask = mask,
+                                         .arena = arena,
+                                         .limits = limits,
+                                         .counted = take_value,
+                                         .context = context};
+    och_code code = meta_count_values(&options, ret_known, &damaged, &failure);
+    pages_release(&reading);
+    if (code == OCH_OK)
+        return OCH_OK;
+    *ret_known = false;
+    if (damaged && part_is_damage(code, &failure)) {
+        part_note_damage(part, SECTION_META, &failure);
+        return OCH_OK;
+    }
+    return pass_on(code, &failure, err);
+}
+
 /* ---- checking ---- */
 
 #define CHECK_ROWS_MAX \

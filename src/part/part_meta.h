@@ -34,4 +34,9 @@ MUST_USE och_code part_filter_new(struct part *part, const struct filter_node *n
 /** meta_search_chunk.  *ret_usable false: damaged or no room, look at the rows. */
 MUST_USE och_code part_filter_chunk(struct part_filter *filter, uint32_t chunk, uint64_t *sure,
                                     uint64_t *maybe, bool *ret_usable, och_error *err);
+/** meta_count_values.  *ret_known false: no index, damaged, no room now, or it cannot say: look at the rows, and forget what `counted` was given. */
+MUST_USE och_code part_count_values(struct part *part, slice key, const uint64_t *mask,
+                                    const struct limits_of_work *limits, struct arena *arena,
+                                    meta_counted counted, void *context, bool *ret_known,
+                                    och_error *err);
 #endif

@@ -91,6 +91,8 @@ static och_code dispatch(struct run *run, struct query_result *result, och_error
     switch (run->plan->kind) {
     case PLAN_COUNT:
         return query_run_count(run, result, err);
+    case PLAN_FACETS:
+        return query_run_facets(run, result, err);
     case PLAN_GET:
         return query_run_get(run, result, err);
     case PLAN_QUERY:

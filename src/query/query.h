@@ -44,14 +44,26 @@ struct query_hits {
     struct query_row *rows;
     size_t count;
 };
+/** What there is under one key (PLAN_FACETS). */
+struct query_facet_value {
+    struct plan_key value; /* seq is not used */
+    uint64_t count;        /* records that have it, an element of an array once */
+};
+struct query_facet {
+    uint64_t records, distinct;       /* records that have the key; values there are */
+    struct plan_key least, most;      /* in the order of plan_compare; type 0: no value */
+    struct query_facet_value *values; /* as many as asked for, in the order asked for */
+    size_t value_count;
+};
 struct query_result {
     struct query_hits
         *hits; /* get: one; query: one per vector, search: one per payload, in order */
     size_t hit_count;
     bool has_last; /* get: the page is full, there may be more rows behind `last` */
     struct plan_key last;
-    uint64_t count; /* PLAN_COUNT */
-    uint64_t at;    /* the log offset this answer reflects (H) */
+    struct query_facet *facets; /* PLAN_FACETS: one for each */
+    uint64_t count;             /* PLAN_COUNT, PLAN_FACETS */
+    uint64_t at;                /* the log offset this answer reflects (H) */
     uint32_t dimension;
     slice warning;           /* text of a Warning header, len 0: none */
     slice explain;           /* JSON when asked */

@@ -108,6 +108,8 @@ MUST_USE och_code query_run_count(struct run *run, struct query_result *result, 
 MUST_USE och_code query_run_get(struct run *run, struct query_result *result, och_error *err);
 /** query_order.c: a get in another order than that of insertion. */
 MUST_USE och_code query_run_ordered(struct run *run, struct query_result *result, och_error *err);
+/** query_facet.c */
+MUST_USE och_code query_run_facets(struct run *run, struct query_result *result, och_error *err);
 MUST_USE och_code query_run_knn(struct run *run, struct query_result *result, och_error *err);
 /** The ranked lists alone, best first: one topk per vector of run->plan, in the arena. */
 MUST_USE och_code query_knn_nearest(struct run *run, struct topk **ret_best, och_error *err);

@@ -15,6 +15,7 @@ struct model_row {
     uint32_t born; /* its place in order of insertion */
     int n;
     int class; /* 9: missing */
+    bool is_float;
     long double number;
     char text[40];
     bool lives;
@@ -34,6 +35,7 @@ static void make_row(struct random *random, struct model_row *row)
     char value[64];
     row->n = (int)below(random, 10);
     row->number = 0;
+    row->is_float = false;
     row->text[0] = 0;
     if (what == 0) {
         row->class = 9;
@@ -53,7 +55,8 @@ static void make_row(struct random *random, struct model_row *row)
         number += below(random, 8) == 0 ? 9007199254740992.0 : 0;
         row->class = 2;
         row->number = (long double)number;
-        (void)snprintf(value, sizeof(value), "%.1f", number);
+        row->is_float = true;
+        (void)snprintf(value, sizeof(value), "%.1f", number + 0.0);
     } else {
         row->class = 3;
         (void)snprintf(row->text, sizeof(row->text), "%s%u", words[below(random, 7)],
@@ -226,8 +229,78 @@ static void check_order(struct stack *s, uuid id, struct random *random, struct 
     arena_done(&arena);
 }
 
+/* ---- facets ---- */
+
+static bool same_value(const struct model_row *row, const struct plan_key *value)
+{
+    switch (value->type) {
+    case META_BOOL:
+        return row->class == 1 && (row->number != 0) == (value->value.at[0] != 0);
+    case META_INT:
+        return row->class == 2 && !row->is_float &&
+               row->number == (long double)(int64_t)load_u64(value->value.at);
+    case META_FLOAT:
+        return row->class == 2 && row->is_float &&
+               row->number == (long double)load_f64(value->value.at);
+    default:
+        return row->class == 3 && slice_equal(value->value, slice_of(row->text));
+    }
+}
+
+/* Every value told of has the count of rows that have it; together they are all. */
+static void check_facets(struct stack *s, uuid id, struct random *random)
+{
+    static const struct model_row *rows[ROWS * ROUNDS];
+    struct arena arena;
+    struct query_result result;
+    int n = 1 + (int)below(random, 10);
+    uint32_t with = 0;
+    arena_init(&arena, NULL, 0);
+    struct plan_order order = {PLAN_BY_KEY, false, SLICE("s")};
+    uint32_t count = expected(order, n, false, rows);
+    struct plan_facet facets[] = {
+        {SLICE("s"), 100000, below(random, 2)}, {SLICE("n"), 3, true}, {SLICE("nobody"), 5, false}};
+    struct plan plan = {.kind = PLAN_FACETS,
+                        .collection = id,
+                        .facets = facets,
+                        .facet_count = 3,
+                        .filter = n == 10 ? NULL : filter_below(n, &arena)};
+    run(s, &plan, &arena, &result);
+    const struct query_facet *facet = &result.facets[0];
+    assert_int_equal(result.count, count);
+    while (with < count && rows[with]->class != 9)
+        with++;
+    assert_int_equal(facet->records, with);
+    assert_int_equal(facet->distinct, facet->value_count);
+    if (with) {
+        assert_true(same_value(rows[0], &facet->least) || rows[0]->class == 2);
+        assert_true(same_value(rows[with - 1], &facet->most) || rows[with - 1]->class == 2);
+    }
+    uint64_t total = 0;
+    for (size_t i = 0; i < facet->value_count; i++) {
+        const struct query_facet_value *told = &facet->values[i];
+        uint64_t same = 0;
+        for (uint32_t j = 0; j < with; j++)
+            same += same_value(rows[j], &told->value);
+        assert_int_equal(told->count, same);
+        total += same;
+        if (i && facets[0].by_value)
+            assert_true(plan_compare(&order, &facet->values[i - 1].value, &told->value) <= 0);
+        else if (i)
+            assert_true(facet->values[i - 1].count >= told->count);
+    }
+    assert_int_equal(total, with);
+    assert_int_equal(result.facets[1].records, count);
+    assert_true(result.facets[1].value_count <= 3 && result.facets[1].distinct <= (uint64_t)n);
+    assert_int_equal(result.facets[2].records + result.facets[2].distinct, 0);
+    query_result_done(&result);
+    arena_done(&arena);
+}
+
 static void check_all(struct stack *s, uuid id, struct random *random)
 {
+    for (int i = 0; i < 3; i++)
+        check_facets(s, id, random);
     for (unsigned descending = 0; descending < 2; descending++) {
         check_order(s, id, random, (struct plan_order){.descending = descending}, "by insertion");
         check_order(s, id, random, (struct plan_order){PLAN_BY_ID, descending, SLICE_NONE},

@@ -115,6 +115,13 @@ MUST_USE och_code exchange_expiry(struct exchange *x, const struct json_value *e
 /** An update with `set`: after wire_read. */
 MUST_USE och_code update_chosen(struct exchange *x, och_error *err);
 
+/* ---- records.c ---- */
+/** A plan over x->target from members that reads share, each NULL or as wire_read gives it. */
+MUST_USE och_code exchange_plan(struct exchange *x, const struct json_value *ids,
+                                const struct json_value *where,
+                                const struct json_value *where_document, enum plan_kind kind,
+                                struct plan *ret_plan, och_error *err);
+
 /* ---- order.c ---- */
 /** order_by of a get, NULL: by insertion.  OCH_INVALID: another shape, a name that means nothing. */
 MUST_USE och_code exchange_order(const struct json_value *order_by, struct plan *plan,
@@ -189,6 +196,7 @@ och_code handle_update(struct exchange *x, och_error *err);
 och_code handle_delete(struct exchange *x, och_error *err);
 och_code handle_count(struct exchange *x, och_error *err);
 och_code handle_count_where(struct exchange *x, och_error *err);
+och_code handle_facets(struct exchange *x, och_error *err);
 och_code handle_get(struct exchange *x, och_error *err);
 och_code handle_query(struct exchange *x, och_error *err);
 och_code handle_search(struct exchange *x, och_error *err);

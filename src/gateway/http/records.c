@@ -399,3 +399,14 @@ och_code handle_count_where(struct exchange *x, och_error *err)
     TRY(read_filter(x, &body, &plan, err));
     return run_count(x, &plan, err);
 }
+
+/* ---- what other files read ---- */
+
+och_code exchange_plan(struct exchange *x, const struct json_value *ids,
+                       const struct json_value *where, const struct json_value *where_document,
+                       enum plan_kind kind, struct plan *ret_plan, och_error *err)
+{
+    const struct read_body body = {.ids = ids, .where = where, .where_document = where_document};
+    TRY(plan_begin(x, &body, kind, ret_plan, err));
+    return read_filter(x, &body, ret_plan, err);
+}

@@ -100,4 +100,30 @@ MUST_USE och_code meta_search_init(struct meta_search *search,
  */
 MUST_USE och_code meta_search_chunk(struct meta_search *search, uint32_t chunk, uint64_t *sure,
                                     uint64_t *maybe, och_error *err);
+
+/* ---- counting ---- */
+/** A value that rows have, a scalar or an element of an array, with the type of a scalar; -0.0 is 0.0.  It holds during the call. */
+typedef och_code (*meta_counted)(void *context, uint8_t type, slice value, uint64_t count,
+                                 och_error *err);
+struct meta_count_options {
+    const struct meta_index *index;
+    const struct meta_pages *pages;
+    uint32_t rows;
+    slice key;
+    const uint64_t
+        *mask; /* rows that count: bitset_words(rows), whole chunks can be read; NULL: all */
+    struct arena *arena;
+    const struct limits_of_work *limits; /* NULL: none */
+    meta_counted counted;                /* maybe several times with the same value */
+    void *context;
+};
+/**
+ * Count the rows that have each value of a key; a row with an element twice counts once.
+ *
+ * *ret_known false: the index cannot say (a string longer than it keeps, a column that is only named); then nothing was given to `counted`.
+ * Errors: of pages and of `counted`, OCH_CORRUPT (*ret_damaged: the index), OCH_NO_MEMORY, OCH_BUSY.
+ * Cost: without a mask a walk through the dictionary; with one 1 to 10 ns a row of it or an entry of the list.
+ */
+MUST_USE och_code meta_count_values(const struct meta_count_options *options, bool *ret_known,
+                                    bool *ret_damaged, och_error *err);
 #endif

@@ -162,6 +162,9 @@ struct meta_cursor {
 /** First ordinal whose value is not below; ordinals + 1: all are. */
 MUST_USE och_code meta_find_image(struct meta_cursor *cursor, uint64_t image, uint32_t *ret,
                                   och_error *err);
+/** The image of an ordinal's number. */
+MUST_USE och_code meta_image_at(struct meta_cursor *cursor, uint32_t ordinal, uint64_t *ret,
+                                och_error *err);
 /** The ordinal of a number, 0: none. */
 MUST_USE och_code meta_has_image(struct meta_cursor *cursor, uint64_t image, uint32_t *ret,
                                  och_error *err);

@@ -107,6 +107,17 @@ och_code meta_find_image(struct meta_cursor *cursor, uint64_t image, uint32_t *r
     return OCH_OK;
 }
 
+och_code meta_image_at(struct meta_cursor *cursor, uint32_t ordinal, uint64_t *ret, och_error *err)
+{
+    const struct meta_column *column = cursor->column;
+    uint32_t per_block = meta_dict_block(column->type, column->ordinals);
+    assert(ordinal >= 1 && ordinal <= column->ordinals);
+    TRY(cursor_load(cursor, (ordinal - 1) / per_block, err));
+    *ret =
+        cursor->image + meta_packed_get(cursor->values, (ordinal - 1) % per_block, cursor->width);
+    return OCH_OK;
+}
+
 och_code meta_has_image(struct meta_cursor *cursor, uint64_t image, uint32_t *ret, och_error *err)
 {
     const struct meta_column *column = cursor->column;

@@ -422,6 +422,118 @@ static void test_exact_trees_need_no_second_look(void **state)
     model_done(&m);
 }
 
+/* ---- counting ---- */
+
+struct told {
+    struct model *m;
+    const uint64_t *mask;
+    unsigned key;
+    uint64_t pairs;
+};
+
+/* Is this scalar among the values of a row? */
+static bool row_has(const struct model_value *v, uint8_t type, slice value)
+{
+    for (uint32_t i = 0; v->type >= META_BOOL && v->type <= META_STRINGS && i < v->count; i++) {
+        const struct model_scalar *s = &v->at[i];
+        bool same =
+            type == META_BOOL  ? s->kind == FILTER_BOOL && s->boolean == value.at[0]
+            : type == META_INT ? s->kind == FILTER_INT && s->integer == (int64_t)load_u64(value.at)
+            : type == META_FLOAT
+                ? s->kind == FILTER_FLOAT && (s->number == load_f64(value.at) ||
+                                              (isnan(s->number) && isnan(load_f64(value.at))))
+                : s->kind == FILTER_STRING && slice_equal(s->string, value);
+        if (same)
+            return true;
+    }
+    return false;
+}
+
+static och_code check_told(void *context, uint8_t type, slice value, uint64_t count, och_error *err)
+{
+    struct told *told = context;
+    uint64_t scalars = 0, arrays = 0;
+    (void)err;
+    for (uint32_t row = 0; row < told->m->rows; row++) {
+        const struct model_value *v = &told->m->values[row][told->key];
+        bool in = !told->mask || (told->mask[row / 64] >> row % 64 & 1);
+        if (!in || !row_has(v, type, value))
+            continue;
+        scalars += v->type < META_BOOLS;
+        arrays += v->type >= META_BOOLS;
+    }
+    assert_true(count && (count == scalars || count == arrays)); /* a column each */
+    told->pairs += count;
+    return OCH_OK;
+}
+
+/* Rows and their distinct values: what all counts together must be. */
+static uint64_t pairs_of(const struct told *told)
+{
+    uint64_t pairs = 0;
+    for (uint32_t row = 0; row < told->m->rows; row++) {
+        const struct model_value *v = &told->m->values[row][told->key];
+        bool in = !told->mask || (told->mask[row / 64] >> row % 64 & 1);
+        for (uint32_t i = 0; in && v->type <= META_STRINGS && i < v->count; i++) {
+            bool before = false;
+            for (uint32_t j = 0; j < i; j++) {
+                const struct model_scalar *x = &v->at[i], *y = &v->at[j];
+                bool nan = x->kind == FILTER_FLOAT && y->kind == FILTER_FLOAT && isnan(x->number) &&
+                           isnan(y->number);
+                before = before || nan || (x->kind == y->kind && model_compare(x, y) == 0);
+            }
+            pairs += !before;
+        }
+    }
+    return pairs;
+}
+
+static void test_counts_by_value_are_those_of_the_rows(void **state)
+{
+    static const uint32_t sizes[] = {1, 64, 300, 513, 3000};
+    uint32_t known_ones = 0;
+    (void)state;
+    for (uint32_t i = 0; i < 50; i++) {
+        struct model m;
+        struct section s;
+        struct shape shapes[MODEL_KEYS] = {{0}};
+        random_seed(&random_state, 900 + i);
+        model_init(&m, sizes[i % COUNT_OF(sizes)]);
+        random_shapes(shapes, m.rows);
+        fill_rows(&m, shapes);
+        uint64_t *mask = calloc(META_CHUNK_WORDS, sizeof(uint64_t));
+        for (uint32_t row = 0; row < m.rows; row++)
+            mask[row / 64] |= (uint64_t)(below(1 + i % 4) == 0) << row % 64;
+        if (section_build(&s, m.rows, model_metadata, &m, 0, NULL)) {
+            for (unsigned key = 1; key < 2 * MODEL_KEYS; key++) {
+                struct arena arena;
+                struct told told = {&m, key % 2 ? mask : NULL, key / 2, 0};
+                bool known, damaged;
+                arena_init(&arena, NULL, 0);
+                struct meta_count_options options = {.index = &s.index,
+                                                     .pages = &s.pages,
+                                                     .rows = m.rows,
+                                                     .key = slice_of(model_keys[key / 2]),
+                                                     .mask = told.mask,
+                                                     .arena = &arena,
+                                                     .counted = check_told,
+                                                     .context = &told};
+                MUST(meta_count_values(&options, &known, &damaged, err));
+                assert_false(damaged);
+                assert_int_equal(s.held, 0);
+                if (known)
+                    assert_int_equal(told.pairs, pairs_of(&told));
+                known_ones += known && told.pairs;
+                arena_done(&arena);
+            }
+        }
+        free(mask);
+        section_done(&s);
+        model_done(&m);
+    }
+    assert_true(known_ones > 100);
+}
+
 /* ---- memory ---- */
 
 static void test_little_memory_means_more_passes_and_the_same_bytes(void **state)
@@ -522,6 +634,7 @@ int main(void)
         cmocka_unit_test(test_any_filter_gives_the_rows_for_which_it_holds),
         cmocka_unit_test(test_chunks_meet_where_they_should),
         cmocka_unit_test(test_exact_trees_need_no_second_look),
+        cmocka_unit_test(test_counts_by_value_are_those_of_the_rows),
         cmocka_unit_test(test_little_memory_means_more_passes_and_the_same_bytes),
         cmocka_unit_test(test_columns_too_big_for_the_budget_are_left_to_the_rows),
         cmocka_unit_test(test_no_memory_is_an_error_and_leaks_nothing),

@@ -31,7 +31,7 @@ static const char *const wheres[] = {
 static void random_plan(struct random *random, struct arena *arena, struct plan *plan)
 {
     *plan = (struct plan){
-        .kind = (uint8_t)(1 + random_below(random, 3)),
+        .kind = (uint8_t)(random_below(random, 4) ? 1 + random_below(random, 3) : PLAN_FACETS),
         .level = (uint8_t)random_below(random, 3),
         .fields = (unsigned)random_below(random, RECORD_ALL + 1),
         .limit = random_below(random, 2) ? PLAN_NO_LIMIT : random_below(random, 1000),
@@ -45,6 +45,14 @@ static void random_plan(struct random *random, struct arena *arena, struct plan 
         .dimension = (uint32_t)random_below(random, 40),
     };
     random_fill(random, &plan->collection, sizeof(plan->collection));
+    if (plan->kind == PLAN_FACETS) {
+        plan->vector_count = plan->dimension = 0;
+        plan->facet_count = (uint32_t)random_below(random, 4);
+        struct plan_facet *facets = ARENA_ARRAY(arena, struct plan_facet, plan->facet_count + 1);
+        for (uint32_t i = 0; i < plan->facet_count; i++)
+            facets[i] = (struct plan_facet){SLICE("key"), (uint32_t)random_u64(random), i % 2};
+        plan->facets = facets;
+    }
     if (plan->has_ids) {
         plan->id_count = random_below(random, 5);
         slice *ids = ARENA_ARRAY(arena, slice, plan->id_count);
@@ -98,6 +106,11 @@ static void assert_same_plan(const struct plan *a, const struct plan *b)
     assert_int_equal(a->order.descending, b->order.descending);
     assert_true(slice_equal(a->order.key, b->order.key));
     assert_int_equal(a->has_after, b->has_after);
+    assert_int_equal(a->facet_count, b->facet_count);
+    for (uint32_t i = 0; i < a->facet_count; i++)
+        assert_true(slice_equal(a->facets[i].key, b->facets[i].key) &&
+                    a->facets[i].limit == b->facets[i].limit &&
+                    a->facets[i].by_value == b->facets[i].by_value);
     assert_int_equal(plan_compare(&a->order, &a->after, &b->after), 0);
     assert_int_equal(a->filter != NULL, b->filter != NULL);
     assert_int_equal(a->vector_count, b->vector_count);
@@ -263,7 +276,7 @@ static void no_memory_is_an_error_and_leaks_nothing(void **state)
     random_seed(&random, 2);
     struct plan plan;
     random_plan(&random, *state, &plan);
-    plan.vector_count = 30, plan.dimension = 1000;
+    plan.kind = PLAN_QUERY, plan.vector_count = 30, plan.dimension = 1000;
     plan.vectors = arena_zalloc(*state, 30 * 1000 * sizeof(float));
     CLEANUP(buf_cleanup) struct buf bytes;
     buf_init(&bytes, BUF_MAX_NONE);
