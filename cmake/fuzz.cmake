@@ -6,6 +6,7 @@
 set(fuzz_module_base64 ochre_kernel)
 set(fuzz_module_json ochre_json)
 set(fuzz_module_http ochre_net)
+set(fuzz_module_http2 ochre_net)
 set(fuzz_module_meta ochre_model)
 set(fuzz_module_batch ochre_model)
 set(fuzz_module_filter ochre_model)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Connections: life, events, time.  What comes in is read in http_input.c, answered in http_work.c. */
-#include "net/http_internal.h"
+#include "net/http2.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -140,6 +140,8 @@ void http_conn_close(struct http_conn *conn)
     conn->transport.ops->close(&conn->transport);
     http_exchange_free(conn->exchange);
     conn->exchange = NULL;
+    if (conn->http2 != NULL)
+        http2_close(conn);
     http_conn_release_held(conn);
     TAILQ_REMOVE(&conn->loop->conns, conn, link);
 }
@@ -162,7 +164,10 @@ void http_conn_drop(struct http_conn *conn)
         conn->transport.ops->close(&conn->transport);
     else
         http_conn_close(conn);
-    http_conn_free(conn);
+    if (conn->http2 != NULL)
+        http2_reap(conn);
+    if (conn->http2 == NULL || http2_forget(conn))
+        http_conn_free(conn);
 }
 
 /* ---- input and output ---- */
@@ -186,6 +191,9 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     case CONN_LINGER:
         http_conn_read_away(conn);
         break;
+    case CONN_HTTP2:
+        http2_event(conn, what);
+        break;
     case CONN_CLOSED:
         break;
     }
@@ -204,7 +212,9 @@ static bool fast_enough(const struct http_conn *conn)
 
 static void time_is_up(struct http_conn *conn)
 {
-    if (fast_enough(conn)) {
+    if (conn->state == CONN_HTTP2) {
+        http2_tick(conn);
+    } else if (fast_enough(conn)) {
         http_conn_set_deadline(conn, conn->timeout);
     } else if (conn->timeout == TIMEOUT_HEAD && conn->exchange == NULL &&
                !net_transport_in_handshake(&conn->transport)) {
@@ -259,6 +269,8 @@ bool http_conn_is_idle(const struct http_conn *conn)
 {
     if (conn->state == CONN_WORK)
         return atomic_load_explicit(&conn->work, memory_order_acquire) == WORK_DONE;
+    if (conn->state == CONN_HTTP2)
+        return http2_is_idle(conn);
     return conn->state == CONN_HEAD && conn->held_len == 0;
 }
 
@@ -274,6 +286,8 @@ void http_conn_phase(struct http_conn *conn, enum http_phase phase)
         } else if (conn->watched == EV_READ) {
             http_conn_watch(conn, WATCH_HANG_UP);
         }
+    } else if (phase < PHASE_CUT && conn->state == CONN_HTTP2) {
+        http2_drain(conn);
     } else if (phase >= PHASE_CUT || http_conn_is_idle(conn)) {
         http_conn_close(conn);
     } else if (conn->state == CONN_LINGER) {

@@ -152,6 +152,20 @@ bool http_exchange_begin(struct http_exchange *exchange, const uint8_t *head_byt
     return true;
 }
 
+/* ---- the body ---- */
+
+och_code http_exchange_take(struct http_exchange *exchange, slice data, och_error *err)
+{
+    struct http_body *body = &exchange->body;
+    if (exchange->inflate != NULL)
+        return http_inflate_feed(exchange->inflate, data, exchange->server->options.body_bytes_max,
+                                 body, err);
+    TRY(http_body_reserve(body, data.len, exchange->head.content_length, err));
+    memcpy(body->at + body->len, data.at, data.len);
+    body->len += data.len;
+    return OCH_OK;
+}
+
 /* ---- the answer ---- */
 
 void http_exchange_handle(struct http_exchange *exchange)

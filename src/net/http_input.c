@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From bytes to requests: heads, bodies, and what came too early.  Runs on the connection's loop. */
-#include "net/http_internal.h"
+#include "net/http2.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -50,16 +50,7 @@ static bool take_body(struct http_conn *conn, slice data)
         return false;
     }
     och_error err = {0};
-    och_code code;
-    if (exchange->inflate != NULL) {
-        code = http_inflate_feed(exchange->inflate, data, bytes_max, &exchange->body, &err);
-    } else {
-        code = http_body_reserve(&exchange->body, data.len, exchange->head.content_length, &err);
-        if (code == OCH_OK) {
-            memcpy(exchange->body.at + exchange->body.len, data.at, data.len);
-            exchange->body.len += data.len;
-        }
-    }
+    och_code code = http_exchange_take(exchange, data, &err);
     if (code != OCH_OK)
         refuse_body(conn, &err);
     return code == OCH_OK;
@@ -152,6 +143,7 @@ static void request_begin(struct http_conn *conn, const uint8_t *head_bytes, boo
 {
     struct http_exchange *exchange = conn->exchange;
     const struct http_head *head = &exchange->head;
+    conn->used = true;
     if (!http_exchange_begin(exchange, head_bytes)) {
         answer_early(conn);
         return;
@@ -171,6 +163,13 @@ static void request_begin(struct http_conn *conn, const uint8_t *head_bytes, boo
     }
 }
 
+/* HTTP/2 begins with a line that no request can have.  Behind TLS it must have been agreed on, RFC 9113 3.2. */
+static bool may_be_http2(const struct http_conn *conn, slice input, bool *ret_whole)
+{
+    return !conn->used && http2_is_preface(input, ret_whole) &&
+           (conn->transport.tls == NULL || net_transport_agreed_http2(&conn->transport));
+}
+
 /* Bytes used; 0 when the head is not complete. */
 static size_t feed_head(struct http_conn *conn, slice input)
 {
@@ -181,9 +180,17 @@ static size_t feed_head(struct http_conn *conn, slice input)
         http_conn_close(conn);
         return input.len;
     }
+    bool whole;
     enum http_parse result = http_head_parse(&exchange->head, input);
     if (result == HTTP_PARSE_MORE)
         return 0;
+    if (result == HTTP_PARSE_BAD && may_be_http2(conn, input, &whole)) {
+        if (whole)
+            http2_begin(conn, input);
+        else
+            http_head_init(&exchange->head); /* looked at anew with more behind it */
+        return whole ? input.len : 0;
+    }
     if (result == HTTP_PARSE_BAD) {
         int status = exchange->head.status;
         trace_line(conn->loop->server->options.trace, TRACE_DEBUG, "net", "request refused", "peer",

@@ -26,6 +26,7 @@ enum http_conn_state {
     CONN_WORK,  /* on the pool */
     CONN_WRITE, /* the answer waits for the socket */
     CONN_LINGER, /* answered; reading away what still comes, so that the answer is not lost to a reset */
+    CONN_HTTP2,  /* conn->http2 knows more */
     CONN_CLOSED
 };
 
@@ -89,8 +90,10 @@ struct http_conn {
     bool is_new;          /* posted by the acceptor, not yet seen by its loop */
     bool local;           /* peer on this machine */
     bool submit;          /* the request goes to the pool once the input behind it is put away */
+    bool used;            /* had a request: HTTP/2 can no longer begin */
     struct cancel cancel;
     struct http_exchange *exchange; /* NULL when idle */
+    struct http2 *http2;            /* NULL unless it speaks HTTP/2 */
     uint8_t *held;                  /* input that came too early, or a head in parts */
     uint32_t held_len, held_cap;
     char peer[HTTP_PEER_BYTES];
@@ -158,6 +161,8 @@ void http_exchange_error(struct http_exchange *exchange, int status, const char 
                          const char *message);
 /** Call the handler and make the answer ready to send. */
 void http_exchange_handle(struct http_exchange *exchange);
+/** Add data to the request's body.  Errors: OCH_TOO_LARGE, OCH_INVALID (broken gzip), OCH_BUSY, OCH_NO_MEMORY. */
+MUST_USE och_code http_exchange_take(struct http_exchange *exchange, slice data, och_error *err);
 /** Write status line and headers; compress the body if that is wanted. */
 void http_exchange_encode(struct http_exchange *exchange);
 /** Send what the socket takes: 0 when all is out, else a net_result. */
@@ -202,6 +207,8 @@ void http_conn_answer(struct http_conn *conn);
 void http_conn_refuse(struct http_conn *conn, int status, const char *name, const char *message);
 /** The request is whole: answer it here, or mark it for the pool. */
 void http_conn_dispatch(struct http_conn *conn);
+/** Say that nothing more comes, and read away what the client still sends. */
+void http_conn_linger(struct http_conn *conn);
 /** Every way in from the loop ends here: submit what became ready, free what was closed. */
 void http_conn_settle(struct http_conn *conn);
 /** Stop watching a request at work.  False when the worker was first and the request is done. */

@@ -5,7 +5,7 @@
  * watches for input (WORK_WATCHED), it only marks the connection WORK_DONE: the next event finds it so.  Else it
  * posts the connection, and the loop goes on.  The loop stops watching by WORK_PAUSED, once it has seen input or
  * hang-up while the request is at work; whoever loses the exchange of `work` acts on what the other wrote. */
-#include "net/http_internal.h"
+#include "net/http2.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 
 /* ---- answers ---- */
 
-static void start_linger(struct http_conn *conn)
+void http_conn_linger(struct http_conn *conn)
 {
     bool draining = http_server_phase(conn->loop->server) != PHASE_SERVE;
     conn->transport.ops->end(&conn->transport);
@@ -52,7 +52,7 @@ static void conn_answered(struct http_conn *conn)
     if (keep_alive)
         become_idle(conn, http_now_ns());
     else if (linger || has_unread(conn))
-        start_linger(conn);
+        http_conn_linger(conn);
     else
         http_conn_close(conn);
 }
@@ -157,7 +157,7 @@ void http_conn_settle(struct http_conn *conn)
 {
     while (conn->state == CONN_WORK && conn->submit && !submit(conn))
         http_conn_read_on(conn);
-    if (conn->state == CONN_CLOSED)
+    if (conn->state == CONN_CLOSED && (conn->http2 == NULL || http2_forget(conn)))
         http_conn_free(conn);
 }
 
@@ -183,7 +183,7 @@ void http_conn_finish_done(struct http_conn *conn)
     if (http_server_phase(conn->loop->server) == PHASE_SERVE)
         become_idle(conn, conn->idle_since_ns);
     else if (has_unread(conn))
-        start_linger(conn);
+        http_conn_linger(conn);
     else
         http_conn_close(conn);
 }
@@ -210,6 +210,10 @@ void http_conn_event_at_work(struct http_conn *conn, short what)
 
 void http_conn_finish_work(struct http_conn *conn)
 {
+    if (conn->http2 != NULL) {
+        http2_posted(conn);
+        return;
+    }
     assert(conn->state == CONN_WORK);
     if (http_server_phase(conn->loop->server) >= PHASE_CUT)
         http_conn_close(conn);

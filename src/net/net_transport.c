@@ -174,11 +174,20 @@ bool net_transport_in_handshake(const struct net_transport *transport)
     return transport->tls != NULL && !SSL_is_init_finished(transport->tls);
 }
 
+bool net_transport_agreed_http2(const struct net_transport *transport)
+{
+    const unsigned char *name = NULL;
+    unsigned int len = 0;
+    if (transport->tls != NULL)
+        SSL_get0_alpn_selected(transport->tls, &name, &len);
+    return len == 2 && memcmp(name, "h2", 2) == 0;
+}
+
 static int choose_protocol(SSL *tls, const unsigned char **ret_name, unsigned char *ret_len,
                            const unsigned char *offered, unsigned int offered_len, void *user)
 {
     (void)tls, (void)user;
-    static const unsigned char known[] = "\x08http/1.1";
+    static const unsigned char known[] = "\x02h2\x08http/1.1";
     unsigned char *name = NULL;
     if (SSL_select_next_proto(&name, ret_len, known, sizeof(known) - 1, offered, offered_len) !=
         OPENSSL_NPN_NEGOTIATED)

@@ -36,9 +36,11 @@ void net_transport_init_plain(struct net_transport *transport, int fd);
 /** Takes `fd` on success.  The handshake happens inside the first reads. */
 MUST_USE och_code net_transport_init_tls(struct net_transport *transport, int fd,
                                          struct ssl_ctx_st *context, och_error *err);
+/** Did the handshake settle on HTTP/2 (ALPN h2)? */
+bool net_transport_agreed_http2(const struct net_transport *transport);
 bool net_transport_in_handshake(const struct net_transport *transport);
 
-/** Server context from PEM files: TLS 1.2 and up, http/1.1, no sessions kept, no renegotiation. */
+/** Server context from PEM files: TLS 1.2 and up, h2 and http/1.1, no sessions kept, no renegotiation. */
 MUST_USE och_code net_tls_context_new(const char *certificate, const char *key,
                                       struct ssl_ctx_st **ret_context, och_error *err);
 void net_tls_context_free(struct ssl_ctx_st *context);

@@ -140,7 +140,7 @@ static void requests_pass_through_tls(void **state)
     buf_init(&body, BUF_MAX_NONE);
     for (size_t i = 0; i < COUNT_OF(versions); i++) {
         struct client client;
-        assert_true(client_open(&client, test.port, versions[i], "\x02h2\x08http/1.1"));
+        assert_true(client_open(&client, test.port, versions[i], "\x05h3-29\x08http/1.1"));
         const unsigned char *chosen = NULL;
         unsigned len = 0;
         SSL_get0_alpn_selected(client.tls, &chosen, &len);
@@ -160,6 +160,44 @@ static void requests_pass_through_tls(void **state)
         assert_true(slice_equal(buf_view(&body), SLICE("GET /cheap/3 ")));
         client_close(&client);
     }
+    buf_done(&body);
+    test_stop(&test);
+}
+
+/* Fields as indexes of HPACK's table: GET, "/", https, and ":authority: a". */
+#define HTTP2_GET                                    \
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"               \
+    "\0\0\0\x04\0\0\0\0\0"                           \
+    "\0\0\x06\x01\x05\0\0\0\x01\x82\x84\x87\x41\x01" \
+    "a"
+
+static void http_2_is_spoken_where_the_handshake_chose_it(void **state)
+{
+    (void)state;
+    struct net_test test;
+    struct http_server_options options = tls_options(&test);
+    test_start(&test, &options);
+    struct client client;
+    assert_true(client_open(&client, test.port, TLS1_3_VERSION, "\x02h2\x08http/1.1"));
+    const unsigned char *chosen = NULL;
+    unsigned len = 0;
+    SSL_get0_alpn_selected(client.tls, &chosen, &len);
+    assert_true(len == 2 && memcmp(chosen, "h2", 2) == 0);
+    client_send(&client, SLICE(HTTP2_GET));
+    while (memmem(client.input.at, client.input.len, "GET / ", 6) == NULL) {
+        uint8_t *room = buf_reserve(&client.input, 65536);
+        int got = SSL_read(client.tls, room, 65536);
+        assert_true(got > 0);
+        client.input.len += (size_t)got;
+    }
+    client_close(&client);
+    /* Not agreed on: refused as a head of HTTP/1.1 */
+    struct buf body;
+    buf_init(&body, BUF_MAX_NONE);
+    assert_true(client_open(&client, test.port, TLS1_3_VERSION, "\x08http/1.1"));
+    client_send(&client, SLICE(HTTP2_GET));
+    assert_int_equal(client_answer(&client, &body), 505);
+    client_close(&client);
     buf_done(&body);
     test_stop(&test);
 }
@@ -212,7 +250,7 @@ static void what_is_not_our_tls_is_closed(void **state)
     struct client client;
     assert_false(client_open(&client, test.port, TLS1_1_VERSION, NULL));
     client_close(&client);
-    assert_false(client_open(&client, test.port, TLS1_3_VERSION, "\x02h2"));
+    assert_false(client_open(&client, test.port, TLS1_3_VERSION, "\x05h3-29"));
     client_close(&client);
     assert_int_equal(atomic_load(&test.handled), 0);
     test_stop(&test);
@@ -282,6 +320,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_pass_through_tls),
+        cmocka_unit_test(http_2_is_spoken_where_the_handshake_chose_it),
         cmocka_unit_test(a_large_body_passes_through_tls),
         cmocka_unit_test(what_is_not_our_tls_is_closed),
         cmocka_unit_test(hang_up_and_drain_work_behind_tls),
