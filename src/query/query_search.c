@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #define CHECK_EVERY 1024 /* rows or, about, evaluated steps between looks at the deadline */
+#define ROWS_WORTH  4096 /* of a collection, from which rankings run side by side */
 
 /* ---- $knn: ranked lists ---- */
 
@@ -75,21 +76,66 @@ static och_code rank_sparse(struct run *run, const struct search_knn *knn, struc
     return query_sparse(run, &query, list, err);
 }
 
-static och_code rank_lists(struct run *run, const struct search *search, struct topk *lists,
-                           och_error *err)
+/* One ranking, or all dense ones that want the same number of hits: as many as run side by side. */
+struct list_task {
+    struct run run; /* its own: plan, arena and counters change while it works */
+    const struct search *search;
+    uint32_t knn; /* the first of them */
+    struct topk *lists;
+    och_code code;
+    och_error err;
+};
+
+static och_code rank_task(struct list_task *task, struct run *run, och_error *err)
 {
-    uint32_t dimension = view_info(run->view)->dimension;
-    for (uint32_t i = 0; i < search->knn_count; i++) {
-        const struct search_knn *knn = &search->knns[i];
-        if (!is_dense(knn)) {
-            TRY(rank_sparse(run, knn, &lists[i], err));
+    const struct search_knn *knn = &task->search->knns[task->knn];
+    return is_dense(knn) ? rank_dense(run, task->search, knn->limit, task->lists, err)
+                         : rank_sparse(run, knn, &task->lists[task->knn], err);
+}
+
+static void run_task(void *context, size_t i)
+{
+    struct list_task *task = (struct list_task *)context + i;
+    task->code = rank_task(task, &task->run, &task->err);
+}
+
+static bool task_wanted(const struct run *run, const struct search *search, uint32_t knn)
+{
+    if (!is_dense(&search->knns[knn]))
+        return true;
+    for (uint32_t j = 0; j < knn; j++)
+        if (is_dense(&search->knns[j]) && search->knns[j].limit == search->knns[knn].limit)
+            return false;
+    return view_info(run->view)->dimension != 0; /* else nobody has a vector */
+}
+
+/* Rankings do not depend on each other: each in an arena of its own, which holds its list until the lists are joined.  Few rows are not worth waking anyone. */
+static och_code rank_lists(struct run *run, const struct search *search, struct topk *lists,
+                           struct arena *arenas, och_error *err)
+{
+    struct list_task *tasks = ARENA_ARRAY(run->arena, struct list_task, search->knn_count);
+    size_t count = 0;
+    if (!tasks)
+        return FAIL_NO_MEMORY(err, "a search");
+    for (uint32_t i = 0; i < search->knn_count; i++)
+        if (task_wanted(run, search, i))
+            tasks[count++] = (struct list_task){.search = search, .knn = i, .lists = lists};
+    bool beside = count > 1 && !run->plan->explain && run->query->options.pool &&
+                  view_info(run->view)->live_rows >= ROWS_WORTH;
+    for (size_t i = 0; i < count && !beside; i++)
+        TRY(rank_task(&tasks[i], run, err));
+    for (size_t i = 0; i < count && beside; i++) {
+        tasks[i].run = *run;
+        tasks[i].run.arena = &arenas[i];
+    }
+    if (beside)
+        pool_for(run->query->options.pool, count, run_task, tasks);
+    for (size_t i = 0; i < count && beside; i++) {
+        if (tasks[i].code == OCH_OK)
             continue;
-        }
-        bool done = dimension == 0; /* nobody has a vector */
-        for (uint32_t j = 0; j < i && !done; j++)
-            done = is_dense(&search->knns[j]) && search->knns[j].limit == knn->limit;
-        if (!done)
-            TRY(rank_dense(run, search, knn->limit, lists, err));
+        if (err)
+            *err = tasks[i].err;
+        return tasks[i].code;
     }
     return OCH_OK;
 }
@@ -123,18 +169,28 @@ static int scored_order(const void *a, const void *b)
     return order ? order : (x->seq > y->seq) - (x->seq < y->seq);
 }
 
+/* How many of a ranked list are near enough. */
+static size_t near_enough(const struct search_knn *knn, const struct topk *list)
+{
+    size_t len = list->len;
+    while (knn->has_max && len && !(list->items[len - 1].distance <= knn->max_distance))
+        len--;
+    return len;
+}
+
 static och_code gather(struct run *run, const struct search *search, const struct topk *lists,
                        struct hit **ret_hits, size_t *ret_count, och_error *err)
 {
     size_t total = 0, count = 0;
     for (uint32_t i = 0; i < search->knn_count; i++)
-        total += lists[i].len;
+        total += near_enough(&search->knns[i], &lists[i]);
     struct hit *hits = ARENA_ARRAY(run->arena, struct hit, total + 1);
     if (!hits)
         return FAIL_NO_MEMORY(err, "the candidates of a search");
     for (uint32_t i = 0; i < search->knn_count; i++) {
         bool rank = search->knns[i].return_rank;
-        for (size_t j = 0; j < lists[i].len; j++) {
+        size_t len = near_enough(&search->knns[i], &lists[i]);
+        for (size_t j = 0; j < len; j++) {
             const struct topk_item *item = &lists[i].items[j];
             bool in_tail = item->source == view_part_count(run->view);
             hits[count++] =
@@ -348,21 +404,37 @@ static och_code fetch(struct run *run, struct query_result *result, unsigned fie
     return OCH_OK;
 }
 
+/* Every record that a list holds. */
+static och_code find_candidates(struct run *run, const struct search *search, struct hit **ret_hits,
+                                size_t *ret_count, och_error *err)
+{
+    struct topk *lists = ARENA_ARRAY(run->arena, struct topk, (size_t)search->knn_count + 1);
+    struct arena *arenas = ARENA_ARRAY(run->arena, struct arena, (size_t)search->knn_count + 1);
+    och_code code = OCH_OK;
+    if (!lists || !arenas)
+        return FAIL_NO_MEMORY(err, "a search");
+    for (uint32_t i = 0; i < search->knn_count; i++)
+        arena_init(&arenas[i], run->arena->budget, 0);
+    if (search->knn_count) {
+        code = answers_evaluate(run, err);
+        if (code == OCH_OK)
+            code = rank_lists(run, search, lists, arenas, err);
+    }
+    if (code == OCH_OK)
+        code = gather(run, search, lists, ret_hits, ret_count, err);
+    for (uint32_t i = 0; i < search->knn_count; i++)
+        arena_done(&arenas[i]);
+    return code;
+}
+
 static och_code search_ranked(struct run *run, const struct search *search,
                               struct query_result *result, struct query_hits *ret_hits,
                               och_error *err)
 {
-    struct topk *lists = ARENA_ARRAY(run->arena, struct topk, (size_t)search->knn_count + 1);
     struct hit *hits = NULL;
     struct scored *rows = NULL;
     size_t count = 0;
-    if (!lists)
-        return FAIL_NO_MEMORY(err, "a search");
-    if (search->knn_count) {
-        TRY(answers_evaluate(run, err));
-        TRY(rank_lists(run, search, lists, err));
-    }
-    TRY(gather(run, search, lists, &hits, &count, err));
+    TRY(find_candidates(run, search, &hits, &count, err));
     TRY(score(run, search, hits, count, &rows, &count, err));
     if (search->group.aggregate)
         TRY(keep_groups(run, &search->group, rows, &count, err));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as section SPRS, and sections built of any rows with some bytes changed.  The property: no crash, no leak, no read outside, only rows that
+/* Any bytes as section SPRS or TERM, and sections built of any rows or texts with some bytes changed.  The property: no crash, no leak, no read outside, only rows that
  * exist; and of an unchanged section the same answers by every plan.
  *
- * Bytes: u8 mode (bit 0: build, bit 1: change), u16 rows, u16 directory length, u8 query dimensions, u8 k, u8 capacity; then the section, or
- * 4 bytes a value (row step, dimension, weight, place to change). */
+ * Bytes: u8 mode (bit 0: build, bit 1: change, bit 2: of text), u16 rows, u16 directory length, u8 query dimensions, u8 k, u8 capacity; then the section, or
+ * 4 bytes a value (row step, dimension, weight, place to change); of text the documents, each ended by a zero, the rest is cut as it comes. */
 #include "base/buf.h"
 #include "base/topk.h"
 #include "index/sparse/sparse.h"
@@ -18,6 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 struct input {
     slice values, section;
     uint32_t rows, at, row; /* of the build: values taken, row they belong to */
+    bool text;
     uint8_t *pieces[SPARSE_SLOTS];
     struct buf built, metadata;
     struct topk top;
@@ -83,6 +84,28 @@ static och_code metadata_of(void *context, uint32_t row, slice *ret, och_error *
     return buf_check(&input->metadata, "a row", err);
 }
 
+/* Documents behind each other; rows beyond have one in four times an empty one. */
+static och_code document_of(void *context, uint32_t row, slice *ret, och_error *err)
+{
+    struct input *input = context;
+    (void)err;
+    if (!row)
+        input->at = 0;
+    *ret = (slice){0};
+    if (input->at >= input->values.len) {
+        if (row % 4 == 0)
+            *ret = SLICE("");
+        return OCH_OK;
+    }
+    const uint8_t *begin = input->values.at + input->at;
+    size_t left = input->values.len - input->at;
+    const uint8_t *end = memchr(begin, 0, left);
+    size_t len = end ? (size_t)(end - begin) : left;
+    input->at += (uint32_t)len + 1;
+    *ret = slice_make(begin, len);
+    return OCH_OK;
+}
+
 static float bound(void *context)
 {
     return topk_bound(&((struct input *)context)->top);
@@ -128,6 +151,7 @@ static bool search(struct input *input, uint32_t directory_len, const struct spa
                                    .pages = &pages,
                                    .key = sparse_index_key(&index, 0),
                                    .terms = *terms,
+                                   .norm = terms_norm_of(1 + k, 7 * k),
                                    .k = k,
                                    .allowed = k % 2 ? words : NULL,
                                    .allowed_count = allowed,
@@ -138,8 +162,30 @@ static bool search(struct input *input, uint32_t directory_len, const struct spa
     fine = sparse_count(&index, &pages, search.key, terms, words, NULL, arena, holders, &offset,
                         NULL) == OCH_OK &&
            fine;
+    uint64_t documents, all;
+    if (index.text)
+        fine = sparse_totals(&index, &pages, words, &documents, &all, NULL) == OCH_OK && fine;
     topk_sort(&input->top);
     return fine;
+}
+
+static int by_term(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Words that are there, ascending, each once. */
+static uint32_t text_terms(slice text, uint32_t *dims, uint32_t most)
+{
+    uint32_t count = 0, n = 0;
+    for (struct terms walk = terms_of(text); count < most && terms_next(&walk, &dims[count]);)
+        count++;
+    qsort(dims, count, sizeof(*dims), by_term);
+    for (uint32_t i = 0; i < count; i++)
+        if (!n || dims[n - 1] != dims[i])
+            dims[n++] = dims[i];
+    return n;
 }
 
 static void run(struct input *input, uint32_t directory_len, const uint8_t *data, bool sound)
@@ -153,6 +199,8 @@ static void run(struct input *input, uint32_t directory_len, const uint8_t *data
         dims[i] = 1 + i * (1 + data[6] / 16u);
         weights[i] = (float)((int)(i * 37 % 11) - 3) / 3;
     }
+    if (input->text)
+        terms.count = text_terms(input->values, dims, terms.count);
     arena_init(&arena, NULL, 64 << 20);
     for (int plan = SPARSE_AUTO; plan <= SPARSE_EXACT; plan++) {
         bool fine =
@@ -175,12 +223,13 @@ static void run(struct input *input, uint32_t directory_len, const uint8_t *data
 static uint32_t build(struct input *input, const uint8_t *data)
 {
     static const slice keys[] = {{(const uint8_t *)"v", 1}};
-    struct sparse_options options = {.keys = keys,
+    struct sparse_options options = {.text = input->text,
+                                     .keys = keys,
                                      .key_count = 1,
                                      .capacity = 1u << data[7] % 24,
                                      .emit = emit,
                                      .emit_context = input};
-    struct sparse_rows rows = {input, input->rows, metadata_of};
+    struct sparse_rows rows = {input, input->rows, input->text ? document_of : metadata_of};
     uint32_t directory_len;
     if (sparse_build(&options, &rows, &directory_len, NULL) != OCH_OK)
         abort();
@@ -210,6 +259,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t directory_len = load_u16(data + 3);
     input->rows = load_u16(data + 1);
     input->values = input->section = rest;
+    input->text = data[0] & 4;
     if (data[0] & 1)
         directory_len = build(input, data);
     if (directory_len <= input->section.len)
