@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Transactions on one collection: reads at one state, then writes that are applied if nothing was written since that those reads would have seen
- * (docs/decisions/0016-what-a-commit-checks.md).
+ * (docs/decisions/0017-what-a-commit-checks.md).
  *
  * What is checked is what was written between the state H of the reads and the head, not what was read: an id that was read or is to be written,
  * or a record that a filter meant, before at H or now at the head (precision locking: Jordan, Banerjee, Batman, 1981; as in Neumann, Mühlbauer,

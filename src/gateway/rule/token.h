@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Read tokens: what a transaction has read, and at which state (docs/decisions/0016-what-a-commit-checks.md).  Inside gateway/ only. */
+/* Read tokens: what a transaction has read, and at which state (docs/decisions/0017-what-a-commit-checks.md).  Inside gateway/ only. */
 #ifndef GATEWAY_RULE_TOKEN_H
 #define GATEWAY_RULE_TOKEN_H
 
