@@ -29,6 +29,14 @@ struct http_request {
     uint64_t received_mono_ns;
     struct limits_of_work limits; /* deadline and hang-up */
     slice peer;                   /* "127.0.0.1:1234", "in-process" */
+    bool streams;                 /* the answer may come in pieces: http_reply.stream */
+};
+/** The rest of a long answer, made piece by piece while it is sent, so that it needs the memory of one piece. */
+struct http_stream {
+    /** Append the next piece to the body, which is empty; *ret_more false: it was the last.  Anything but OCH_OK cuts the answer off, so that
+     *  the client sees that it is not whole.  May block; on the thread that called handle(). */
+    och_code (*next)(struct http_stream *stream, struct buf *body, bool *ret_more);
+    void (*free)(struct http_stream *stream);
 };
 struct http_reply {
     int status;
@@ -36,6 +44,8 @@ struct http_reply {
     struct buf body;
     struct buf headers; /* complete "Name: value\r\n" lines of the handler's own */
     bool close;         /* close the connection after it */
+    struct http_stream
+        *stream; /* what follows the body, owned; only if the request said `streams` */
 };
 /** The first value of a header, SLICE_NONE if absent. */
 slice http_request_header(const struct http_request *request, slice name);

@@ -2,6 +2,7 @@
 /* One request and its answer: what the head asks for, the handler's call, the answer's bytes. */
 #include "net/http_internal.h"
 
+#include <poll.h>
 #include <stdio.h>
 
 struct http_exchange *http_exchange_new(struct http_conn *conn)
@@ -136,6 +137,7 @@ bool http_exchange_begin(struct http_exchange *exchange, const uint8_t *head_byt
     struct http_request *request = &exchange->request;
     request->received_mono_ns = clock_mono_ns(server->options.clock);
     request->peer = slice_of(exchange->conn->peer);
+    request->streams = true;
     request->body = http_body_finish(&exchange->body);
     exchange->keep_alive = head->keep_alive;
     exchange->bodyless = slice_equal(request->method, SLICE("HEAD"));
@@ -181,7 +183,8 @@ static void compress_reply(struct http_exchange *exchange)
 {
     const struct http_server_options *options = &exchange->server->options;
     struct http_reply *reply = &exchange->reply;
-    if (!exchange->accepts_gzip || reply->body.len < options->gzip_replies_min_bytes ||
+    if (!exchange->accepts_gzip || reply->stream ||
+        reply->body.len < options->gzip_replies_min_bytes ||
         (exchange->conn->local && reply->body.len > options->gzip_local_max_bytes))
         return;
     struct buf packed;
@@ -225,7 +228,9 @@ void http_exchange_encode(struct http_exchange *exchange)
         http_exchange_error(exchange, 500, "InternalError", "no memory for the answer");
     compress_reply(exchange);
     charge_reply(exchange, reply->body.cap);
-    if (reply->close || http_server_phase(server) != PHASE_SERVE)
+    exchange->chunked = reply->stream && !exchange->request.http_1_0;
+    if (reply->close || http_server_phase(server) != PHASE_SERVE ||
+        (reply->stream && !exchange->chunked)) /* its end is that of the connection */
         exchange->keep_alive = false;
     char *to = exchange->lines;
     size_t size = sizeof(exchange->lines);
@@ -237,7 +242,11 @@ void http_exchange_encode(struct http_exchange *exchange)
             len += (size_t)snprintf(to + len, size - len, "Content-Type: %.*s\r\n",
                                     SLICE_ARG(reply->content_type));
         assert(len < size);
-        len += (size_t)snprintf(to + len, size - len, "Content-Length: %zu\r\n", reply->body.len);
+        if (!reply->stream)
+            len +=
+                (size_t)snprintf(to + len, size - len, "Content-Length: %zu\r\n", reply->body.len);
+        else if (exchange->chunked)
+            len += (size_t)snprintf(to + len, size - len, "Transfer-Encoding: chunked\r\n");
     } else {
         exchange->bodyless = true;
     }
@@ -251,8 +260,96 @@ void http_exchange_encode(struct http_exchange *exchange)
     exchange->sent = 0;
 }
 
+/* ---- streamed answers ---- */
+
+#define STREAM_LOOK_MS 250 /* how often a stalled one looks whether anybody still wants it */
+
+/* Wait until the socket goes on.  False: nobody is there any more, or has taken anything for as long as an answer may take. */
+static bool await_socket(struct http_exchange *exchange, int wanted, uint64_t since_ns)
+{
+    struct pollfd socket = {.fd = exchange->conn->transport.fd,
+                            .events = wanted == NET_WANT_READ ? POLLIN : POLLOUT};
+    if (atomic_load_explicit(&exchange->conn->cancel.fired, memory_order_relaxed) ||
+        http_now_ns() - since_ns > exchange->server->timeout_ns[TIMEOUT_WRITE])
+        return false;
+    sched_block_begin();
+    (void)poll(&socket, 1, STREAM_LOOK_MS);
+    sched_block_end();
+    return true;
+}
+
+/* All of it, waiting as long as it moves on. */
+static int send_whole(struct http_exchange *exchange, const slice *all, size_t count)
+{
+    struct net_transport *transport = &exchange->conn->transport;
+    uint64_t since_ns = http_now_ns();
+    for (size_t i = 0, sent = 0; i < count;) {
+        if (sent == all[i].len) {
+            i++;
+            sent = 0;
+            continue;
+        }
+        struct iovec part = {.iov_base = (void *)(uintptr_t)(all[i].at + sent), /* only read */
+                             .iov_len = all[i].len - sent};
+        ssize_t put = transport->ops->write(transport, &part, 1);
+        if (put == NET_BROKEN || (put < 0 && !await_socket(exchange, (int)put, since_ns)))
+            return NET_BROKEN;
+        if (put > 0) {
+            sent += (size_t)put;
+            since_ns = http_now_ns();
+        }
+    }
+    return 0;
+}
+
+static int send_piece(struct http_exchange *exchange)
+{
+    slice body = buf_view(&exchange->reply.body);
+    if (body.len == 0 || exchange->bodyless)
+        return 0;
+    if (!exchange->chunked)
+        return send_whole(exchange, &body, 1);
+    char size[24];
+    (void)snprintf(size, sizeof(size), "%zx\r\n", body.len);
+    const slice all[] = {slice_of(size), body, SLICE("\r\n")};
+    return send_whole(exchange, all, COUNT_OF(all));
+}
+
+static int stream_all(struct http_exchange *exchange)
+{
+    struct http_reply *reply = &exchange->reply;
+    const slice head[] = {{(const uint8_t *)exchange->lines, exchange->lines_len},
+                          buf_view(&reply->headers),
+                          SLICE("\r\n")};
+    int result = send_whole(exchange, head, COUNT_OF(head));
+    if (result == 0)
+        result = send_piece(exchange);
+    for (bool more = !exchange->bodyless; result == 0 && more;) {
+        buf_clear(&reply->body);
+        if (reply->stream->next(reply->stream, &reply->body, &more) != OCH_OK ||
+            reply->body.failed || http_server_phase(exchange->server) >= PHASE_CUT)
+            return NET_BROKEN;
+        charge_reply(exchange, reply->body.cap);
+        result = send_piece(exchange);
+    }
+    const slice last = SLICE("0\r\n\r\n");
+    return result == 0 && exchange->chunked && !exchange->bodyless ? send_whole(exchange, &last, 1)
+                                                                   : result;
+}
+
+int http_exchange_stream(struct http_exchange *exchange)
+{
+    exchange->stream_result = stream_all(exchange);
+    exchange->streamed = true;
+    exchange->reply.stream->free(exchange->reply.stream);
+    exchange->reply.stream = NULL;
+    return exchange->stream_result;
+}
+
 int http_exchange_send(struct http_exchange *exchange)
 {
+    if (exchange->streamed)
+        return exchange->stream_result;
     static const char blank_line[] = "\r\n";
     const struct http_reply *reply = &exchange->reply;
     const slice all[] = {

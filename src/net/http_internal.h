@@ -65,6 +65,9 @@ struct http_exchange {
     bool linger;   /* input is left that nobody will read */
     bool bodyless; /* HEAD: send the head only */
     bool accepts_gzip;
+    bool chunked;      /* the streamed answer is */
+    bool streamed;     /* the worker has sent all of it, */
+    int stream_result; /* 0, or NET_BROKEN */
     uint16_t lines_len;
     char lines[384]; /* status line and our own header lines */
     struct http_header headers[HTTP_HEADERS_MAX];
@@ -167,6 +170,8 @@ MUST_USE och_code http_exchange_take(struct http_exchange *exchange, slice data,
 void http_exchange_encode(struct http_exchange *exchange);
 /** Send what the socket takes: 0 when all is out, else a net_result. */
 int http_exchange_send(struct http_exchange *exchange);
+/** On a worker: send head, body and the rest of a streamed answer, waiting for the socket.  0 or NET_BROKEN. */
+int http_exchange_stream(struct http_exchange *exchange);
 /** Look at the head: deadline, codings, body limit, admission.  False: the answer is ready, see `answered`. */
 bool http_exchange_begin(struct http_exchange *exchange, const uint8_t *head_bytes);
 

@@ -24,6 +24,9 @@ void http_reply_done(struct http_reply *reply)
 {
     if (reply == NULL)
         return;
+    if (reply->stream)
+        reply->stream->free(reply->stream);
+    reply->stream = NULL;
     buf_done(&reply->body);
     buf_done(&reply->headers);
 }

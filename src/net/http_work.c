@@ -101,7 +101,8 @@ static void run_request(void *arg)
     struct http_server *server = exchange->server;
     (void)atomic_fetch_add_explicit(&server->running, 1, memory_order_relaxed);
     http_exchange_handle(exchange);
-    int result = http_exchange_send(exchange);
+    int result =
+        exchange->reply.stream ? http_exchange_stream(exchange) : http_exchange_send(exchange);
     (void)atomic_fetch_sub_explicit(&server->running, 1, memory_order_relaxed);
     (void)atomic_fetch_sub_explicit(&server->at_work, 1, memory_order_relaxed);
     if (result == 0 && exchange->keep_alive) {

@@ -64,6 +64,8 @@ MUST_USE och_code wire_read(struct exchange *x, const struct wire_body *shape, v
 /** The same for an object within the body, or the body once more by another shape. */
 MUST_USE och_code wire_spread(struct exchange *x, const struct wire_body *shape,
                               const struct json_value *object, void *ret_values, och_error *err);
+/** 413 when the body was refused for its size; wire_read does it by itself. */
+MUST_USE och_code wire_check_size(struct exchange *x, och_error *err);
 /** 422 with path, reason and the place of `value`. */
 och_code wire_fail(struct exchange *x, const struct json_value *value, och_error *err,
                    const char *path, const char *format, ...) PRINTF_LIKE(5, 6);
@@ -110,6 +112,12 @@ MUST_USE och_code exchange_read_token(struct exchange *x, const struct json_valu
 MUST_USE och_code exchange_expiry(struct exchange *x, const struct json_value *expires_at,
                                   const struct json_value *ttl_seconds, int64_t *expires_ms,
                                   och_error *err);
+
+/* ---- import.c ---- */
+/** Is the body NDJSON, one record a line? */
+bool import_is_wanted(const struct exchange *x);
+/** Write it, `batch_size` lines at a time, each batch atomic; after success answers with `status`. */
+MUST_USE och_code import_lines(struct exchange *x, enum batch_op op, int status, och_error *err);
 
 /* ---- chosen.c ---- */
 /** An update with `set`: after wire_read. */
@@ -190,6 +198,7 @@ och_code handle_alias_get(struct exchange *x, och_error *err);
 och_code handle_alias_put(struct exchange *x, och_error *err);
 och_code handle_alias_drop(struct exchange *x, och_error *err);
 och_code handle_alias_change(struct exchange *x, och_error *err);
+och_code handle_export(struct exchange *x, och_error *err);
 och_code handle_add(struct exchange *x, och_error *err);
 och_code handle_upsert(struct exchange *x, och_error *err);
 och_code handle_update(struct exchange *x, och_error *err);

@@ -26,6 +26,8 @@ static const struct route {
     {"POST", C "/*/count", handle_count_where, false},
     {"POST", C "/*/search", handle_search, false},
     {"POST", C "/*/facets", handle_facets, false},
+    {"GET", C "/*/export", handle_export, false},
+    {"POST", C "/*/export", handle_export, false},
     {"POST", C "/*/fork", handle_fork, false},
     {"GET", C "/*/fork_count", handle_fork_count, false},
     {"GET", C "/*/indexing_status", handle_indexing_status, false},

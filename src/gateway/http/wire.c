@@ -44,7 +44,7 @@ static och_code check_content_type(struct exchange *x, och_error *err)
     return FAIL(err, OCH_INVALID, "Expected request with `Content-Type: application/json`");
 }
 
-static och_code check_size(struct exchange *x, och_error *err)
+och_code wire_check_size(struct exchange *x, och_error *err)
 {
     if (x->request->body_size_refused == 0)
         return OCH_OK;
@@ -353,7 +353,7 @@ och_code wire_read(struct exchange *x, const struct wire_body *shape, void *ret_
                    och_error *err)
 {
     TRY(check_content_type(x, err));
-    TRY(check_size(x, err));
+    TRY(wire_check_size(x, err));
     struct json_options options = {.float_members = float_members,
                                    .float_member_count = COUNT_OF(float_members),
                                    .float_depth = x->float_depth,

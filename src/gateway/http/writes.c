@@ -281,16 +281,22 @@ static och_code handle_write(struct exchange *x, enum batch_op op, int status, o
 
 och_code handle_add(struct exchange *x, och_error *err)
 {
+    if (import_is_wanted(x))
+        return import_lines(x, BATCH_ADD, 201, err);
     return handle_write(x, BATCH_ADD, 201, err);
 }
 
 och_code handle_upsert(struct exchange *x, och_error *err)
 {
+    if (import_is_wanted(x))
+        return import_lines(x, BATCH_UPSERT, 200, err);
     return handle_write(x, BATCH_UPSERT, 200, err);
 }
 
 och_code handle_update(struct exchange *x, och_error *err)
 {
+    if (import_is_wanted(x))
+        return import_lines(x, BATCH_UPDATE, 200, err);
     struct write_request w = {.op = BATCH_UPDATE};
     TRY(wire_read(x, write_shape(BATCH_UPDATE), &w.body, err));
     const struct json_value *set = json_get(&x->body, SLICE("set"));

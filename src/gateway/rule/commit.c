@@ -397,8 +397,13 @@ static och_code run(struct commit *c, struct gateway_committed *ret, och_error *
     /* Under a key the log is asked first: what is true now need not have been then. */
     if (ask->read_token && uuid_is_zero(ask->once.batch_id))
         TRY(check_before(c, err));
+    struct gateway_commit stamped = *ask;
+    TRY(gateway_default_expiry(c->gateway, collection, &stamped.input, &c->arena, err));
     TRY(gateway_throttle(c->gateway, ask->collection, ask->input.count, err));
-    return append(c, ret, err);
+    c->ask = &stamped;
+    och_code code = append(c, ret, err);
+    c->ask = ask;
+    return code;
 }
 
 och_code gateway_commit(struct gateway *gateway, const struct gateway_scope *scope,
