@@ -59,6 +59,7 @@ typedef struct och_filter och_filter;
 typedef struct och_result och_result;
 typedef struct och_response och_response;
 typedef struct och_cancel och_cancel;
+typedef struct och_transaction och_transaction;
 
 /** Borrowed bytes.  {NULL, 0} is absent, {"", 0} is empty.  Text is UTF-8. */
 typedef struct och_bytes {
@@ -294,11 +295,15 @@ typedef struct och_select {
     och_bytes order_by; /* get: a key of metadata, "#id" or "#insertion"; at NULL: by insertion */
     och_bytes cursor;   /* get: och_result_cursor of the page before; at NULL: the first */
     bool descending;    /* in order_by's order */
+    const float *max_distance; /* query: what is farther is no hit; NULL: no bound */
+    uint32_t
+        mmr_candidates; /* query: the k hits are chosen among so many nearest, to be unlike each other; 0: the k nearest */
+    float mmr_lambda; /* with it: 1 nearness alone, 0 unlikeness alone */
 } och_select;
 #define OCH_SELECT                                                                            \
     {                                                                                         \
         sizeof(och_select), 0, 0, NULL, 0, NULL, 0, OCH_NO_LIMIT, NULL, {NULL, 0}, {NULL, 0}, \
-            false                                                                             \
+            false, NULL, 0, 0.5f                                                              \
     }
 
 /** Count records that a filter matches; filter NULL: all. */
@@ -401,6 +406,45 @@ OCH_API och_bytes och_result_explain_json(const och_result *result);
 /** Where the next page of an och_collection_get begins, borrowed from the result; absent when this page was not full. */
 OCH_API och_bytes och_result_cursor(const och_result *result);
 OCH_API void och_result_free(och_result *result);
+
+/* ---- transactions ---- */
+
+/**
+ * Begin a transaction on a collection: reads of one state, then writes that are applied together if nothing was written since that those reads
+ * would have seen.
+ *
+ * A record that a filter would now find is seen, too: transactions of a collection are serialisable.  One thread at a time.
+ */
+OCH_API och_code och_transaction_begin(och_collection *collection,
+                                       och_transaction **ret_transaction, och_error *err);
+/**
+ * Read records in order of insertion, as och_collection_get, of the state that the first read of the transaction found; writes noted are not seen.
+ *
+ * Errors:  OCH_STALE when the first read is more than five minutes ago or was given up for newer ones: begin again.  OCH_INVALID with order_by
+ *          or cursor.
+ */
+OCH_API och_code och_transaction_get(och_transaction *transaction, const och_select *which,
+                                     och_result **ret_result, och_error *err);
+/** Note writes, copied, as och_collection_add, _upsert, _update take them; they happen in this order when it is committed. */
+OCH_API och_code och_transaction_add(och_transaction *transaction, const och_records *records,
+                                     och_error *err);
+OCH_API och_code och_transaction_upsert(och_transaction *transaction, const och_records *records,
+                                        och_error *err);
+OCH_API och_code och_transaction_update(och_transaction *transaction, const och_records *records,
+                                        och_error *err);
+OCH_API och_code och_transaction_delete(och_transaction *transaction, const och_bytes *ids,
+                                        size_t id_count, och_error *err);
+/**
+ * Apply all writes noted, at once and durably, or none of them.  *ret_count (may be NULL): how many there were.
+ *
+ * After OCH_OK and OCH_CONFLICT the transaction is over: reads begin a new one, and nothing is noted.
+ *
+ * Errors:  OCH_CONFLICT: something read or to be written was changed meanwhile; OCH_STALE as above; as och_collection_add.
+ */
+OCH_API och_code och_transaction_commit(och_transaction *transaction, uint64_t *ret_count,
+                                        och_error *err);
+/** Give it up, or after a commit just free it. */
+OCH_API void och_transaction_free(och_transaction *transaction);
 
 /* ---- HTTP without a socket ---- */
 

@@ -2,6 +2,8 @@
 /* ochre.h: filters, get, query, nearest, count, and walking over results. */
 #include "mode/library_internal.h"
 
+#include "model/limits.h"
+
 #include <inttypes.h>
 
 #define INCLUDE_ALL (OCH_DOCUMENT | OCH_URI | OCH_METADATA | OCH_VECTOR | OCH_EXPLAIN)
@@ -159,6 +161,26 @@ static och_code read_order(const och_select *select, struct arena *arena, struct
     return plan_cursor_read(cursor, arena, plan, err);
 }
 
+static och_code read_bounds(const och_select *select, struct plan *plan, och_error *err)
+{
+    if (select->max_distance) {
+        plan->has_max = true;
+        plan->max_distance = *select->max_distance;
+    }
+    if (!select->mmr_candidates)
+        return OCH_OK;
+    if (select->mmr_candidates > LIMIT_MMR_CANDIDATES || plan->k > LIMIT_MMR_CANDIDATES ||
+        !(select->mmr_lambda >= 0 && select->mmr_lambda <= 1))
+        return FAIL(err, OCH_INVALID,
+                    "och_select.mmr_candidates and k are at most %d, mmr_lambda is from 0 to 1",
+                    LIMIT_MMR_CANDIDATES);
+    plan->mmr_candidates = select->mmr_candidates > plan->k ? select->mmr_candidates
+                           : plan->k                        ? plan->k
+                                                            : 1;
+    plan->mmr_lambda = select->mmr_lambda;
+    return OCH_OK;
+}
+
 static och_code read_plan(och_collection *collection, const och_select *select,
                           const struct plan *plan, och_result *result, och_error *err)
 {
@@ -232,6 +254,8 @@ och_code och_collection_query(och_collection *collection, const float *vectors, 
                     "many are nearest");
     if (code == OCH_OK)
         code = set_vectors(&plan, vectors, vector_count, dimension, k, err);
+    if (code == OCH_OK)
+        code = read_bounds(&select, &plan, err);
     if (code == OCH_OK)
         code = check_dimension(collection, plan.dimension, err);
     if (code == OCH_OK)

@@ -13,6 +13,7 @@
 #define LIMIT_REGEX_BYTES             (10u << 20)   /* compiled program */
 #define LIMIT_FILTER_REGEXES          1024          /* patterns in one filter */
 #define LIMIT_FILTER_PATTERN          4096          /* bytes of one $like or $icontains */
+#define LIMIT_MMR_CANDIDATES          10000         /* of a query that wants unlike hits */
 #define LIMIT_FACETS                  64            /* keys of one request */
 #define LIMIT_FILTER_BYTES            (512u << 20)  /* one compiled filter, patterns aside */
 #define LIMIT_TAIL_ROWS               16384         /* tail -> part (D18) */

@@ -11,12 +11,52 @@ enum plan_flag {
     PLAN_EXPLAIN = 2,
     PLAN_BARE = 4,
     PLAN_ORDERED = 8,
-    PLAN_FLAGS_ALL = 15
+    PLAN_BOUNDED = 16,
+    PLAN_FLAGS_ALL = 31
 };
 
 static bool is_ordered(const struct plan *plan)
 {
     return plan->order.by || plan->order.descending || plan->has_after;
+}
+
+static bool is_bounded(const struct plan *plan)
+{
+    return plan->has_max || plan->mmr_candidates;
+}
+
+static void encode_bounds(const struct plan *plan, struct buf *out)
+{
+    buf_byte(out, (uint8_t)((plan->has_max ? 1 : 0) | (plan->mmr_candidates ? 2 : 0)));
+    if (plan->has_max)
+        buf_f32(out, plan->max_distance);
+    if (!plan->mmr_candidates)
+        return;
+    buf_f32(out, plan->mmr_lambda);
+    buf_varint(out, plan->mmr_candidates);
+}
+
+static float read_f32(struct reader *reader)
+{
+    const uint8_t *at = reader_skip(reader, 4);
+    return at ? load_f32(at) : 0;
+}
+
+static bool decode_bounds(struct reader *reader, struct plan *plan)
+{
+    uint8_t what = reader_u8(reader);
+    plan->has_max = what & 1;
+    if (plan->has_max)
+        plan->max_distance = read_f32(reader);
+    if (what & 2) {
+        plan->mmr_lambda = read_f32(reader);
+        uint64_t candidates = reader_varint(reader);
+        if (!candidates || candidates > LIMIT_MMR_CANDIDATES ||
+            !(plan->mmr_lambda >= 0 && plan->mmr_lambda <= 1))
+            return false;
+        plan->mmr_candidates = (uint32_t)candidates;
+    }
+    return !reader->failed && what && what <= 3;
 }
 
 void plan_encode(const struct plan *plan, struct buf *out)
@@ -26,7 +66,8 @@ void plan_encode(const struct plan *plan, struct buf *out)
     buf_byte(out, plan->level);
     buf_byte(out,
              (uint8_t)((plan->has_ids ? PLAN_HAS_IDS : 0) | (plan->explain ? PLAN_EXPLAIN : 0) |
-                       (plan->bare ? PLAN_BARE : 0) | (is_ordered(plan) ? PLAN_ORDERED : 0)));
+                       (plan->bare ? PLAN_BARE : 0) | (is_ordered(plan) ? PLAN_ORDERED : 0) |
+                       (is_bounded(plan) ? PLAN_BOUNDED : 0)));
     buf_append(out, plan->collection.bytes, sizeof(plan->collection.bytes));
     buf_varint(out, plan->fields);
     buf_varint(out, plan->limit);
@@ -35,6 +76,8 @@ void plan_encode(const struct plan *plan, struct buf *out)
     buf_f32(out, plan->recall);
     if (is_ordered(plan))
         plan_order_encode(plan, out);
+    if (is_bounded(plan))
+        encode_bounds(plan, out);
     if (plan->has_ids) {
         buf_varint(out, plan->id_count);
         for (uint64_t i = 0; i < plan->id_count; i++)
@@ -90,6 +133,8 @@ static och_code decode_head(struct reader *reader, struct plan *plan, och_error 
         return fail(err, "recall is not within 0 to 1");
     if ((flags & PLAN_ORDERED) && !plan_order_decode(reader, plan))
         return fail(err, "an order that is none");
+    if ((flags & PLAN_BOUNDED) && !decode_bounds(reader, plan))
+        return fail(err, "bounds that are none");
     return OCH_OK;
 }
 

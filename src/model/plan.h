@@ -54,7 +54,12 @@ struct plan {
     const float *vectors; /* vector_count x dimension */
     uint32_t vector_count, dimension;
     uint32_t k;
-    float recall; /* target 0.5..1; 1 = exact; 0 = the collection's default */
+    bool has_max; /* query: rows that are farther are no hits */
+    float max_distance;
+    uint32_t
+        mmr_candidates; /* query: the k hits are chosen among so many nearest ones, to be unlike each other; 0: the nearest */
+    float mmr_lambda;   /* 1: nearness alone counts, 0: unlikeness alone */
+    float recall;       /* target 0.5..1; 1 = exact; 0 = the collection's default */
     bool explain;
     bool bare; /* of hits only seq and distance are wanted: nothing else of them is read */
     const struct search *searches; /* PLAN_SEARCH: each by itself, over one view */

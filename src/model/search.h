@@ -36,6 +36,8 @@ struct search_knn {
     slice key;   /* sparse only */
     slice words; /* text: the query, UTF-8 */
     uint32_t limit;
+    bool has_max; /* ours, `$knn` only: hits that are farther are none */
+    float max_distance;
     float fallback;          /* "default" */
     const float *values;     /* dense: `count` floats; sparse: beside indices */
     const uint32_t *indices; /* sparse: strictly ascending once checked */

@@ -12,7 +12,8 @@ enum knn_flag {
     KNN_RETURN_RANK = 4,
     KNN_BM25 = 8,
     KNN_TEXT = 16,
-    KNN_FLAGS_ALL = 31
+    KNN_MAX = 32,
+    KNN_FLAGS_ALL = 63
 };
 
 static void encode_keys(const slice *keys, uint32_t count, struct buf *out)
@@ -27,10 +28,12 @@ static void encode_knn(const struct search_knn *knn, struct buf *out)
     buf_byte(out,
              (uint8_t)((knn->sparse ? KNN_SPARSE : 0) | (knn->has_fallback ? KNN_FALLBACK : 0) |
                        (knn->return_rank ? KNN_RETURN_RANK : 0) | (knn->bm25 ? KNN_BM25 : 0) |
-                       (knn->text ? KNN_TEXT : 0)));
+                       (knn->text ? KNN_TEXT : 0) | (knn->has_max ? KNN_MAX : 0)));
     buf_varint(out, knn->limit);
     if (knn->has_fallback)
         buf_f32(out, knn->fallback);
+    if (knn->has_max)
+        buf_f32(out, knn->max_distance);
     if (knn->text) {
         buf_sized(out, knn->words);
         return;
@@ -126,6 +129,7 @@ static och_code decode_knn(struct reader *reader, struct arena *arena, struct se
                                .return_rank = flags & KNN_RETURN_RANK,
                                .bm25 = flags & KNN_BM25,
                                .text = flags & KNN_TEXT,
+                               .has_max = flags & KNN_MAX,
                                .limit = (uint32_t)limit};
     if (knn->bm25 && !knn->sparse)
         return fail(err, "idf without a sparse vector");
@@ -134,6 +138,10 @@ static och_code decode_knn(struct reader *reader, struct arena *arena, struct se
     if (knn->has_fallback) {
         const uint8_t *at = reader_skip(reader, 4);
         knn->fallback = at ? load_f32(at) : 0;
+    }
+    if (knn->has_max) {
+        const uint8_t *at = reader_skip(reader, 4);
+        knn->max_distance = at ? load_f32(at) : 0;
     }
     if (knn->text) {
         knn->words = reader_sized(reader);

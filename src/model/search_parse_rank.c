@@ -241,12 +241,10 @@ static och_code read_bm25(struct walk *w, const struct json_value *value)
 static och_code read_knn(struct walk *w, const struct json_value *value)
 {
     struct search_parser *p = w->p;
-    const struct json_value *query, *key, *limit, *fallback, *return_rank;
-    const struct search_member members[] = {{"query", &query},
-                                            {"key", &key},
-                                            {"limit", &limit},
-                                            {"default", &fallback},
-                                            {"return_rank", &return_rank}};
+    const struct json_value *query, *key, *limit, *fallback, *return_rank, *max;
+    const struct search_member members[] = {{"query", &query},      {"key", &key},
+                                            {"max_distance", &max}, {"limit", &limit},
+                                            {"default", &fallback}, {"return_rank", &return_rank}};
     struct search_knn knn = {.limit = LIMIT_SEARCH_KNN_DEFAULT, .key = SLICE("#embedding")};
     TRY(search_members(p, value, path_of(w, ".$knn"), "struct variant RankExpr::Knn", members,
                        COUNT_OF(members)));
@@ -257,6 +255,9 @@ static och_code read_knn(struct walk *w, const struct json_value *value)
         return search_wrong_type(p, key, path_of(w, ".$knn.key"), "a string");
     if (key)
         knn.key = key->string;
+    knn.has_max = max && max->kind != JSON_NULL;
+    if (knn.has_max && !to_f32(max, &knn.max_distance))
+        return search_wrong_type(p, max, path_of(w, ".$knn.max_distance"), "f32");
     return read_list(w, "$knn", limit, fallback, return_rank, &knn);
 }
 

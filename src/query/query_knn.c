@@ -58,6 +58,20 @@ static float finish(const struct run *run, uint32_t v, float sum, float norm2, c
     return kernel_cosine_distance(sum, query_norm2, norm2);
 }
 
+float knn_distance(const struct run *run, const float *a, const float *b)
+{
+    const struct kernel *kernel = run->query->kernel;
+    size_t dim = view_info(run->view)->dimension;
+    if (view_info(run->view)->metric == METRIC_L2)
+        return kernel->l2_f32(a, b, dim);
+    float dot = kernel->dot_f32(a, b, dim);
+    if (view_info(run->view)->metric == METRIC_IP)
+        return isfinite(dot) ? kernel_ip_distance(dot) : ip_f64(a, b, dim);
+    float aa = kernel->dot_f32(a, a, dim), bb = kernel->dot_f32(b, b, dim);
+    bool sound = aa >= NORM2_LEAST && aa <= NORM2_MOST && bb >= NORM2_LEAST && bb <= NORM2_MOST;
+    return sound ? kernel_cosine_distance(dot, aa, bb) : cosine_f64(a, b, dim);
+}
+
 static och_code offer(struct worker *w, uint32_t v, float distance, uint32_t source, uint32_t row,
                       och_error *err)
 {
@@ -428,6 +442,7 @@ static och_code collect(struct knn *knn, struct query_result *result, och_error 
     for (uint32_t v = 0; v < run->plan->vector_count; v++) {
         struct topk *top = &knn->best[v];
         topk_sort(top);
+        TRY(knn_choose(run, top, err));
         struct query_row *rows = ARENA_ARRAY(run->arena, struct query_row, top->len + 1);
         if (!rows)
             return FAIL_NO_MEMORY(err, "a query's results");
@@ -493,7 +508,10 @@ static och_code nearest(struct knn *knn, och_error *err)
 static struct knn knn_of(struct run *run)
 {
     uint64_t live = view_info(run->view)->live_rows;
-    return (struct knn){.run = run, .k = run->plan->k < live ? run->plan->k : (size_t)live};
+    uint32_t k = run->plan->k;
+    if (k && run->plan->mmr_candidates > k)
+        k = run->plan->mmr_candidates;
+    return (struct knn){.run = run, .k = k < live ? k : (size_t)live};
 }
 
 och_code query_knn_nearest(struct run *run, struct topk **ret_best, och_error *err)

@@ -90,6 +90,13 @@ MUST_USE och_code knn_failure(const struct knn *knn, och_error *err);
 void knn_count(struct knn *knn, uint32_t source, const struct vector_query *query,
                const struct vector_found *found);
 
+/** The distance of the view's space between two vectors of its dimension, as queries report it. */
+float knn_distance(const struct run *run, const float *a, const float *b);
+
+/* ---- query_mmr.c ---- */
+/** Hits, best first, that stand within plan->max_distance; of those plan->k that are near and unlike each other, when the plan asks for that. */
+MUST_USE och_code knn_choose(struct run *run, struct topk *top, och_error *err);
+
 /* ---- query_tail.c ---- */
 /** Has the tail codes that this search can use?  Then knn->tail. */
 void knn_choose_tail(struct knn *knn, const struct vector_index *like);

@@ -137,6 +137,9 @@ MUST_USE och_code exchange_order(const struct json_value *order_by, struct plan 
 /** The page that a cursor names, once all else of the plan is set; NULL or "": the first. */
 MUST_USE och_code exchange_cursor(struct exchange *x, const struct json_value *cursor,
                                   struct plan *plan, och_error *err);
+/** max_distance and mmr of a query, after plan->k; each may be NULL.  OCH_INVALID: another shape, out of range. */
+MUST_USE och_code exchange_bounds(const struct json_value *max_distance,
+                                  const struct json_value *mmr, struct plan *plan, och_error *err);
 /** Append the next page's cursor to an answer, if one was asked for; null: this is the last page. */
 MUST_USE och_code exchange_next(struct exchange *x, const struct json_value *cursor,
                                 const struct plan *plan, const struct query_result *result,

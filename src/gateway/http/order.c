@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The order of a get and the page that a cursor names: members of ours (docs/extras.md). */
+/* The order of a get and the page that a cursor names, what bounds a query: members of ours (docs/extras.md). */
 #include "gateway/http/exchange.h"
+
+#include "model/limits.h"
+
+#include <float.h>
+#include <math.h>
+
+#define MMR_LAMBDA     0.5f
+#define MMR_CANDIDATES 4 /* times n_results, unless said otherwise */
 
 /* Which order a name means. */
 static och_code order_named(slice name, struct plan_order *ret, och_error *err)
@@ -71,4 +79,57 @@ och_code exchange_next(struct exchange *x, const struct json_value *cursor, cons
     TRY(plan_cursor_write(plan, &result->last, out, err));
     buf_byte(out, '"');
     return OCH_OK;
+}
+
+/* ---- queries ---- */
+
+static bool number_of(const struct json_value *json, double *ret)
+{
+    *ret = json->kind == JSON_INT ? (double)json->integer : json->number;
+    return json->kind == JSON_INT || json->kind == JSON_FLOAT;
+}
+
+static och_code read_mmr(const struct json_value *mmr, struct plan *plan, och_error *err)
+{
+    uint64_t candidates = (uint64_t)plan->k * MMR_CANDIDATES;
+    double lambda = (double)MMR_LAMBDA;
+    bool sound = mmr->kind == JSON_OBJECT;
+    for (uint32_t i = 0; sound && i < mmr->count; i++) {
+        const struct json_member *member = &mmr->members[i];
+        if (slice_equal(member->name, SLICE("lambda"))) {
+            sound = number_of(&member->value, &lambda) && lambda >= 0 && lambda <= 1;
+        } else if (slice_equal(member->name, SLICE("candidates"))) {
+            sound = member->value.kind == JSON_INT && member->value.integer > 0 &&
+                    member->value.integer <= LIMIT_MMR_CANDIDATES;
+            candidates = sound ? (uint64_t)member->value.integer : 0;
+        } else {
+            sound = false;
+        }
+    }
+    if (!sound)
+        return FAIL(err, OCH_INVALID,
+                    "mmr: write {\"lambda\": 0.5, \"candidates\": 40}, with lambda from 0 to 1 and "
+                    "candidates from 1 to %d; both may be left out",
+                    LIMIT_MMR_CANDIDATES);
+    if (plan->k > LIMIT_MMR_CANDIDATES)
+        return FAIL(err, OCH_INVALID, "mmr: at most %d n_results, got %u", LIMIT_MMR_CANDIDATES,
+                    plan->k);
+    candidates = candidates > plan->k ? candidates : plan->k;
+    candidates = candidates < LIMIT_MMR_CANDIDATES ? candidates : LIMIT_MMR_CANDIDATES;
+    plan->mmr_lambda = (float)lambda;
+    plan->mmr_candidates = candidates ? (uint32_t)candidates : 1;
+    return OCH_OK;
+}
+
+och_code exchange_bounds(const struct json_value *max_distance, const struct json_value *mmr,
+                         struct plan *plan, och_error *err)
+{
+    double most;
+    if (max_distance) {
+        if (!number_of(max_distance, &most) || !(fabs(most) <= (double)FLT_MAX))
+            return FAIL(err, OCH_INVALID, "max_distance must be a number that a distance can be");
+        plan->has_max = true;
+        plan->max_distance = (float)most;
+    }
+    return mmr ? read_mmr(mmr, plan, err) : OCH_OK;
 }

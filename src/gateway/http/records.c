@@ -13,7 +13,7 @@
 struct read_body {
     const struct json_value *ids, *where, *where_document, *limit, *offset, *include,
         *query_embeddings, *n_results, *counts, *dry_run, *explain, *recall, *order_by, *cursor,
-        *read_token;
+        *max_distance, *mmr, *read_token;
 };
 
 static och_code read_ids(struct exchange *x, const struct json_value *ids, struct plan *plan,
@@ -315,6 +315,8 @@ och_code handle_query(struct exchange *x, och_error *err)
         {"include", WIRE_INCLUDE, false, true, MEMBER(struct read_body, include)},
         {"explain", WIRE_BOOL, false, false, MEMBER(struct read_body, explain)},
         {"recall", WIRE_ANY, false, false, MEMBER(struct read_body, recall)},
+        {"max_distance", WIRE_ANY, false, false, MEMBER(struct read_body, max_distance)},
+        {"mmr", WIRE_ANY, false, false, MEMBER(struct read_body, mmr)},
     };
     static const struct wire_body shape = {"QueryRequestPayload", members, COUNT_OF(members),
                                            false};
@@ -336,6 +338,7 @@ och_code handle_query(struct exchange *x, och_error *err)
     plan.dimension = vectors.dimension;
     plan.k = body.n_results ? (uint32_t)body.n_results->integer : LIMIT_QUERY_N_RESULTS_DEFAULT;
     TRY(read_recall(body.recall, &plan.recall, err));
+    TRY(exchange_bounds(body.max_distance, body.mmr, &plan, err));
     struct query_result result;
     TRY(gateway_read(x->gateway, &x->scope, &plan, &x->arena, &result, err));
     buf_byte(&x->reply->body, '{');

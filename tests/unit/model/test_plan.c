@@ -74,6 +74,12 @@ static void random_plan(struct random *random, struct arena *arena, struct plan 
                 plan->after.value = slice_make(eight, 8);
         }
     }
+    if (random_below(random, 2)) {
+        plan->has_max = random_below(random, 2);
+        plan->max_distance = plan->has_max ? (float)random_unit(random) : 0;
+        plan->mmr_candidates = (uint32_t)random_below(random, 3) * 5000;
+        plan->mmr_lambda = plan->mmr_candidates ? (float)random_unit(random) : 0;
+    }
     struct filter_node *filter;
     assert_int_equal(
         filter_parse_where(json_of(arena, wheres[random_below(random, COUNT_OF(wheres))]), arena,
@@ -106,6 +112,9 @@ static void assert_same_plan(const struct plan *a, const struct plan *b)
     assert_int_equal(a->order.descending, b->order.descending);
     assert_true(slice_equal(a->order.key, b->order.key));
     assert_int_equal(a->has_after, b->has_after);
+    assert_int_equal(a->has_max, b->has_max);
+    assert_true(a->max_distance == b->max_distance && a->mmr_lambda == b->mmr_lambda);
+    assert_int_equal(a->mmr_candidates, b->mmr_candidates);
     assert_int_equal(a->facet_count, b->facet_count);
     for (uint32_t i = 0; i < a->facet_count; i++)
         assert_true(slice_equal(a->facets[i].key, b->facets[i].key) &&
