@@ -68,7 +68,7 @@ static och_code count_lists(struct counting *c, och_error *err)
                 read = next;
             }
             uint32_t row = rows[at % META_LIST_BLOCK];
-            c->counts[ordinal] += c->options->mask[row / 64] >> row % 64 & 1;
+            c->counts[ordinal] += (uint32_t)(c->options->mask[row / 64] >> row % 64 & 1);
         }
     }
     return OCH_OK;
