@@ -38,6 +38,8 @@ struct http2_stream {
     enum http2_state state;
     bool input_ended;                /* the client has sent all of the request */
     bool line_is_written;            /* of the head, below */
+    bool answers;                    /* the head of the answer is with nghttp2 */
+    bool cut_off;                    /* a piece of it could not be made */
     slice method, target, authority; /* until the request line is written; own copies */
     struct buf head; /* the head in HTTP/1.1's form, for the one parser that judges heads */
     uint64_t since_ns, progress; /* of the window that fast_enough() looks at */

@@ -60,22 +60,35 @@ void http2_stream_close(struct http2_stream *stream)
     atomic_store_explicit(&stream->cancel.fired, true, memory_order_relaxed);
 }
 
+static bool submit(struct http2_stream *stream, void (*run)(void *arg));
+static void run_piece(void *arg);
+
 /* ---- answers ---- */
 
-/* nghttp2's buffer is filled from the body as the windows open. */
+/* nghttp2's buffer is filled from the body as the windows open; the next piece of a streamed answer (http_stream) is
+ * made when the one before is used up, by a worker, and no worker waits for the client. */
 static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *at, size_t room,
                          uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     (void)session, (void)id, (void)user;
     struct http2_stream *stream = source->ptr;
     struct http_exchange *exchange = stream->exchange;
+    if (stream->state == STREAM_WORK)
+        return NGHTTP2_ERR_DEFERRED;
     slice left = slice_from(buf_view(&exchange->reply.body), (size_t)exchange->sent);
     size_t len = min_size(left.len, room);
-    memcpy(at, left.at, len);
+    if (len > 0)
+        memcpy(at, left.at, len);
     exchange->sent += len;
     stream->progress += len;
-    if (len == left.len)
+    if (len < left.len)
+        return (ssize_t)len;
+    if (exchange->reply.stream == NULL)
         *flags |= NGHTTP2_DATA_FLAG_EOF;
+    else if (!submit(stream, run_piece))
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* a reset */
+    else if (len == 0)
+        return NGHTTP2_ERR_DEFERRED;
     return (ssize_t)len;
 }
 
@@ -93,7 +106,9 @@ static bool add_lines(uint8_t *at, size_t len, nghttp2_nv *fields, size_t max, s
                 *c = (uint8_t)(*c | 0x20);
         uint8_t *value = colon + 1 < line_end ? colon + 2 : line_end;
         /* Of the connection, not of the answer: RFC 9113 8.2.2 */
-        if (!slice_equal(slice_make(at, (size_t)(colon - at)), SLICE("connection")))
+        slice name = slice_make(at, (size_t)(colon - at));
+        if (!slice_equal(name, SLICE("connection")) &&
+            !slice_equal(name, SLICE("transfer-encoding")))
             fields[(*count)++] = (nghttp2_nv){.name = at,
                                               .namelen = (size_t)(colon - at),
                                               .value = value,
@@ -103,8 +118,28 @@ static bool add_lines(uint8_t *at, size_t len, nghttp2_nv *fields, size_t max, s
     return true;
 }
 
+/* The next piece is there. */
+static void go_on(struct http2_stream *stream)
+{
+    nghttp2_session *session = stream->conn->http2->session;
+    stream->state = STREAM_ANSWER;
+    stream->exchange->sent = 0;
+    stream->since_ns = http_now_ns();
+    stream->progress = 0;
+    if (stream->cut_off)
+        (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id,
+                                        NGHTTP2_INTERNAL_ERROR);
+    else
+        (void)nghttp2_session_resume_data(session, stream->id);
+}
+
 void http2_stream_answer(struct http2_stream *stream)
 {
+    if (stream->answers) {
+        go_on(stream);
+        return;
+    }
+    stream->answers = true;
     struct http_exchange *exchange = stream->exchange;
     const struct http_reply *reply = &exchange->reply;
     nghttp2_session *session = stream->conn->http2->session;
@@ -128,7 +163,7 @@ void http2_stream_answer(struct http2_stream *stream)
     stream->since_ns = http_now_ns();
     stream->progress = 0;
     nghttp2_data_provider body = {.source.ptr = stream, .read_callback = read_body};
-    bool has_body = !exchange->bodyless && reply->body.len > 0;
+    bool has_body = !exchange->bodyless && (reply->body.len > 0 || reply->stream != NULL);
     if (!fits ||
         nghttp2_submit_response(session, stream->id, fields, count, has_body ? &body : NULL) != 0)
         (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, stream->id,
@@ -150,17 +185,11 @@ static void refuse(struct http2_stream *stream, int status, const char *name, co
 
 /* ---- requests at work ---- */
 
-/* On a worker. */
-static void run_stream(void *arg)
+/* On a worker: back to the loop, which may free the stream at once. */
+static void hand_back(struct http2_stream *stream)
 {
-    struct http2_stream *stream = arg;
     struct http_conn *conn = stream->conn;
     struct http_loop *loop = conn->loop;
-    struct http_server *server = loop->server;
-    (void)atomic_fetch_add_explicit(&server->running, 1, memory_order_relaxed);
-    http_exchange_handle(stream->exchange);
-    (void)atomic_fetch_sub_explicit(&server->running, 1, memory_order_relaxed);
-    (void)atomic_fetch_sub_explicit(&server->at_work, 1, memory_order_relaxed);
     mutex_lock(&loop->mutex);
     STAILQ_INSERT_TAIL(&conn->http2->done, stream, done);
     bool wake = false;
@@ -174,6 +203,55 @@ static void run_stream(void *arg)
         http_loop_wake(loop);
 }
 
+/* On a worker. */
+static void run_stream(void *arg)
+{
+    struct http2_stream *stream = arg;
+    struct http_server *server = stream->exchange->server;
+    (void)atomic_fetch_add_explicit(&server->running, 1, memory_order_relaxed);
+    http_exchange_handle(stream->exchange);
+    (void)atomic_fetch_sub_explicit(&server->running, 1, memory_order_relaxed);
+    (void)atomic_fetch_sub_explicit(&server->at_work, 1, memory_order_relaxed);
+    hand_back(stream);
+}
+
+/* On a worker. */
+static void run_piece(void *arg)
+{
+    struct http2_stream *stream = arg;
+    struct http_server *server = stream->exchange->server;
+    struct http_reply *reply = &stream->exchange->reply;
+    (void)atomic_fetch_add_explicit(&server->running, 1, memory_order_relaxed);
+    bool more = true;
+    buf_clear(&reply->body);
+    stream->cut_off =
+        reply->stream->next(reply->stream, &reply->body, &more) != OCH_OK || reply->body.failed;
+    if (stream->cut_off || !more) {
+        reply->stream->free(reply->stream);
+        reply->stream = NULL;
+    }
+    (void)atomic_fetch_sub_explicit(&server->running, 1, memory_order_relaxed);
+    (void)atomic_fetch_sub_explicit(&server->at_work, 1, memory_order_relaxed);
+    hand_back(stream);
+}
+
+/* Give the exchange to a worker.  False: there are too many of them at work. */
+static bool submit(struct http2_stream *stream, void (*run)(void *arg))
+{
+    struct http_server *server = stream->exchange->server;
+    unsigned most = server->options.worker_max + server->options.waiting_max;
+    enum http2_state before = stream->state;
+    stream->state = STREAM_WORK;
+    stream->conn->http2->at_work++;
+    if (atomic_fetch_add_explicit(&server->at_work, 1, memory_order_relaxed) < most &&
+        pool_submit(server->pool, run, stream, NULL) == OCH_OK)
+        return true;
+    (void)atomic_fetch_sub_explicit(&server->at_work, 1, memory_order_relaxed);
+    stream->conn->http2->at_work--;
+    stream->state = before;
+    return false;
+}
+
 static void dispatch(struct http2_stream *stream)
 {
     struct http_exchange *exchange = stream->exchange;
@@ -185,18 +263,12 @@ static void dispatch(struct http2_stream *stream)
         http2_stream_answer(stream);
         return;
     }
-    unsigned most = server->options.worker_max + server->options.waiting_max;
-    och_error err = {0};
-    stream->state = STREAM_WORK;
-    stream->conn->http2->at_work++;
-    if (atomic_fetch_add_explicit(&server->at_work, 1, memory_order_relaxed) < most &&
-        pool_submit(server->pool, run_stream, stream, &err) == OCH_OK)
+    if (submit(stream, run_stream))
         return;
-    (void)atomic_fetch_sub_explicit(&server->at_work, 1, memory_order_relaxed);
-    stream->conn->http2->at_work--;
     char message[128];
     (void)snprintf(message, sizeof(message),
-                   "%u requests are at work or waiting already. Backoff and retry.", most);
+                   "%u requests are at work or waiting already. Backoff and retry.",
+                   server->options.worker_max + server->options.waiting_max);
     refuse(stream, 429, "Backoff", message);
 }
 
@@ -415,7 +487,7 @@ void http2_stream_answered(struct http2_stream *stream)
 
 void http2_stream_tick(struct http2_stream *stream, uint64_t now_ns)
 {
-    const struct http_server *server = stream->conn->loop->server;
+    const struct http_server *server = stream->exchange->server;
     enum http_timeout timeout = stream->state == STREAM_BODY ? TIMEOUT_BODY : TIMEOUT_WRITE;
     uint64_t window_ns = server->timeout_ns[timeout];
     if (stream->state == STREAM_LINGER &&

@@ -496,6 +496,84 @@ static void slow_clients_are_cut(void **state)
     test_stop(&test);
 }
 
+/* ---- answers in pieces ---- */
+
+#define PIECES 60u
+
+struct pieces {
+    struct http_stream stream;
+    unsigned made, fails_at;
+    _Atomic unsigned *freed;
+};
+
+static och_code next_piece(struct http_stream *stream, struct buf *body, bool *ret_more)
+{
+    struct pieces *pieces = (struct pieces *)(void *)stream;
+    assert_int_equal(body->len, 0);
+    if (++pieces->made == pieces->fails_at)
+        return OCH_IO;
+    for (unsigned i = 0; i < 50000; i++)
+        buf_byte(body, (uint8_t)('a' + pieces->made % 26));
+    *ret_more = pieces->made < PIECES;
+    return OCH_OK;
+}
+
+static void free_pieces(struct http_stream *stream)
+{
+    struct pieces *pieces = (struct pieces *)(void *)stream;
+    atomic_fetch_add(pieces->freed, 1);
+    mem_free(pieces);
+}
+
+static void handle_in_pieces(void *context, const struct http_request *request,
+                             struct http_reply *reply)
+{
+    struct net_test *test = context;
+    assert_true(request->streams);
+    struct pieces *pieces = mem_zalloc(sizeof(*pieces));
+    assert_non_null(pieces);
+    *pieces = (struct pieces){.stream = {next_piece, free_pieces}, .freed = &test->handled};
+    pieces->fails_at = slice_equal(request->path, SLICE("/fail")) ? 30 : 0;
+    if (!slice_equal(request->path, SLICE("/later")))
+        buf_text(&reply->body, "first");
+    reply->stream = &pieces->stream;
+}
+
+static void answers_come_in_pieces(void **state)
+{
+    (void)state;
+    struct net_test test;
+    struct http_server_options options = test_options(&test);
+    options.handler = (struct http_handler){.context = &test, .handle = handle_in_pieces};
+    test_start(&test, &options);
+    static struct client2 client;
+    client_open(&client, test.port);
+    struct answer2 *all[] = {ask(&client, "GET", "/a", NULL, NULL, NULL),
+                             ask(&client, "GET", "/fail", NULL, NULL, NULL),
+                             ask(&client, "GET", "/b", NULL, NULL, NULL),
+                             ask(&client, "GET", "/later", NULL, NULL, NULL),
+                             ask(&client, "HEAD", "/a", NULL, NULL, NULL)};
+    client_run(&client, NULL);
+    for (size_t i = 0; i < 4; i++) {
+        size_t first = i == 3 ? 0 : 5, whole = first + PIECES * 50000u;
+        assert_int_equal(all[i]->status, 200);
+        assert_true(i == 1 ? all[i]->body.len < whole : all[i]->body.len == whole);
+        assert_int_equal(all[i]->closed_with != 0, i == 1);
+        for (size_t at = first; at < all[i]->body.len; at += 997)
+            assert_int_equal(all[i]->body.at[at], 'a' + ((at - first) / 50000 + 1) % 26);
+    }
+    expect(all[4], 200, "");
+    assert_int_equal(atomic_load(&test.handled), 5); /* all are freed */
+    /* gone in the middle */
+    (void)ask(&client, "GET", "/a", NULL, NULL, NULL);
+    client.holds_windows = true;
+    client_send(&client);
+    sched_sleep_ns(20000000);
+    client_close(&client);
+    wait_until_at_least(&test.handled, 6);
+    test_stop(&test);
+}
+
 struct drain_run {
     struct net_test *test;
     uint64_t deadline_ns;
@@ -645,6 +723,7 @@ int main(void)
         cmocka_unit_test(no_more_than_a_hundred_streams_are_taken),
         cmocka_unit_test(floods_end_the_connection),
         cmocka_unit_test(slow_clients_are_cut),
+        cmocka_unit_test(answers_come_in_pieces),
         cmocka_unit_test(draining_answers_what_is_at_work),
         cmocka_unit_test(a_drain_that_takes_too_long_cancels),
         cmocka_unit_test(requests_survive_failing_allocations),
