@@ -7,7 +7,8 @@
  *     if (och_database_open("./data", NULL, &database, &err) != OCH_OK)
  *         puts(err.message);
  *
- * Reading order: bytes and structs, a database, collections, writing, filters, reading, rows, HTTP without a socket.
+ * Reading order: bytes and structs, a database, collections, writing, filters, reading, rows, transactions, HTTP without a
+ * socket.
  *
  * Ownership.  What goes in is borrowed until the call returns.  What comes out (`ret_` parameters of pointer type) is yours until its
  * `_free`, which takes NULL.  `ret_` parameters are written on success only.

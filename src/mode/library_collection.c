@@ -194,6 +194,15 @@ och_bytes och_collection_id(const och_collection *collection)
     return och_text(collection ? collection->id_text : NULL);
 }
 
+och_code library_collection_copy(const och_collection *collection, och_collection **ret_copy,
+                                 och_error *err)
+{
+    struct sysdb_collection same = {.id = collection->id,
+                                    .tenant = collection->tenant,
+                                    .database = collection->name_of_database};
+    return handle_new(collection->database, &same, ret_copy, err);
+}
+
 void och_collection_free(och_collection *collection)
 {
     if (!collection || library_is_forked(collection->database))

@@ -50,6 +50,16 @@ struct och_result {
     unsigned include;          /* OCH_DOCUMENT | ... */
 };
 
+struct och_transaction {
+    och_database *database;
+    och_collection *collection; /* a handle of its own */
+    uint64_t token;             /* 0: nothing read yet */
+    struct arena arena;         /* what is noted */
+    struct batch_input_row *rows;
+    size_t count, capacity;
+    uint32_t dimension;
+};
+
 struct och_response {
     struct http_reply reply;
     och_header *headers; /* point into reply */
@@ -92,12 +102,29 @@ MUST_USE och_code library_check_finite(const float *vectors, size_t count, size_
 /** JSON of a member, NULL when absent or null. */
 MUST_USE och_code library_read_json(och_bytes text, const char *name, struct arena *arena,
                                     const struct json_value **ret_value, och_error *err);
+/** Another handle on the same collection. */
+MUST_USE och_code library_collection_copy(const och_collection *collection,
+                                          och_collection **ret_copy, och_error *err);
 struct gateway_scope library_scope(const och_collection *collection, uint32_t deadline_ms,
                                    const och_cancel *cancel);
 /** ids, filter, limits of a select as a plan.  `which` NULL: all. */
 MUST_USE och_code library_read_select(const och_collection *collection, const och_select *given,
                                       struct arena *arena, och_select *ret_select,
                                       struct plan *ret_plan, och_error *err);
+/** Records as rows of a batch, which point at the caller's memory and at this. */
+struct library_rows {
+    och_collection *collection;
+    enum batch_op op;
+    och_records records;
+    struct arena arena;
+    struct batch_input_row *rows;
+    struct buf metadata; /* of all records, encoded */
+};
+void library_rows_init(struct library_rows *rows, och_collection *collection, enum batch_op op);
+void library_rows_done(struct library_rows *rows);
+/** Read and check all that does not depend on what the collection holds. */
+MUST_USE och_code library_rows_read(struct library_rows *rows, const och_records *records,
+                                    struct batch_input *ret_input, och_error *err);
 /** A result without rows yet, with a reference on its database. */
 MUST_USE och_code library_result_new(och_database *database, och_result **ret_result,
                                      och_error *err);

@@ -6,18 +6,9 @@
 
 #include <inttypes.h>
 
-struct write {
-    och_collection *collection;
-    enum batch_op op;
-    och_records records;
-    struct arena arena;
-    struct batch_input_row *rows;
-    struct buf metadata; /* of all records, encoded */
-};
-
 /* ---- columns ---- */
 
-static och_code check_shape(const struct write *w, och_error *err)
+static och_code check_shape(const struct library_rows *w, och_error *err)
 {
     const och_records *r = &w->records;
     size_t floats, bytes;
@@ -59,7 +50,7 @@ static och_code set_text(const och_bytes *column, size_t i, const char *name, ui
     return OCH_OK;
 }
 
-static och_code set_rows(struct write *w, och_error *err)
+static och_code set_rows(struct library_rows *w, och_error *err)
 {
     const och_records *r = &w->records;
     w->rows = ARENA_ARRAY(&w->arena, struct batch_input_row, r->count + 1);
@@ -100,7 +91,7 @@ och_code library_clear(uint32_t fields, struct batch_input_row *row, och_error *
     return OCH_OK;
 }
 
-static och_code set_extras(struct write *w, och_error *err)
+static och_code set_extras(struct library_rows *w, och_error *err)
 {
     const och_records *r = &w->records;
     for (size_t i = 0; i < r->count; i++) {
@@ -120,7 +111,7 @@ static och_code set_extras(struct write *w, och_error *err)
 /* ---- metadata ---- */
 
 /* Lengths go into the rows; their places follow when the buffer has stopped moving. */
-static och_code encode_one(struct write *w, size_t i, struct arena *scratch, och_error *err)
+static och_code encode_one(struct library_rows *w, size_t i, struct arena *scratch, och_error *err)
 {
     const struct json_value *value;
     size_t start = w->metadata.len;
@@ -135,7 +126,7 @@ static och_code encode_one(struct write *w, size_t i, struct arena *scratch, och
     return OCH_OK;
 }
 
-static och_code encode_metadatas(struct write *w, och_error *err)
+static och_code encode_metadatas(struct library_rows *w, och_error *err)
 {
     struct arena scratch;
     arena_init(&scratch, database_budget(w->collection->database->database), 0);
@@ -164,10 +155,27 @@ static och_code encode_metadatas(struct write *w, och_error *err)
 
 /* ---- the calls ---- */
 
-static och_code run(struct write *w, bool want_counts, struct gateway_counts *counts,
-                    och_error *err)
+void library_rows_init(struct library_rows *w, och_collection *collection, enum batch_op op)
 {
-    const och_records *r = &w->records;
+    *w = (struct library_rows){
+        .collection = collection, .op = op, .records = (och_records)OCH_RECORDS};
+    arena_init(&w->arena, database_budget(collection->database->database), 0);
+    buf_init(&w->metadata, LIMIT_PAYLOAD_BYTES);
+}
+
+void library_rows_done(struct library_rows *w)
+{
+    buf_done(&w->metadata);
+    arena_done(&w->arena);
+}
+
+och_code library_rows_read(struct library_rows *w, const och_records *records,
+                           struct batch_input *ret_input, och_error *err)
+{
+    och_records *r = &w->records;
+    TRY(library_read_struct(records, sizeof(*r), r, sizeof(*r), "och_records", err));
+    if (r->vector_stride == 0)
+        r->vector_stride = r->dimension;
     TRY(check_shape(w, err));
     TRY(set_rows(w, err));
     if (r->metadatas_json)
@@ -175,16 +183,11 @@ static och_code run(struct write *w, bool want_counts, struct gateway_counts *co
     TRY(set_extras(w, err));
     if (r->vectors)
         TRY(library_check_finite(r->vectors, r->count, r->dimension, r->vector_stride, err));
-    struct gateway_scope scope = library_scope(w->collection, 0, NULL);
-    struct gateway_write write = {
-        .collection = w->collection->id,
-        .input = {.count = (uint32_t)r->count,
-                  .dimension = r->vectors && r->count ? (uint32_t)r->dimension : 0,
-                  .rows = w->rows},
-        .want_counts = want_counts,
-    };
-    return gateway_write(database_gateway(w->collection->database->database), &scope, &write,
-                         counts, err);
+    *ret_input =
+        (struct batch_input){.count = (uint32_t)r->count,
+                             .dimension = r->vectors && r->count ? (uint32_t)r->dimension : 0,
+                             .rows = w->rows};
+    return OCH_OK;
 }
 
 void library_give_counts(och_counts *ret_counts, const struct gateway_counts *counts)
@@ -198,21 +201,21 @@ void library_give_counts(och_counts *ret_counts, const struct gateway_counts *co
 static och_code write_records(och_collection *collection, enum batch_op op,
                               const och_records *records, och_counts *ret_counts, och_error *err)
 {
-    struct write w = {.collection = collection, .op = op, .records = (och_records)OCH_RECORDS};
-    TRY(library_enter(collection ? collection->database : NULL, err));
-    arena_init(&w.arena, database_budget(collection->database->database), 0);
-    buf_init(&w.metadata, LIMIT_PAYLOAD_BYTES);
+    struct library_rows w;
     struct gateway_counts counts = {0};
-    och_code code = library_read_struct(records, sizeof(w.records), &w.records, sizeof(w.records),
-                                        "och_records", err);
-    if (code == OCH_OK && ret_counts)
+    TRY(library_enter(collection ? collection->database : NULL, err));
+    library_rows_init(&w, collection, op);
+    struct gateway_scope scope = library_scope(collection, 0, NULL);
+    struct gateway_write write = {.collection = collection->id, .want_counts = ret_counts != NULL};
+    och_code code = OCH_OK;
+    if (ret_counts)
         code = library_check_struct(ret_counts, sizeof(*ret_counts), "och_counts", err);
-    if (w.records.vector_stride == 0)
-        w.records.vector_stride = w.records.dimension;
     if (code == OCH_OK)
-        code = run(&w, ret_counts != NULL, &counts, err);
-    buf_done(&w.metadata);
-    arena_done(&w.arena);
+        code = library_rows_read(&w, records, &write.input, err);
+    if (code == OCH_OK)
+        code = gateway_write(database_gateway(collection->database->database), &scope, &write,
+                             &counts, err);
+    library_rows_done(&w);
     library_leave(collection->database);
     if (code == OCH_OK)
         library_give_counts(ret_counts, &counts);

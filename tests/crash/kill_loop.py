@@ -3,8 +3,8 @@
 """Kill the server with SIGKILL at random moments under concurrent writers, and see what is there when it starts again.
 
 Every writer owns groups of rows.  It adds, rewrites and deletes whole groups; each such batch has a number, which is in the metadata and documents of
-its rows.  After each kill: a group is as its last acknowledged batch left it, or as the one batch that was in flight would have; never a mixture,
-never a part of it; every row is found by its own vector at distance 0, and counts agree.  Beside them collections are forked: an acknowledged fork is
+its rows; some are transactions of several operations.  After each kill: a group is as its last acknowledged batch left it, or as the one batch that
+was in flight would have; never a mixture, never a part of it; every row is found by its own vector at distance 0, and counts agree.  Beside them collections are forked: an acknowledged fork is
 there with whole groups no older than what was acknowledged before it, and shows the same ever after.  Exit status 0 when all holds.
 """
 import argparse
@@ -67,6 +67,15 @@ class Writer(threading.Thread):
             return groups[-1]
         return self.random.choice(groups)
 
+    def as_commit(self, client, collection, verb, body):
+        """The same write as a transaction of several operations, which read its rows before."""
+        read = client.write(collection, "conditional/get", {"ids": body["ids"], "include": []})
+        size = self.random.choice([1, 3, 100])
+        operations = [{"operation": verb,
+                       "payload": {name: column[at:at + size] for name, column in body.items()}}
+                      for at in range(0, len(body["ids"]), size)]
+        return {"read_token": read["read_token"], "read_ids": body["ids"], "operations": operations}
+
     def step(self, client):
         group = self.group()
         number = self.world.next_number()
@@ -84,6 +93,8 @@ class Writer(threading.Thread):
                     "documents": [f"batch {number} " + "x" * (number % 90)] * group.size,
                     "metadatas": [{"batch": number, "row": i} for i in range(group.size)]}
         try:
+            if self.random.random() < 0.3:
+                verb, body = "conditional/commit", self.as_commit(client, collection, verb, body)
             client.write(collection, verb, body)
         except Refused as refused:
             if refused.status == 429:  # nothing happened
