@@ -275,6 +275,8 @@ static och_code write_counts(struct tally *tally, bool anew, struct output_rows 
 {
     for (size_t i = 0; i < tally->counts.len; i++) {
         const struct count *count = tally->counts.at[i];
+        if (i % FUNCTION_READS_KEEP == 0)
+            TRY(run_check(tally->run, err));
         if (!anew && count->delta == 0)
             continue;
         int64_t stored, total = count->delta;

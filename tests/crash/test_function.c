@@ -34,30 +34,38 @@ static void cut_power(struct player *p)
     tally.cuts++;
 }
 
+/* The nth operation of a run is the last one; true: it had none so late.  Then writes, or a flush of the output, come before the next run. */
+static bool cut_run_at(uint64_t nth, bool write, bool flush)
+{
+    struct player p;
+    och_error why = {0};
+    player_open(&p, 2);
+    for (int i = 0; i < 6; i++)
+        OK(player_write(&p, err));
+    run_all(&p.stack);
+    OK(compactor_run(p.stack.compactor, &p.input, true, err));
+    OK(compactor_run(p.stack.compactor, &p.output, true, err));
+    for (int i = 0; i < 6; i++)
+        OK(player_write(&p, err));
+    io_sim_fail_at(p.stack.io, IO_SIM_ANY, nth, EIO, true);
+    bool ended = functions_run(p.stack.functions, &why) == OCH_OK;
+    cut_power(&p);
+    if (write)
+        OK(player_write(&p, err));
+    if (flush) /* what a step wrote must not leave the log before it is recognised */
+        OK(compactor_run(p.stack.compactor, &p.output, true, err));
+    player_check(&p);
+    player_check(&p);
+    stack_done(&p.stack);
+    return ended;
+}
+
 static void at_every_operation_of_a_run(void **state)
 {
     (void)state;
-    for (uint64_t nth = 1;; nth++) {
-        struct player p;
-        och_error why = {0};
-        player_open(&p, 2);
-        for (int i = 0; i < 6; i++)
-            OK(player_write(&p, err));
-        run_all(&p.stack);
-        OK(compactor_run(p.stack.compactor, &p.input, true, err));
-        OK(compactor_run(p.stack.compactor, &p.output, true, err));
-        for (int i = 0; i < 6; i++)
-            OK(player_write(&p, err));
-        io_sim_fail_at(p.stack.io, IO_SIM_ANY, nth, EIO, true);
-        bool ended = functions_run(p.stack.functions, &why) == OCH_OK;
-        cut_power(&p);
-        if (nth % 2)
-            OK(player_write(&p, err));
-        player_check(&p);
-        player_check(&p);
-        stack_done(&p.stack);
-        if (ended)
-            break;
+    for (unsigned how = 0; how < 4; how++) {
+        for (uint64_t nth = 1; !cut_run_at(nth, how & 1, how & 2); nth++)
+            continue;
     }
 }
 
@@ -76,6 +84,8 @@ static void at_random_moments(void **state)
             for (int i = 0; i < 40 && player_step(&p, &why) == OCH_OK; i++)
                 error_clear(&why);
             cut_power(&p);
+            if (random_below(&p.random, 2) == 0)
+                OK(compactor_run(p.stack.compactor, &p.output, true, err));
             player_check(&p);
         }
         struct functions_stats stats;

@@ -130,7 +130,13 @@ och_code gateway_function_detach(struct gateway *gateway, const struct gateway_s
     struct arena arena;
     struct sysdb_function row;
     arena_init(&arena, gateway->options.budget, 0);
-    och_code code = gateway_function_get(gateway, scope, collection, name, &arena, &row, err);
+    och_code code = check_collection(gateway, scope, collection, err);
+    if (code == OCH_OK) {
+        code = sysdb_function_get(gateway->options.sysdb, collection, name, &arena, &row, err);
+        if (code == OCH_NOT_FOUND)
+            code = FAIL(err, OCH_NOT_FOUND, "Attached Function with ID [%.*s] does not exist",
+                        SLICE_ARG(name));
+    }
     if (code == OCH_OK && !gateway->options.functions)
         code = no_functions(err);
     /* The output takes its functions along, of all inputs, in one transaction. */
