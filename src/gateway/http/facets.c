@@ -9,7 +9,7 @@
 #define FACET_LIMIT 10 /* values unless said otherwise */
 
 struct facets_body {
-    const struct json_value *ids, *where, *where_document, *keys;
+    const struct json_value *ids, *where, *where_document, *keys, *as_of;
 };
 
 static och_code fail_keys(struct exchange *x, const struct json_value *at, och_error *err)
@@ -105,6 +105,7 @@ och_code handle_facets(struct exchange *x, och_error *err)
         {"ids", WIRE_STRINGS, false, false, .at = FACETS_MEMBER(ids)},
         {"where", WIRE_ANY, false, false, .at = FACETS_MEMBER(where)},
         {"where_document", WIRE_ANY, false, false, .at = FACETS_MEMBER(where_document)},
+        {"as_of", WIRE_ANY, false, false, .at = FACETS_MEMBER(as_of)},
         {"keys", WIRE_ANY, true, true, .at = FACETS_MEMBER(keys)},
     };
     static const struct wire_body shape = {"FacetsRequestPayload", members, COUNT_OF(members),
@@ -113,6 +114,7 @@ och_code handle_facets(struct exchange *x, och_error *err)
     struct plan plan;
     struct query_result result;
     TRY(wire_read(x, &shape, &body, err));
+    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
     TRY(exchange_plan(x, body.ids, body.where, body.where_document, PLAN_FACETS, &plan, err));

@@ -13,7 +13,7 @@
 struct read_body {
     const struct json_value *ids, *where, *where_document, *limit, *offset, *include,
         *query_embeddings, *n_results, *counts, *dry_run, *explain, *recall, *order_by, *cursor,
-        *max_distance, *mmr, *read_token;
+        *max_distance, *mmr, *as_of, *read_token;
 };
 
 static och_code read_ids(struct exchange *x, const struct json_value *ids, struct plan *plan,
@@ -243,6 +243,7 @@ static och_code run_get(struct exchange *x, const struct wire_body *shape, bool 
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     uint64_t token = 0;
     TRY(exchange_read_token(x, body.read_token, &token, err));
+    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
     TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_GET, &plan, err));
     TRY(read_filter(x, &body, &plan, err));
@@ -275,7 +276,7 @@ static och_code run_get(struct exchange *x, const struct wire_body *shape, bool 
     return code;
 }
 
-/* The first is for transactions alone, the last two are not for them: what a page of another order depends on is not kept. */
+/* The first is for transactions alone, the last three are not for them: what a page of another order depends on is not kept. */
 static const struct wire_member get_members[] = {
     {"read_token", WIRE_ANY, false, false, MEMBER(struct read_body, read_token)},
     {"ids", WIRE_STRINGS, false, false, MEMBER(struct read_body, ids)},
@@ -287,6 +288,7 @@ static const struct wire_member get_members[] = {
     {"explain", WIRE_BOOL, false, false, MEMBER(struct read_body, explain)},
     {"order_by", WIRE_ANY, false, false, MEMBER(struct read_body, order_by)},
     {"cursor", WIRE_STRING, false, false, MEMBER(struct read_body, cursor)},
+    {"as_of", WIRE_ANY, false, false, MEMBER(struct read_body, as_of)},
 };
 
 och_code handle_get(struct exchange *x, och_error *err)
@@ -299,7 +301,7 @@ och_code handle_get(struct exchange *x, och_error *err)
 och_code handle_conditional_get(struct exchange *x, och_error *err)
 {
     static const struct wire_body shape = {"ConditionalGetRequestPayload", get_members,
-                                           COUNT_OF(get_members) - 2, false};
+                                           COUNT_OF(get_members) - 3, false};
     return run_get(x, &shape, true, err);
 }
 
@@ -317,12 +319,14 @@ och_code handle_query(struct exchange *x, och_error *err)
         {"recall", WIRE_ANY, false, false, MEMBER(struct read_body, recall)},
         {"max_distance", WIRE_ANY, false, false, MEMBER(struct read_body, max_distance)},
         {"mmr", WIRE_ANY, false, false, MEMBER(struct read_body, mmr)},
+        {"as_of", WIRE_ANY, false, false, MEMBER(struct read_body, as_of)},
     };
     static const struct wire_body shape = {"QueryRequestPayload", members, COUNT_OF(members),
                                            false};
     struct read_body body = {0};
     struct plan plan;
     TRY(wire_read(x, &shape, &body, err));
+    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_QUERY, &plan, err));
@@ -391,11 +395,13 @@ och_code handle_count_where(struct exchange *x, och_error *err)
         {"ids", WIRE_STRINGS, false, false, MEMBER(struct read_body, ids)},
         {"where", WIRE_ANY, false, false, MEMBER(struct read_body, where)},
         {"where_document", WIRE_ANY, false, false, MEMBER(struct read_body, where_document)},
+        {"as_of", WIRE_ANY, false, false, MEMBER(struct read_body, as_of)},
     };
     static const struct wire_body shape = {"CountRequestPayload", members, COUNT_OF(members), true};
     struct read_body body = {0};
     struct plan plan;
     TRY(wire_read(x, &shape, &body, err));
+    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_COUNT, &plan, err));

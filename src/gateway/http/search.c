@@ -5,7 +5,7 @@
 #include "model/limits.h"
 
 struct search_body {
-    const struct json_value *searches, *read_level;
+    const struct json_value *searches, *read_level, *as_of;
 };
 
 /* One member of the answer: an array with an entry per payload, null where its column was not selected. */
@@ -196,6 +196,7 @@ och_code handle_search(struct exchange *x, och_error *err)
     static const struct wire_member members[] = {
         {"searches", WIRE_SEQUENCE, true, true, offsetof(struct search_body, searches)},
         {"read_level", WIRE_STRING, false, true, offsetof(struct search_body, read_level)},
+        {"as_of", WIRE_ANY, false, false, offsetof(struct search_body, as_of)},
     };
     static const struct wire_body shape = {"SearchRequestPayload", members, COUNT_OF(members),
                                            false};
@@ -203,6 +204,7 @@ och_code handle_search(struct exchange *x, och_error *err)
     struct search_request request;
     struct plan plan = {.kind = PLAN_SEARCH, .limit = PLAN_NO_LIMIT};
     TRY(wire_read(x, &shape, &body, err));
+    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
     TRY(search_parse(body.searches, x->request->body, &x->arena, &request, err));
     /* One process: every level sees everything, as on the original's single node. */
     uint8_t read_level;
