@@ -194,6 +194,17 @@ MUST_USE och_code part_ref_at_end(struct store *store, object_id object, uint64_
 void part_names(const struct part *part, slice *ret_tenant, slice *ret_database, slice *ret_name,
                 slice *ret_schema_json);
 
+/** What part_warm loads: ids, order, norms and 1-bit codes; the other codes and indexes besides; vectors besides. */
+enum part_warmth { PART_WARM_HOT, PART_WARM_INDEXES, PART_WARM_VECTORS };
+struct part_warmed {
+    uint64_t bytes, wanted_bytes; /* in memory at that moment; of all that the level names */
+    bool full;                    /* the cache takes no more without giving up what is as hot */
+};
+/** Load what searches look at, hottest first, adding to *ret_warmed; nothing more once it is full.  Cost: reads all of it that is not there. */
+MUST_USE och_code part_warm(struct part *part, enum part_warmth level,
+                            const struct limits_of_work *limits, struct part_warmed *ret_warmed,
+                            och_error *err);
+
 /** Damage met so far in derived sections (bit per section id): answers fell back to primary ones; a rebuild is wanted (D4). */
 uint32_t part_damage(const struct part *part);
 /** Read and check every page and cross-check derived against primary sections.  One line per fault: "part …, section …, offset …: …". */

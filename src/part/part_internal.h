@@ -206,6 +206,10 @@ och_code part_seq_piece(struct part *part, uint32_t row, struct part_piece *ret_
                         och_error *err);
 bool part_filter_has(const uint8_t *filter, uint64_t size, uint64_t hash);
 
+/** The index of documents; NULL when there is none, it is damaged, or there is no room now. */
+struct text_index;
+MUST_USE och_code part_text_index(struct part *part, const struct text_index **ret_index,
+                                  och_error *err);
 /** Build TEXT again from the documents and compare; *ret_fault: what is wrong, NULL nothing, at *ret_offset of the section. */
 MUST_USE och_code part_text_check(struct part *part, const char **ret_fault, uint64_t *ret_offset,
                                   och_error *err);

@@ -70,7 +70,7 @@ static och_code load_index(struct part *part, struct text_index *ret, och_error 
 }
 
 /* NULL: none, damaged, or no room for it now. */
-static och_code index_of(struct part *part, const struct text_index **ret_index, och_error *err)
+och_code part_text_index(struct part *part, const struct text_index **ret_index, och_error *err)
 {
     // pairs with the store below
     uint32_t state = atomic_load_explicit(&part->text_state, memory_order_acquire);
@@ -194,7 +194,7 @@ och_code part_text_rows(struct part *part, const struct filter_node *leaf, uint3
     struct arena made;
     och_code code = OCH_OK;
     *ret = rows_unknown(part->info.rows);
-    TRY(index_of(part, &index, err));
+    TRY(part_text_index(part, &index, err));
     if (!index || open / OPEN_MIN < index->segments || leaf->value_count != 1)
         return OCH_OK;
     slice text = leaf->values[0].string;
@@ -257,7 +257,7 @@ och_code part_text_check(struct part *part, const char **ret_fault, uint64_t *re
     uint32_t directory_len;
     *ret_fault = NULL;
     *ret_offset = 0;
-    TRY(index_of(part, &index, err));
+    TRY(part_text_index(part, &index, err));
     if (!index)
         return OCH_OK;
     arena_init(&c.arena, NULL, 0);

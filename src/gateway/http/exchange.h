@@ -202,6 +202,7 @@ och_code handle_alias_put(struct exchange *x, och_error *err);
 och_code handle_alias_drop(struct exchange *x, och_error *err);
 och_code handle_alias_change(struct exchange *x, och_error *err);
 och_code handle_export(struct exchange *x, och_error *err);
+och_code handle_warm(struct exchange *x, och_error *err);
 och_code handle_add(struct exchange *x, och_error *err);
 och_code handle_upsert(struct exchange *x, och_error *err);
 och_code handle_update(struct exchange *x, och_error *err);

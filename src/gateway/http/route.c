@@ -26,6 +26,7 @@ static const struct route {
     {"POST", C "/*/count", handle_count_where, false},
     {"POST", C "/*/search", handle_search, false},
     {"POST", C "/*/facets", handle_facets, false},
+    {"POST", C "/*/warm", handle_warm, false},
     {"GET", C "/*/export", handle_export, false},
     {"POST", C "/*/export", handle_export, false},
     {"POST", C "/*/fork", handle_fork, false},
