@@ -275,6 +275,7 @@ static och_code open_front(struct database *d, och_error *err)
                                       .query = d->query,
                                       .compactor = d->compactor,
                                       .functions = d->options.read_only ? NULL : d->functions,
+                                      .function_records = (uint64_t)s->min_records_for_invocation,
                                       .budget = &d->budget,
                                       .clock = d->clock,
                                       .trace = d->trace,

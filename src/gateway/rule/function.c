@@ -81,6 +81,7 @@ och_code gateway_function_attach(struct gateway *gateway, const struct gateway_s
     TRY(check_output_name(spec->output, err));
     if (!gateway->options.functions)
         return no_functions(err);
+    uint64_t records = gateway->options.function_records;
     struct sysdb_function_new row = {.id = gateway_new_id(gateway),
                                      .input = collection,
                                      .name = spec->name,
@@ -88,7 +89,7 @@ och_code gateway_function_attach(struct gateway *gateway, const struct gateway_s
                                      .output_name = spec->output,
                                      .params = spec->params,
                                      .is_async = function_kind_find(spec->function)->is_async,
-                                     .min_records = FUNCTION_MIN_RECORDS,
+                                     .min_records = records ? records : FUNCTION_MIN_RECORDS,
                                      .output = {.id = gateway_new_id(gateway),
                                                 .tenant = scope->tenant,
                                                 .database = scope->database,
