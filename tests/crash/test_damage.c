@@ -375,15 +375,15 @@ struct section {
 };
 
 /* Sections of a part, from its directory; the file they are in. */
-static struct damage_file *sections_of(const struct sysdb_part *part, struct section *ret_sections,
-                                       size_t max, size_t *ret_count)
+static struct damage_file *sections_of(struct damage_files *files, const struct sysdb_part *part,
+                                       struct section *ret_sections, size_t max, size_t *ret_count)
 {
     char hex[33];
     for (int i = 0; i < 16; i++)
         (void)snprintf(hex + 2 * i, 3, "%02x", part->file.bytes[i]);
     *ret_count = 0;
-    for (size_t i = 0; i < scene.files[0].count; i++) {
-        struct damage_file *file = &scene.files[0].at[i];
+    for (size_t i = 0; i < files->count; i++) {
+        struct damage_file *file = &files->at[i];
         if (!strstr(file->path, hex))
             continue;
         const uint8_t *directory = file->bytes + part->offset + part->dir_offset;
@@ -456,8 +456,8 @@ static void damage_to_a_derived_section_costs_no_answer(void **state)
         for (size_t p = 0; p < versions[i].part_count; p++, parts++) {
             struct section sections[32];
             size_t count;
-            struct damage_file *file =
-                sections_of(&versions[i].parts[p], sections, COUNT_OF(sections), &count);
+            struct damage_file *file = sections_of(&scene.files[0], &versions[i].parts[p], sections,
+                                                   COUNT_OF(sections), &count);
             for (size_t s = 0; s < count; s++) {
                 if (sections[s].size == 0)
                     continue;
@@ -475,10 +475,206 @@ static void damage_to_a_derived_section_costs_no_answer(void **state)
     arena_done(&arena);
 }
 
+/* ---- sparse indexes, which the model's records have not ---- */
+
+#define SPARSE_ROWS 900
+#define SPARSE_SEARCH                                                                            \
+    "{\"searches\":[{\"rank\":{\"$knn\":{\"query\":{\"indices\":[%u,%u,%u],\"values\":[1.5,1,0." \
+    "25]},"                                                                                      \
+    "\"key\":\"sp\",\"limit\":25}},%s\"limit\":{\"limit\":25},"                                  \
+    "\"select\":{\"keys\":[\"#score\",\"n\"]}}]}"
+
+/* The answer to a POST, as text; 200 is wanted. */
+static void ask(struct world *w, const char *path, const char *body, struct buf *ret_answer)
+{
+    struct http_handler handler = gateway_handler(database_gateway(w->bench.database));
+    size_t len = strlen(body);
+    char *padded = calloc(1, len + 64);
+    assert_non_null(padded);
+    memcpy(padded, body, len);
+    struct http_request request = {.method = SLICE("POST"),
+                                   .target = slice_of(path),
+                                   .path = slice_of(path),
+                                   .body = slice_make((const uint8_t *)padded, len),
+                                   .peer = SLICE("in-process")};
+    struct http_reply reply;
+    http_reply_init(&reply, 16u << 20);
+    handler.handle(handler.context, &request, &reply);
+    if (reply.status >= 300)
+        fail_msg("%s: %s: %.*s", scene.now, path, (int)reply.body.len, (const char *)reply.body.at);
+    buf_clear(ret_answer);
+    buf_slice(ret_answer, buf_view(&reply.body));
+    http_reply_done(&reply);
+    free(padded);
+}
+
+#define SPARSE_BASE "/api/v2/tenants/default_tenant/databases/default_database/collections"
+
+/* A few hundred rows of some of 60 indices each, more often the low ones; a third deleted or changed again. */
+static void fill_sparse(struct world *w, const char *path, struct buf *answer)
+{
+    struct random *r = &w->bench.random;
+    struct buf body;
+    char target[256];
+    buf_init(&body, BUF_MAX_NONE);
+    buf_text(&body, "{\"ids\":[");
+    for (int i = 0; i < SPARSE_ROWS; i++)
+        buf_printf(&body, "%s\"s%d\"", i ? "," : "", i);
+    buf_text(&body, "],\"embeddings\":[");
+    for (int i = 0; i < SPARSE_ROWS; i++)
+        buf_printf(&body, "%s[%d,1]", i ? "," : "", i % 7);
+    buf_text(&body, "],\"metadatas\":[");
+    for (int i = 0; i < SPARSE_ROWS; i++) {
+        buf_printf(&body, "%s{\"n\":%d,\"sp\":{\"#type\":\"sparse_vector\",\"indices\":[",
+                   i ? "," : "", i);
+        uint64_t mask = random_u64(r) & random_u64(r) & ((1ull << 60) - 1), first = 1;
+        mask |= 1; /* one that all rows have: a list of several blocks */
+        for (unsigned bit = 0; bit < 60; bit++) {
+            if (mask >> bit & 1) {
+                buf_printf(&body, "%s%u", first ? "" : ",", bit * bit);
+                first = 0;
+            }
+        }
+        buf_text(&body, "],\"values\":[");
+        for (int count = __builtin_popcountll(mask); count > 0; count--)
+            buf_printf(&body, "%u.5%s", (unsigned)random_below(r, 9), count > 1 ? "," : "");
+        buf_text(&body, "]}}");
+    }
+    buf_text(&body, "]}");
+    buf_byte(&body, 0);
+    (void)snprintf(target, sizeof(target), "%s/add", path);
+    ask(w, target, (const char *)body.at, answer);
+    (void)snprintf(target, sizeof(target), "%s/delete", path);
+    ask(w, target, "{\"where\":{\"n\":{\"$lt\":90}}}", answer);
+    buf_done(&body);
+}
+
+/* All searches, one text. */
+static void search_sparse(struct world *w, const char *path, struct buf *ret_answers)
+{
+    struct buf answer;
+    char target[256], body[600];
+    buf_init(&answer, BUF_MAX_NONE);
+    buf_clear(ret_answers);
+    (void)snprintf(target, sizeof(target), "%s/search", path);
+    for (unsigned i = 0; i < 12; i++) {
+        const char *filter = i % 3 ? "" : "\"filter\":{\"n\":{\"$lt\":500}},";
+        (void)snprintf(body, sizeof(body), SPARSE_SEARCH, i * i, (i + 9) * (i + 9), 59u * 59u,
+                       filter);
+        ask(w, target, body, &answer);
+        buf_slice(ret_answers, buf_view(&answer));
+    }
+    buf_done(&answer);
+}
+
+static struct section sparse_section(struct world *w, const char *id, struct damage_files *files,
+                                     struct damage_file **ret_file)
+{
+    struct sysdb_version version;
+    struct arena arena;
+    struct section sections[32], found = {0};
+    och_error err = {0};
+    uuid collection;
+    size_t count;
+    arena_init(&arena, NULL, 0);
+    assert_true(uuid_parse(slice_of(id), &collection));
+    must(sysdb_version_get(database_sysdb(w->bench.database), collection, &arena, &version, &err),
+         &err);
+    assert_int_equal(version.part_count, 1);
+    *ret_file = sections_of(files, &version.parts[0], sections, COUNT_OF(sections), &count);
+    for (size_t i = 0; i < count; i++)
+        found = sections[i].id == SECTION_SPRS ? sections[i] : found;
+    arena_done(&arena);
+    assert_true(found.size > 4096); /* else there is little to damage */
+    assert_true(part_section_is_derived(found.id));
+    return found;
+}
+
+static void damage_to_a_sparse_index_costs_no_answer(void **state)
+{
+    (void)state;
+    struct world *w = scene.world;
+    struct io *own = w->bench.io, *image;
+    struct buf right, got;
+    och_error err = {0};
+    char id[UUID_TEXT_SIZE], path[200], remove[220], name[200];
+    static struct damage_files files;
+    struct damage_file *file;
+    buf_init(&right, BUF_MAX_NONE);
+    buf_init(&got, BUF_MAX_NONE);
+    w->bench.io = io_sim_new(false);
+    bench_open(&w->bench);
+    ask(w, SPARSE_BASE,
+        "{\"name\":\"sparse\",\"schema\":{\"defaults\":{},\"keys\":{\"sp\":{\"sparse_vector\":"
+        "{\"sparse_vector_index\":{\"enabled\":true,\"config\":{\"bm25\":false}}}}}}}",
+        &got);
+    memcpy(id, got.at + 7, 36); /* {"id":"... */
+    id[36] = '\0';
+    (void)snprintf(path, sizeof(path), "%s/%s", SPARSE_BASE, id);
+    (void)snprintf(remove, sizeof(remove), "%s/delete", path);
+    fill_sparse(w, path, &got);
+    compact(w, NULL, true);
+    search_sparse(w, path, &right);
+    damage_list(w->bench.io, &files);
+    struct section section = sparse_section(w, id, &files, &file);
+    (void)snprintf(name, sizeof(name), "%s", file->path);
+    bench_close(&w->bench);
+    damage_files_free(&files);
+    damage_list(w->bench.io, &files); /* as it was closed; the part is where it was */
+    image = w->bench.io;
+    uint64_t tried = 0;
+    for (size_t i = 0; i < files.count; i++)
+        file = strcmp(files.at[i].path, name) == 0 ? &files.at[i] : file;
+    for (int round = 0; round < 120 / WORLD_SLOW; round++) {
+        bool whole = round == 0;
+        size_t at = whole ? 0 : (size_t)random_below(&w->bench.random, section.size);
+        struct damage d = {.kind = round % 3 ? DAMAGE_FLIP : DAMAGE_ZERO,
+                           .file = file,
+                           .other = file,
+                           .from = section.offset + at,
+                           .len = whole                    ? section.size
+                                  : round % 3              ? 1
+                                  : section.size - at < 64 ? section.size - at
+                                                           : 64,
+                           .bit = (uint8_t)(1u << round % 8)};
+        (void)snprintf(scene.now, sizeof(scene.now), "%s %zu bytes at %zu of the sparse section",
+                       d.kind == DAMAGE_FLIP ? "a bit of" : "zeros over", d.len, at);
+        w->bench.io = io_sim_copy(image);
+        if (damage_do(&d, &w->bench.random, w->bench.io)) {
+            alarm(60);
+            if (!faults_of(w->bench.io))
+                fail_msg("%s: the check finds nothing", scene.now);
+            must(bench_try_open(&w->bench, &err), &err);
+            search_sparse(w, path, &got);
+            if (!slice_equal(buf_view(&got), buf_view(&right)))
+                fail_msg("%s: another answer", scene.now);
+            bool again = round % 10 == 0;
+            if (again) { /* compaction makes it anew */
+                ask(w, remove, "{\"ids\":[\"s899\"]}", &got);
+                compact(w, NULL, true);
+            }
+            bench_close(&w->bench);
+            if (again && faults_of(w->bench.io))
+                fail_msg("%s: it is still there after a compaction", scene.now);
+            tried++;
+        }
+        io_sim_free(w->bench.io);
+    }
+    scene.now[0] = '\0';
+    alarm(0);
+    printf("a sparse index of %zu bytes, damaged %" PRIu64 " times\n", section.size, tried);
+    damage_files_free(&files);
+    io_sim_free(image);
+    w->bench.io = own;
+    buf_done(&right);
+    buf_done(&got);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(damage_to_a_derived_section_costs_no_answer, say_which),
+        cmocka_unit_test_teardown(damage_to_a_sparse_index_costs_no_answer, say_which),
         cmocka_unit_test_teardown(a_damaged_file_costs_no_wrong_answer, say_which),
     };
     return cmocka_run_group_tests(tests, scene_begin, scene_end);
