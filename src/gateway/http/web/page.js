@@ -24,7 +24,9 @@ function resolve(value) {
     let found = source;
     for (const part of value.$ref.slice(2).split("/"))
         found = found[part];
-    return { ...found, ...value, $ref: undefined };
+    const merged = { ...found, ...value };
+    delete merged.$ref;
+    return merged;
 }
 
 /* `code` and *emphasis* as the descriptions have them. */
@@ -78,7 +80,7 @@ function drawSchema(schema) {
                 words(member.description))));
         parts.push(make("table", {}, make("tbody", {}, rows)));
     }
-    for (const name of referencesOf({ ...bare, $ref: undefined }))
+    for (const name of referencesOf(bare))
         parts.push(drawLater(name, () => drawSchema({ $ref: "#/components/schemas/" + name })));
     return parts;
 }
