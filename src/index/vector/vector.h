@@ -145,6 +145,8 @@ struct vector_plan {
     uint32_t lists;       /* VECTOR_BUDGET: visit at most */
     float key;            /* and none beyond this key; by vector_share, 0: not set */
     float epsilon, reach; /* of the bound; of the stop rule */
+    /* VECTOR_PROBE: where but one row in r passes, the k nearest are r·k rows away and reach less: by this for each tenfold, to no less than that */
+    float reach_fall, reach_least;
 };
 /** Choose by cost; `survivors` of the coded rows, `coded` when nothing is filtered. */
 struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k, float recall,
@@ -157,9 +159,9 @@ struct vector_plan vector_plan_codes8(uint32_t k);
 uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recall);
 
 /** The 8-bit distances that searches of several parts for one query have found so far: what decides the threshold goes along from part to part, as
- *  if they were one.  A max-heap, in a scale that all parts share. */
+ *  if they were one.  In a scale that all parts share. */
 struct vector_carry {
-    float *heap;
+    float *heap;        /* few: ascending; many: a max-heap */
     uint32_t len, keep; /* keep: as vector_plan.keep, the largest of the parts */
 };
 MUST_USE och_code vector_carry_init(struct vector_carry *carry, uint32_t keep, struct arena *arena,

@@ -98,8 +98,9 @@ static float *centroid_of(const struct encoder *e, uint32_t piece)
 static och_code scratch_begin(void *context, void *state, och_error *err)
 {
     const struct encoder *e = context;
-    return vector_alloc(e->build->options.budget, e->build->space.code_dim, 4, "a vector", state,
-                        err);
+    uint64_t floats = e->build->space.code_dim; /* a vector, or the pieces' distances */
+    return vector_alloc(e->build->options.budget, floats > e->pieces_max ? floats : e->pieces_max,
+                        4, "a vector", state, err);
 }
 
 static void scratch_end(void *context, void *state)
@@ -173,24 +174,50 @@ static och_code sign_piece(void *context, void *reader, void *state, uint32_t it
     return OCH_OK;
 }
 
+/* The nearest lists of the wave first: behind them the threshold is about as tight as it will be. */
+#define ASKED_FIRST 8
+
+static void ask_piece(struct encoder *e, uint32_t query, uint32_t p, float delta)
+{
+    struct vector_build *build = e->build;
+    const struct piece *piece = (const struct piece *)e->pieces.at + p;
+    const struct list_place *place = place_of(e, piece);
+    uint64_t block = place->block_start + piece->at / CODE_BLOCK_ROWS;
+    vector_calibration_rows(
+        &e->calibration, query, piece->list, delta, block,
+        (const uint8_t *)build->code.at + block * code_block_size(build->space.code_dim),
+        rows8_of(e, piece), (const uint32_t *)build->order.at + place->row_start + piece->at,
+        piece->rows);
+}
+
 /* A query looks at the wave. */
 static och_code ask_wave(void *context, void *reader, void *state, uint32_t query, och_error *err)
 {
     struct encoder *e = context;
-    struct vector_build *build = e->build;
-    size_t block_size = code_block_size(build->space.code_dim);
+    float *deltas = ((struct vector_memory *)state)->at, best[ASKED_FIRST];
+    uint32_t first[ASKED_FIRST], count = 0;
     (void)reader;
-    (void)state;
     (void)err;
     for (uint32_t p = 0; p < e->piece_count; p++) {
-        const struct piece *piece = (const struct piece *)e->pieces.at + p;
-        const struct list_place *place = place_of(e, piece);
-        const uint8_t *blocks = (const uint8_t *)build->code.at +
-                                (place->block_start + piece->at / CODE_BLOCK_ROWS) * block_size;
-        vector_calibration_rows(
-            &e->calibration, query, piece->list, centroid_of(e, p), blocks, rows8_of(e, piece),
-            (const uint32_t *)build->order.at + place->row_start + piece->at, piece->rows);
+        float delta = vector_calibration_delta(&e->calibration, query, centroid_of(e, p));
+        deltas[p] = delta;
+        if (count == ASKED_FIRST && !(delta < best[count - 1]))
+            continue;
+        uint32_t at = count < ASKED_FIRST ? count++ : count - 1;
+        for (; at > 0 && delta < best[at - 1]; at--) {
+            best[at] = best[at - 1];
+            first[at] = first[at - 1];
+        }
+        best[at] = delta;
+        first[at] = p;
     }
+    for (uint32_t i = 0; i < count; i++) {
+        ask_piece(e, query, first[i], deltas[first[i]]);
+        deltas[first[i]] = -1; /* done */
+    }
+    for (uint32_t p = 0; p < e->piece_count; p++)
+        if (!(deltas[p] < 0))
+            ask_piece(e, query, p, deltas[p]);
     return OCH_OK;
 }
 
@@ -376,11 +403,15 @@ static och_code write_mean(struct vector_build *build, uint64_t blocks, float ka
     store_u32(trained + 24, build->super.at ? build->cells : 0);
     store_u32(trained + 28, build->super.at ? calibrated->super_cells : 0);
     for (unsigned k = 0; k < VECTOR_KS; k++)
-        for (unsigned t = 0; t < VECTOR_TARGETS; t++)
-            store_u32(at + VECTOR_BUDGETS_AT + 4 * (k * VECTOR_TARGETS + t),
-                      calibrated->budgets[k][t]);
-    for (unsigned t = 0; t < VECTOR_TARGETS; t++)
-        store_float(at + VECTOR_REACH_AT + 4 * t, calibrated->reach[t]);
+        for (unsigned t = 0; t < VECTOR_TARGETS; t++) {
+            unsigned place = 4 * (k * VECTOR_TARGETS + t);
+            store_u32(at + VECTOR_BUDGETS_AT + place, calibrated->budgets[k][t]);
+            store_float(at + VECTOR_REACH_AT + place, calibrated->reach[k][t]);
+        }
+    for (unsigned k = 0; k < VECTOR_KS; k++)
+        for (unsigned t = 0; t < VECTOR_PROBES; t++)
+            store_float(at + VECTOR_PROBE_AT + 4 * (k * VECTOR_PROBES + t),
+                        calibrated->probe[k][t]);
     memcpy(at + VECTOR_HEADER_SIZE, build->mean.at, 4 * (size_t)wide);
     return OCH_OK;
 }

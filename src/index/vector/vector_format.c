@@ -5,6 +5,7 @@
 #include <math.h>
 
 const float vector_targets[VECTOR_TARGETS] = {0.80f, 0.90f, 0.95f, 0.975f, 0.99f, 0.995f};
+const float vector_probes[VECTOR_PROBES] = {0.90f, 0.95f, 0.99f, 0.995f};
 const uint32_t vector_ks[VECTOR_KS] = {10, 100};
 
 static bool is_sound(float x)
@@ -73,8 +74,8 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
         code8_bytes != index.coded * (uint64_t)code_row_size(index.code_dim))
         return false;
     index.mean = (const float *)(const void *)(at + VECTOR_HEADER_SIZE); // aligned: extents are
-    for (unsigned t = 0; t < VECTOR_TARGETS; t++)
-        if (!is_sound(load_f32(at + VECTOR_REACH_AT + 4 * t)))
+    for (unsigned i = 0; i < VECTOR_KS * (VECTOR_TARGETS + VECTOR_PROBES); i++)
+        if (!is_sound(load_f32(at + VECTOR_REACH_AT + 4 * i)))
             return false;
     if (!lists_fit(&index, list, code_bytes))
         return false;

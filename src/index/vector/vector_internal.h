@@ -19,9 +19,13 @@
 #define VECTOR_KS          2u
 #define VECTOR_TRAINED_AT  64u
 #define VECTOR_BUDGETS_AT  128u
-#define VECTOR_REACH_AT    176u
-extern const float vector_targets[VECTOR_TARGETS];
+#define VECTOR_REACH_AT    176u /* by ks and targets, as the lists */
+#define VECTOR_PROBE_AT    224u
+#define VECTOR_PROBES      4u
+extern const float vector_targets[VECTOR_TARGETS], vector_probes[VECTOR_PROBES];
 extern const uint32_t vector_ks[VECTOR_KS];
+
+#define VECTOR_CAREFUL 0.98f /* recalls from here on get a wider bound */
 
 #define VECTOR_NORM2_MAX 1e30f /* rows longer than its root stay outside the codes */
 #define VECTOR_SEED      0x6f636872652d7631u
@@ -64,6 +68,10 @@ struct vector_costs {
     double code1, code8, exact, coarse;
 };
 struct vector_costs vector_costs_of(uint32_t code_dim);
+/** How far the k nearest rows reach out of their lists, so that hardly any is lost beside a budget of lists. */
+float vector_reach(const struct vector_index *index, double k, float recall);
+/** The same without a budget: as much is lost as the recall allows. */
+float vector_probe_reach(const struct vector_index *index, double k, float recall);
 /** Lists of a part that holds a share of all rows, for its share of the k nearest of all. */
 double vector_budget_share(const struct vector_index *index, uint32_t k, double share,
                            float recall);
@@ -233,28 +241,43 @@ MUST_USE och_code vector_merge_lists(struct vector_build *build, bool *ret_fits,
 bool vector_has_drifted(const struct vector_build *build);
 
 /* ---- calibration: the build's own rows as queries ---- */
-#define CALIBRATION_QUERIES 256u
+#define CALIBRATION_QUERIES 1024u
+#define CALIBRATION_SHARE \
+    2u /* a query sees one block in so many, and that share of its neighbours */
+#define CALIBRATION_NEIGHBOURS (100u / CALIBRATION_SHARE)
+struct vector_neighbour {
+    float distance;
+    uint32_t list;
+};
 struct vector_calibration {
     struct vector_build *build;
     uint32_t queries;
     struct vector_memory sources;               /* u32[queries] */
     struct vector_memory rotated, q8, tables;   /* per query */
     struct vector_memory query8, table_factors; /* struct code_query8, struct code_table */
-    struct vector_memory heaps;                 /* {distance, list}[queries x 100] */
-    struct vector_memory heap_len;              /* u32 */
-    float kappa;                                /* so far */
+    struct vector_memory heaps;    /* struct vector_neighbour[queries x CALIBRATION_NEIGHBOURS] */
+    struct vector_memory heap_len; /* u32 */
+    float kappa;                   /* so far */
 };
+static inline struct vector_neighbour *vector_neighbours(const struct vector_calibration *c,
+                                                         uint32_t query)
+{
+    return (struct vector_neighbour *)c->heaps.at + (size_t)query * CALIBRATION_NEIGHBOURS;
+}
 MUST_USE och_code vector_calibration_init(struct vector_calibration *c, struct vector_build *build,
                                           och_error *err);
 void vector_calibration_done(struct vector_calibration *c);
-/** `count` rows of a list with their codes, asked by one of the queries; sources tell its own row.  Several threads may ask for
- *  different queries; each must see all rows in the same order. */
+/** Squared distance of a query to a list's centroid. */
+float vector_calibration_delta(const struct vector_calibration *c, uint32_t query,
+                               const float *centroid);
+/** `count` rows of a list with their codes, from block `first_block` of CODE on, asked by one of the queries; sources tell its own row.
+ *  Several threads may ask for different queries; each must see all rows in the same order. */
 void vector_calibration_rows(struct vector_calibration *c, uint32_t query, uint32_t list,
-                             const float *centroid, const uint8_t *blocks, const uint8_t *rows8,
-                             const uint32_t *sources, uint32_t count);
-/** γ, reach and the table of lists, from the lists' centroids and spreads. */
+                             float delta, uint64_t first_block, const uint8_t *blocks,
+                             const uint8_t *rows8, const uint32_t *sources, uint32_t count);
+/** γ, reach and the table of lists, from the lists' centroids and spreads (vector_budget.c). */
 struct vector_calibrated {
-    float gamma, reach[VECTOR_TARGETS];
+    float gamma, reach[VECTOR_KS][VECTOR_TARGETS], probe[VECTOR_KS][VECTOR_PROBES];
     uint32_t budgets[VECTOR_KS][VECTOR_TARGETS];
     uint32_t
         super_cells; /* the nearest so many hold all but SUPER_MISSED of what queries look for */

@@ -23,19 +23,42 @@ static double budget_at(const struct vector_index *index, unsigned k, float reca
     return exp(log(lists[t - 1]) + share * (log(lists[t]) - log(lists[t - 1])));
 }
 
-/* How far rows of a list reach out of it towards a query, between the calibrated recalls. */
-static float reach_at(const struct vector_index *index, float recall)
+static double between(const float *targets, unsigned count, const uint8_t *values, float recall)
 {
     unsigned t = 1;
-    while (t + 1 < VECTOR_TARGETS && recall > vector_targets[t])
+    while (t + 1 < count && recall > targets[t])
         t++;
-    double from = log(1 - (double)vector_targets[t - 1]), to = log(1 - (double)vector_targets[t]),
-           at = log(recall < 0.9999f ? 1 - (double)recall : 1e-4);
-    double low =
-               (double)load_f32(index->budgets + VECTOR_REACH_AT - VECTOR_BUDGETS_AT + 4 * (t - 1)),
-           high = (double)load_f32(index->budgets + VECTOR_REACH_AT - VECTOR_BUDGETS_AT + 4 * t);
-    double share = (at - from) / (to - from);
-    return (float)(low + (share > 0 ? share : 0) * (high - low));
+    double from = log(1 - (double)targets[t - 1]), to = log(1 - (double)targets[t]),
+           own = log(recall < 0.9999f ? 1 - (double)recall : 1e-4);
+    double low = (double)load_f32(values + 4 * (t - 1)), high = (double)load_f32(values + 4 * t);
+    double share = (own - from) / (to - from);
+    return low + (share > 0 ? share : 0) * (high - low);
+}
+
+#define REACH_LEAST 0.7 /* of that among the 100 nearest */
+
+/* Linear in log k: the nearer a row, the farther it reaches. */
+static double at_k(double few, double many, double k)
+{
+    double share = log(k / vector_ks[0]) / log((double)vector_ks[1] / vector_ks[0]);
+    double reach = few + share * (many - few);
+    return reach > REACH_LEAST * many ? reach : REACH_LEAST * many;
+}
+
+float vector_reach(const struct vector_index *index, double k, float recall)
+{
+    const uint8_t *at = index->budgets + VECTOR_REACH_AT - VECTOR_BUDGETS_AT;
+    double few = between(vector_targets, VECTOR_TARGETS, at, recall),
+           many = between(vector_targets, VECTOR_TARGETS, at + 4 * VECTOR_TARGETS, recall);
+    return (float)(many > 0 ? at_k(few, many, k) : few); /* 0: written before it was measured */
+}
+
+float vector_probe_reach(const struct vector_index *index, double k, float recall)
+{
+    const uint8_t *at = index->budgets + VECTOR_PROBE_AT - VECTOR_BUDGETS_AT;
+    double few = between(vector_probes, VECTOR_PROBES, at, recall),
+           many = between(vector_probes, VECTOR_PROBES, at + 4 * VECTOR_PROBES, recall);
+    return many > 0 ? (float)at_k(few, many, k) : vector_reach(index, k, recall);
 }
 
 /* Any number of neighbours: on the line through the calibrated ones in log(k), log(lists); beyond them more slowly. */
@@ -53,7 +76,8 @@ static double budget_of(const struct vector_index *index, double k, float recall
 
 double vector_budget_share(const struct vector_index *index, uint32_t k, double share, float recall)
 {
-    double own = k * share, lists = budget_of(index, own > 1 ? own : 1, recall);
+    /* those of the k that lie here rank among this part's rows as the nearest of so many do */
+    double own = 1 + share * (k - 1), lists = budget_of(index, own, recall);
     return lists < index->lists ? lists : index->lists;
 }
 
@@ -71,12 +95,12 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
                                     uint64_t survivors)
 {
     uint32_t half = k / 2 > 4 ? k / 2 : 4;
-    bool careful = recall >= 0.98f || survivors < index->coded || index->lists == 1;
+    bool careful = recall >= VECTOR_CAREFUL || survivors < index->coded || index->lists == 1;
     struct vector_plan plan = {.k = k,
                                .keep = careful && k > half ? 2 * k : k + half,
                                .rerank_max = 8 * (k < 1u << 20 ? k : 1u << 20) + 64,
                                .epsilon = careful ? 1.9f : 1.5f,
-                               .reach = reach_at(index, recall)};
+                               .reach = vector_reach(index, k, recall)};
     struct vector_costs costs = vector_costs_of(index->code_dim);
     double n = index->coded, s = survivors < index->coded ? (double)survivors : n;
     double touched = n * (1 - pow(1 - s / n, CODE_BLOCK_ROWS));
@@ -101,8 +125,9 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
         return plan;
     }
     double probe = prepare + coarse + 0.5 * full;
-    /* the threshold is of fewer rows, farther away: they reach less */
-    plan.reach = reach_at(index, 1 - 10 * (1 - recall));
+    plan.reach = vector_probe_reach(index, k, recall);
+    plan.reach_fall = plan.reach - vector_probe_reach(index, 10.0 * k, recall);
+    plan.reach_least = vector_probe_reach(index, k * n / s, recall);
     plan.mode = codes8 <= probe ? VECTOR_CODES8 : VECTOR_PROBE;
     return plan;
 }
@@ -131,5 +156,6 @@ void vector_plan_effort(struct vector_plan *plan, const struct vector_index *ind
     plan->lists = lists < index->lists ? (uint32_t)lists : index->lists;
     /* queries far off the data see neighbours reach out in directions that the data's own never take */
     plan->reach *= 1 + 0.25f * log2f(effort);
+    plan->reach_least *= 1 + 0.25f * log2f(effort);
     plan->epsilon = plan->epsilon < 1.9f ? 1.9f : plan->epsilon;
 }

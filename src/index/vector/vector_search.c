@@ -10,12 +10,14 @@
 #define DRAIN_INSIDE 32 /* within one */
 #define DRAIN_COLD \
     96 /* both, where each drain may wait for a disk: fewer waits for some more rows */
-#define LISTS_AHEAD 32 /* lists read at once when nothing says how many will be visited */
-#define ROWS_AHEAD  4096
-#define GROUP       16 /* 8-bit rows between two looks at the threshold */
-#define AHEAD       2 /* lists between the one being scanned and the one being fetched into the cache */
-#define FETCH_ROW   2048 /* bytes of an 8-bit row; what follows, the processor fetches by itself */
-#define KEY_BUCKETS 512
+#define LISTS_AHEAD  32 /* lists read at once when nothing says how many will be visited */
+#define ROWS_AHEAD   4096
+#define GROUP        16 /* 8-bit rows between two looks at the threshold */
+#define AHEAD        2 /* lists between the one being scanned and the one being fetched into the cache */
+#define FETCH_ROW    2048 /* bytes of an 8-bit row; what follows, the processor fetches by itself */
+#define KEY_BUCKETS  512
+#define REACH_EVERY  4   /* lists between two looks at how much passes near the query */
+#define CARRY_SORTED 256 /* 8-bit distances */
 
 struct pending {
     float low;
@@ -57,6 +59,9 @@ struct vector_search {
     struct ranked_list *order; /* ascending; [order_at, order_len) are still to come */
     uint32_t order_at, order_len;
     uint64_t *visited;
+    float error;                /* the largest of a distance */
+    float reach;                /* of lists, now */
+    uint64_t near, near_passed; /* rows near the query, and those of them that pass */
     struct vector_found found;
 };
 
@@ -71,19 +76,39 @@ static float key_shift(const struct vector_search *s)
     return s->index->metric == METRIC_IP ? s->index->big2 : 0;
 }
 
-/* Without a carry the bound must do: then it is as tight as what other parts found. */
-static float threshold(const struct vector_search *s)
+/* ---- 8-bit distances ---- */
+
+/* Few are kept in ascending order, so that the k-th is at hand; many as a max-heap. */
+static bool is_sorted(const struct vector_carry *carry)
 {
-    float top = s->carry.len < s->carry.keep ? INFINITY : s->carry.heap[0] + s->shift;
-    return s->query->carry || top < s->bound ? top : s->bound;
+    return carry->keep <= CARRY_SORTED;
 }
 
-/* ---- 8-bit distances ---- */
+/* The largest; there is one. */
+static float carry_top(const struct vector_carry *carry)
+{
+    return carry->heap[is_sorted(carry) ? carry->len - 1 : 0];
+}
+
+static void push_sorted(struct vector_carry *carry, float distance)
+{
+    float *items = carry->heap;
+    if (carry->len == carry->keep && !(distance < items[carry->len - 1]))
+        return;
+    uint32_t at = carry->len < carry->keep ? carry->len++ : carry->keep - 1;
+    for (; at && items[at - 1] > distance; at--)
+        items[at] = items[at - 1];
+    items[at] = distance;
+}
 
 static void carry_push(struct vector_carry *carry, float distance)
 {
     float *heap = carry->heap;
     uint32_t at;
+    if (is_sorted(carry)) {
+        push_sorted(carry, distance);
+        return;
+    }
     if (carry->len < carry->keep) {
         at = carry->len++;
         while (at && heap[(at - 1) / 2] < distance) {
@@ -103,6 +128,23 @@ static void carry_push(struct vector_carry *carry, float distance)
         }
     }
     heap[at] = distance;
+}
+
+/* Without a carry the bound must do: then it is as tight as what other parts found. */
+static float threshold(const struct vector_search *s)
+{
+    float top = s->carry.len < s->carry.keep ? INFINITY : carry_top(&s->carry) + s->shift;
+    return s->query->carry || top < s->bound ? top : s->bound;
+}
+
+/* The distance to the k-th: what a list must come below to change the answer. */
+static float kth(const struct vector_search *s)
+{
+    uint32_t k = s->query->plan.k;
+    float own = INFINITY, limit = threshold(s);
+    if (is_sorted(&s->carry) && s->carry.len >= k)
+        own = s->carry.heap[k - 1] + s->shift + s->error;
+    return own < limit ? own : limit;
 }
 
 och_code vector_carry_init(struct vector_carry *carry, uint32_t keep, struct arena *arena,
@@ -138,14 +180,6 @@ static void drop_beyond(struct vector_search *s, float limit)
     s->scored_len = kept;
 }
 
-static float greatest_error(const struct vector_search *s)
-{
-    float greatest = 0;
-    for (uint32_t i = 0; i < s->scored_len; i++)
-        greatest = s->scored[i].error > greatest ? s->scored[i].error : greatest;
-    return greatest;
-}
-
 /* Room again: without those that cannot be among the best any more. */
 static void thin_out(struct vector_search *s)
 {
@@ -166,6 +200,7 @@ static void score(struct vector_search *s, const uint8_t *row8, uint32_t row, fl
     /* three standard errors of rounding both sides, and the sums' own */
     float error = 1.7320508f * (s->query_length * scale + length * s->query8.scale) +
                   4e-7f * (norm2 + s->query8.norm2);
+    s->error = error > s->error ? error : s->error;
     s->scored[s->scored_len++] = (struct scored){distance, error, row};
     carry_push(&s->carry, distance - s->shift);
 }
@@ -187,7 +222,9 @@ static och_code score_group(struct vector_search *s, uint32_t *at, uint32_t coun
     if (s->query->allow) {
         for (uint32_t i = 0; i < count; i++)
             at[i] += (uint32_t)s->code8.first;
+        s->near += count;
         TRY(s->query->allow(s->query->allow_context, at, &count, err));
+        s->near_passed += count;
         for (uint32_t i = 0; i < count; i++)
             at[i] -= (uint32_t)s->code8.first;
     }
@@ -315,18 +352,18 @@ static uint32_t mask_of(const struct vector_search *s, uint32_t row)
     return (uint32_t)bits;
 }
 
-static bool list_has_survivors(const struct vector_search *s, const struct list_entry *list)
+static uint32_t list_survivors(const struct vector_search *s, const struct list_entry *list)
 {
+    uint32_t sum = 0;
     if (!s->query->mask)
-        return true;
+        return list->rows;
     for (uint32_t i = 0; i < list->rows; i += 32) {
         uint32_t bits = mask_of(s, list->row_start + i);
         if (list->rows - i < 32)
             bits &= (1u << (list->rows - i)) - 1;
-        if (bits)
-            return true;
+        sum += (uint32_t)__builtin_popcount(bits);
     }
-    return false;
+    return sum;
 }
 
 /* A block that will be scanned soon, into the cache: lists lie here and there, and no processor guesses which comes next. */
@@ -520,31 +557,48 @@ static och_code coarse(struct vector_search *s, och_error *err)
 }
 
 /* Can nothing in the list be nearer than what is known? */
-static bool is_out_of_reach(const struct vector_search *s, uint32_t list)
+static bool is_out_of_reach(const struct vector_search *s, uint32_t list, float reach)
 {
-    float limit = threshold(s);
+    float limit = kth(s);
     if (s->query->plan.mode == VECTOR_FULL || !isfinite(limit))
         return false;
-    return vector_nearest(s->deltas[list], list_entry(s->index, list).rms2, s->query->plan.reach) >
-           limit;
+    return vector_nearest(s->deltas[list], list_entry(s->index, list).rms2, reach) > limit;
+}
+
+/* Where few rows near the query pass, the nearest of those that do are many rows away. */
+static void adapt_reach(struct vector_search *s)
+{
+    const struct vector_plan *plan = &s->query->plan;
+    if (plan->mode != VECTOR_PROBE || !s->near_passed)
+        return;
+    float reach = plan->reach - plan->reach_fall * log10f((float)s->near / (float)s->near_passed);
+    s->reach = reach > plan->reach_least ? reach : plan->reach_least;
 }
 
 static och_code visit_lists(struct vector_search *s, uint32_t budget, och_error *err)
 {
-    bool in_order = s->query->plan.mode != VECTOR_BUDGET; /* of reach */
+    const struct vector_plan *plan = &s->query->plan;
+    bool in_order = plan->mode != VECTOR_BUDGET; /* of the widest reach */
     while (s->order_at < s->order_len && budget) {
         struct ranked_list next = s->order[s->order_at++];
         struct list_entry list = list_entry(s->index, next.list);
-        if (is_out_of_reach(s, next.list)) {
-            if (in_order)
+        if (is_out_of_reach(s, next.list, s->reach)) {
+            if (in_order && is_out_of_reach(s, next.list, plan->reach))
                 break;
             continue;
         }
         s->visited[next.list / 64] |= 1ull << next.list % 64;
-        if (!list_has_survivors(s, &list))
+        uint32_t survivors = list_survivors(s, &list);
+        if (!s->query->allow) {
+            s->near += list.rows;
+            s->near_passed += survivors;
+        }
+        if (!survivors)
             continue;
         budget--;
         s->found.lists_probed++;
+        if (s->found.lists_probed % REACH_EVERY == 0)
+            adapt_reach(s);
         uint32_t then = s->order_at + AHEAD - 1;
         struct list_entry ahead = {0};
         if (then < s->order_len && budget >= AHEAD)
@@ -565,7 +619,7 @@ static void fetch_lists(struct vector_search *s, uint32_t most)
     s->code = (struct piece){0};
     for (uint32_t i = 0; i < s->order_len && i < most; i++) {
         struct list_entry list = list_entry(s->index, s->order[i].list);
-        if (!list_has_survivors(s, &list))
+        if (!list_survivors(s, &list))
             continue;
         for (uint32_t at = 0; at < list.rows; at += CODE_BLOCK_ROWS)
             pages->want(pages->context, VECTOR_CODE, list.block_start + at / CODE_BLOCK_ROWS);
@@ -661,7 +715,7 @@ static och_code choose(struct vector_search *s, och_error *err)
     s->found.rows = ARENA_ARRAY(s->arena, struct vector_candidate, s->scored_len + 1);
     if (!s->found.rows)
         return FAIL_NO_MEMORY(err, "a search");
-    drop_beyond(s, threshold(s) + greatest_error(s)); // most are, and sorting them costs
+    drop_beyond(s, threshold(s) + s->error); // most are, and sorting them costs
     qsort(s->scored, s->scored_len, sizeof(*s->scored), compare_scored);
     float limit = s->bound, shift = key_shift(s);
     if (s->scored_len >= plan->k) {
@@ -775,6 +829,7 @@ och_code vector_search(const struct vector_query *query, struct arena *arena,
     s->query = query;
     uint64_t began = now(s), coarse_ns = s->found.coarse_ns;
     set_bound(s);
+    s->reach = query->plan.reach;
     TRY(make_room(s, err));
     if (query->plan.mode == VECTOR_CODES8)
         TRY(search_codes8(s, err));
@@ -823,6 +878,21 @@ static float key_of_rows(struct vector_query *const *queries, size_t count, doub
     return least + (float)(bucket + (share < 1 ? share : 1)) / scale;
 }
 
+/* Keys with another γ than this part's own: those of several parts are compared. */
+static void use_gamma(struct vector_search *s, float gamma)
+{
+    const struct vector_index *index = s->index;
+    if (index->gamma == gamma)
+        return;
+    s->key_least = INFINITY;
+    s->key_most = -INFINITY;
+    for (uint32_t j = 0; j < index->lists; j++) {
+        s->keys[j] += (gamma - index->gamma) * list_entry(index, j).rms2;
+        s->key_least = s->keys[j] < s->key_least ? s->keys[j] : s->key_least;
+        s->key_most = s->keys[j] > s->key_most ? s->keys[j] : s->key_most;
+    }
+}
+
 void vector_share(struct vector_query *const *queries, size_t count, float recall, float effort)
 {
     double all = 0, rows = 0;
@@ -832,11 +902,16 @@ void vector_share(struct vector_query *const *queries, size_t count, float recal
         const struct vector_index *index = queries[i]->index;
         double own = vector_budget_share(index, queries[i]->plan.k, index->coded / all, recall);
         rows += (double)effort * own * index->coded / index->lists;
+        use_gamma(queries[i]->begun, queries[0]->index->gamma);
     }
     float limit = key_of_rows(queries, count, rows);
     for (size_t i = 0; i < count; i++) {
         const struct vector_search *s = queries[i]->begun;
         queries[i]->plan.lists = s->index->lists - (s->index->lists > 1);
+        /* its effort stays */
+        queries[i]->plan.reach *=
+            vector_reach(s->index, queries[i]->plan.k * (s->index->coded / all), recall) /
+            vector_reach(s->index, queries[i]->plan.k, recall);
         queries[i]->plan.key = limit + key_shift(s);
     }
 }

@@ -332,7 +332,7 @@ static void a_merge_copies_codes_and_keeps_lists_and_recall(void **state)
         assert_int_equal(merged.index.trained_rows, large.rows);
         assert_int_equal(merged.index.trained_lists, large.index.lists);
         assert_in_range(merged.index.lists, large.index.lists * 9 / 10, large.index.lists);
-        assert_true(j.vectors_read <= 256); /* calibration's queries */
+        assert_true(j.vectors_read <= 1024); /* calibration's queries */
         /* every code is that of its input */
         size_t size = code_row_size(merged.index.code_dim);
         for (uint32_t row = 0; row < merged.rows; row++) {
@@ -352,7 +352,7 @@ static void a_merge_copies_codes_and_keeps_lists_and_recall(void **state)
                now = recall_of(&merged, 0.95f, 1, 9, 80, &scanned_now);
         print_message("recall built %.4f (%.0f rows), merged %.4f (%.0f rows)\n", then,
                       scanned_then, now, scanned_now);
-        assert_true(now >= then - 0.01 && now >= 0.94);
+        assert_true(now >= then - 0.02 && now >= 0.94);
         assert_true(scanned_now <= 1.25 * scanned_then);
         rebuilt.vectors = NULL;
         fixture_done(&rebuilt);
@@ -537,7 +537,7 @@ static void a_heap_of_rows_in_one_place_makes_new_lists(void **state)
     double then = recall_of(&rebuilt, 0.95f, 55, 9, 2, NULL),
            now = recall_of(&merged, 0.95f, 55, 9, 2, NULL);
     print_message("built %.4f, merged %.4f\n", then, now);
-    assert_true(now >= then - 0.01);
+    assert_true(now >= then - 0.03);
     rebuilt.vectors = NULL;
     fixture_done(&rebuilt);
     fixture_done(&merged);

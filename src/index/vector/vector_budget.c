@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How many lists a recall takes, second half: the lists that held the neighbours of the calibration's queries get the rank at which a search
+ * comes to them, and the reach that it must allow for not to leave them out. */
+#include "index/vector/vector_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define COST_QUERIES    32 /* of which all lists are looked at */
+#define SUPER_MISSED    0.001
+#define GAMMA_BETTER    0.95 /* another γ must visit so few of the lists */
+#define CELL_NEIGHBOURS (10 / CALIBRATION_SHARE)
+
+/* Of what may be lost, reach loses a share and the budget the rest; where there is no budget, reach loses nearly all.  Shares that cost the fewest
+ * lists on word vectors, sentences and made rows alike (docs/decisions/0020). */
+static const double reach_share[VECTOR_KS] = {0.02, 0.25};
+#define PROBE_SHARE 0.8
+
+/* Half a neighbour: the k-th of all is as often the one before in half of them. */
+#define WEIGHT_FULL 2u
+#define WEIGHT_LAST 1u
+
+struct hit {
+    uint32_t rank; /* of its list */
+    float
+        reach[VECTOR_KS]; /* that the list needs, when the threshold is the distance to the k-th */
+};
+struct reached {
+    float reach;
+    uint32_t weight;
+};
+
+static uint32_t wanted(unsigned k)
+{
+    return vector_ks[k] / CALIBRATION_SHARE;
+}
+
+static uint32_t weight_of(unsigned k, uint32_t place)
+{
+    return place + 1 < wanted(k) ? WEIGHT_FULL : place + 1 == wanted(k) ? WEIGHT_LAST : 0;
+}
+
+static int compare_neighbours(const void *a, const void *b)
+{
+    const struct vector_neighbour *x = a, *y = b;
+    int order = (x->distance > y->distance) - (x->distance < y->distance);
+    return order ? order : (x->list > y->list) - (x->list < y->list);
+}
+
+static float rms2_of(const struct vector_build *build, uint32_t list)
+{
+    return load_f32((const uint8_t *)build->list.at + (size_t)list * VECTOR_LIST_SIZE + 12);
+}
+
+/* Distances of all lists, and their keys; infinite up to whole blocks. */
+static void place_query(const struct vector_calibration *c, uint32_t q, float gamma, float *deltas,
+                        float *keys)
+{
+    const struct vector_build *build = c->build;
+    uint32_t lists = build->lists, blocks = (lists + CODE_LISTS - 1) / CODE_LISTS;
+    kernel_code_get()->coarse16(build->centq.at, blocks,
+                                (const struct code_query8 *)c->query8.at + q, build->space.code_dim,
+                                deltas);
+    for (uint32_t j = 0; j < lists; j++)
+        keys[j] = deltas[j] + gamma * rms2_of(build, j);
+    for (uint32_t j = lists; j < blocks * CODE_LISTS; j++)
+        keys[j] = INFINITY;
+}
+
+/* How many lists come before one with this key; keys in whole blocks. */
+static uint32_t rank_of(const float *keys, uint32_t lists, float own)
+{
+    uint32_t before[CODE_LISTS] = {0}, sum = 0;
+    for (uint32_t j = 0; j < lists; j += CODE_LISTS)
+        for (uint32_t i = 0; i < CODE_LISTS; i++)
+            before[i] += keys[j + i] < own;
+    for (uint32_t i = 0; i < CODE_LISTS; i++)
+        sum += before[i];
+    return sum;
+}
+
+/* The reach with which a list is not left out: vector_nearest(delta, rms2, reach) = threshold. */
+static float reach_needed(float delta, float rms2, float threshold)
+{
+    float scale = 2 * sqrtf((delta > 0 ? delta : 0) * rms2), over = delta + rms2 - threshold;
+    return scale > 0 ? over / scale : over > 0 ? INFINITY : -INFINITY;
+}
+
+/* ---- where neighbours were found ---- */
+
+struct ranking {
+    struct vector_calibration *c;
+    float gamma;
+    uint32_t step;    /* one query in so many */
+    struct hit *hits; /* [queries x CALIBRATION_NEIGHBOURS] */
+};
+
+static och_code keys_begin(void *context, void *state, och_error *err)
+{
+    const struct vector_build *build = ((struct ranking *)context)->c->build;
+    return vector_alloc(build->options.budget, 2 * (uint64_t)round_up(build->lists, CODE_LISTS), 4,
+                        "calibration", state, err);
+}
+
+static void keys_end(void *context, void *state)
+{
+    vector_release(((struct ranking *)context)->c->build->options.budget, state);
+}
+
+static float kth_distance(const struct vector_calibration *c, uint32_t q, unsigned k)
+{
+    uint32_t len = ((const uint32_t *)c->heap_len.at)[q], at = wanted(k) < len ? wanted(k) : len;
+    return at ? vector_neighbours(c, q)[at - 1].distance : INFINITY;
+}
+
+static och_code rank_query(void *context, void *reader, void *state, uint32_t item, och_error *err)
+{
+    const struct ranking *r = context;
+    const struct vector_build *build = r->c->build;
+    uint32_t lists = build->lists, q = item * r->step, last = VECTOR_NO_LIST;
+    const struct vector_neighbour *heap = vector_neighbours(r->c, q);
+    float *keys = ((struct vector_memory *)state)->at, *deltas = keys + round_up(lists, CODE_LISTS);
+    uint32_t len = ((const uint32_t *)r->c->heap_len.at)[q];
+    struct hit *hits = r->hits + (size_t)q * CALIBRATION_NEIGHBOURS, own = {0};
+    (void)reader;
+    (void)err;
+    place_query(r->c, q, r->gamma, deltas, keys);
+    for (uint32_t i = 0; i < len; i++) {
+        uint32_t list = heap[i].list;
+        if (list != last) {
+            own.rank = rank_of(keys, lists, keys[list]);
+            for (unsigned k = 0; k < VECTOR_KS; k++)
+                own.reach[k] =
+                    reach_needed(deltas[list], rms2_of(build, list), kth_distance(r->c, q, k));
+        }
+        last = list;
+        hits[i] = own;
+    }
+    return OCH_OK;
+}
+
+static och_code rank_queries(struct ranking *r, och_error *err)
+{
+    struct vector_job job = {.pool = r->c->build->options.pool,
+                             .limits = &r->c->build->limits,
+                             .context = r,
+                             .state_size = sizeof(struct vector_memory),
+                             .begin = keys_begin,
+                             .run = rank_query,
+                             .end = keys_end,
+                             .items = r->c->queries / r->step};
+    return vector_for(&job, err);
+}
+
+/* ---- tables ---- */
+
+struct tables {
+    struct ranking ranking;
+    uint32_t *found;         /* by rank: weight of the neighbours in reach */
+    struct reached *reached; /* of all neighbours, ascending */
+    uint32_t reached_len;
+    uint64_t reached_weight;
+};
+
+/* Neighbours by the rank of their lists, those in reach only; returns the weight of all. */
+static uint64_t count_found(struct tables *t, unsigned k, float reach)
+{
+    const struct vector_calibration *c = t->ranking.c;
+    uint64_t total = 0;
+    memset(t->found, 0, c->build->lists * sizeof(*t->found));
+    for (uint32_t q = 0; q + t->ranking.step <= c->queries; q += t->ranking.step) {
+        uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
+        const struct hit *hits = t->ranking.hits + (size_t)q * CALIBRATION_NEIGHBOURS;
+        for (uint32_t i = 0; i < len && i < wanted(k); i++) {
+            total += weight_of(k, i);
+            if (hits[i].reach[k] <= reach)
+                t->found[hits[i].rank] += weight_of(k, i);
+        }
+    }
+    return total;
+}
+
+/* What must be found by lists, so that as much is found when the bound has lost its share. */
+static double need_of(float recall)
+{
+    double target = (double)recall, lost = recall < VECTOR_CAREFUL ? 0.003 : 0.0006,
+           most = 1 - 0.3 * (1 - target);
+    return target / (1 - lost) < most ? target / (1 - lost) : most;
+}
+
+static uint32_t lists_for(const uint32_t *found, uint32_t lists, uint64_t total, double need)
+{
+    /* as if two more had been looked for: few queries say little about high recalls */
+    double sum = 0, most = (double)total, enough = need * (most + 2 * WEIGHT_FULL);
+    enough = enough < most ? enough : most;
+    for (uint32_t j = 0; j < lists; j++) {
+        sum += found[j];
+        if (sum >= enough)
+            return j + 1;
+    }
+    return lists;
+}
+
+static int compare_reached(const void *a, const void *b)
+{
+    const struct reached *x = a, *y = b;
+    return (x->reach > y->reach) - (x->reach < y->reach);
+}
+
+static void sort_reached(struct tables *t, unsigned k)
+{
+    const struct vector_calibration *c = t->ranking.c;
+    t->reached_len = 0;
+    t->reached_weight = 0;
+    for (uint32_t q = 0; q < c->queries; q++) {
+        uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
+        const struct hit *hits = t->ranking.hits + (size_t)q * CALIBRATION_NEIGHBOURS;
+        for (uint32_t i = 0; i < len && i < wanted(k); i++) {
+            t->reached[t->reached_len++] = (struct reached){hits[i].reach[k], weight_of(k, i)};
+            t->reached_weight += weight_of(k, i);
+        }
+    }
+    qsort(t->reached, t->reached_len, sizeof(*t->reached), compare_reached);
+}
+
+/* The least reach that leaves out no more than a share of the neighbours. */
+static float reach_for(const struct tables *t, double lost)
+{
+    double left = lost * (double)t->reached_weight;
+    uint32_t at = t->reached_len;
+    while (at > 1 && (left -= t->reached[at - 1].weight) >= 0)
+        at--;
+    float reach = at ? t->reached[at - 1].reach : 1;
+    return reach > 0 ? reach < 100 ? reach : 100 : 0;
+}
+
+static void fill_tables(struct tables *t, unsigned k, struct vector_calibrated *ret)
+{
+    uint32_t lists = t->ranking.c->build->lists;
+    sort_reached(t, k);
+    for (unsigned target = 0; target < VECTOR_TARGETS; target++) {
+        double need = need_of(vector_targets[target]);
+        ret->reach[k][target] = reach_for(t, reach_share[k] * (1 - need));
+        uint64_t total = count_found(t, k, ret->reach[k][target]);
+        ret->budgets[k][target] = lists_for(t->found, lists, total, need);
+    }
+    for (unsigned target = 0; target < VECTOR_PROBES; target++)
+        ret->probe[k][target] = reach_for(t, PROBE_SHARE * (1 - need_of(vector_probes[target])));
+}
+
+/* By a quarter of the queries. */
+static och_code choose_gamma(struct tables *t, struct vector_calibrated *ret, och_error *err)
+{
+    static const float gammas[] = {0, 0.25f, 0.5f};
+    uint32_t lists = t->ranking.c->build->lists, best = UINT32_MAX;
+    t->ranking.step = t->ranking.c->queries >= 64 ? 4 : 1;
+    for (size_t g = COUNT_OF(gammas); g-- > 0;) {
+        t->ranking.gamma = gammas[g];
+        TRY(rank_queries(&t->ranking, err));
+        uint64_t total = count_found(t, 0, INFINITY);
+        uint32_t at_975 = lists_for(t->found, lists, total, need_of(0.975f));
+        /* parts of one collection are searched together: they should agree unless it costs something */
+        if (best != UINT32_MAX && at_975 > best * GAMMA_BETTER)
+            continue;
+        best = at_975;
+        ret->gamma = gammas[g];
+    }
+    t->ranking.gamma = ret->gamma;
+    t->ranking.step = 1;
+    return rank_queries(&t->ranking, err);
+}
+
+/* How many of the nearest cells hold the lists of nearly all neighbours. */
+static och_code count_cells(struct vector_calibration *c, uint32_t *ret_cells, och_error *err)
+{
+    const struct vector_build *build = c->build;
+    const uint32_t *first = build->cell_first.at;
+    uint32_t cells = build->cells, blocks = (cells + CODE_LISTS - 1) / CODE_LISTS;
+    struct vector_memory distances = {0}, hits = {0};
+    *ret_cells = 0;
+    if (!build->super.at)
+        return OCH_OK;
+    TRY(vector_alloc(build->options.budget, (uint64_t)blocks * CODE_LISTS, 4, "calibration",
+                     &distances, err));
+    och_code code = vector_alloc(build->options.budget, cells, 4, "calibration", &hits, err);
+    uint32_t *at_rank = hits.at, total = 0, sum = 0;
+    float *far = distances.at;
+    for (uint32_t q = 0; code == OCH_OK && q < c->queries; q++) {
+        const struct vector_neighbour *heap = vector_neighbours(c, q);
+        uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
+        kernel_code_get()->coarse16(build->super.at, blocks,
+                                    (const struct code_query8 *)c->query8.at + q,
+                                    build->space.code_dim, far);
+        for (uint32_t j = cells; j < blocks * CODE_LISTS; j++)
+            far[j] = INFINITY;
+        for (uint32_t i = 0; i < len && i < CELL_NEIGHBOURS; i++) { /* sorted by now */
+            uint32_t cell = 0;
+            while (cell + 1 < cells && first[cell + 1] <= heap[i].list)
+                cell++;
+            at_rank[rank_of(far, cells, far[cell])]++;
+            total++;
+        }
+    }
+    for (uint32_t rank = 0; code == OCH_OK && rank < cells; rank++) {
+        sum += at_rank[rank];
+        *ret_cells = rank + 1;
+        if ((double)sum >= (1 - SUPER_MISSED) * total)
+            break;
+    }
+    vector_release(build->options.budget, &distances);
+    vector_release(build->options.budget, &hits);
+    return code;
+}
+
+och_code vector_calibration_finish(struct vector_calibration *c, struct vector_calibrated *ret,
+                                   och_error *err)
+{
+    struct budget *budget = c->build->options.budget;
+    uint32_t lists = c->build->lists;
+    uint64_t neighbours = (uint64_t)c->queries * CALIBRATION_NEIGHBOURS;
+    struct vector_memory memory[3] = {0};
+    const struct {
+        uint64_t count;
+        size_t size;
+    } wants[] = {{neighbours, sizeof(struct hit)},
+                 {neighbours, sizeof(struct reached)},
+                 {lists, sizeof(uint32_t)}};
+    och_code code = OCH_OK;
+    for (size_t i = 0; i < COUNT_OF(wants) && code == OCH_OK; i++)
+        code = vector_alloc(budget, wants[i].count, wants[i].size, "calibration", &memory[i], err);
+    for (uint32_t q = 0; q < c->queries; q++)
+        qsort(vector_neighbours(c, q), ((const uint32_t *)c->heap_len.at)[q],
+              sizeof(struct vector_neighbour), compare_neighbours);
+    struct tables t = {
+        .ranking = {.c = c, .hits = memory[0].at}, .reached = memory[1].at, .found = memory[2].at};
+    if (code == OCH_OK)
+        code = choose_gamma(&t, ret, err);
+    if (code == OCH_OK) {
+        uint64_t total = count_found(&t, 0, INFINITY);
+        c->build->lists_098 = lists_for(t.found, lists, total, need_of(0.98f));
+        for (unsigned k = 0; k < VECTOR_KS; k++)
+            fill_tables(&t, k, ret);
+        code = count_cells(c, &ret->super_cells, err);
+    }
+    for (size_t i = 0; i < COUNT_OF(wants); i++)
+        vector_release(budget, &memory[i]);
+    return code;
+}
