@@ -41,6 +41,7 @@ struct http_handler gateway_handler(struct gateway *gateway);
 struct gateway_scope {
     slice tenant, database;
     struct limits_of_work limits;
+    uint64_t as_of; /* gateway_read: at the state of this read token; 0: now */
 };
 struct gateway_counts {
     uint64_t inserted, updated, skipped, deleted;
@@ -85,7 +86,7 @@ MUST_USE och_code gateway_update_chosen(struct gateway *gateway, const struct ga
                                         const struct plan *which, const struct batch_input_row *set,
                                         const struct gateway_once *once, bool dry_run,
                                         uint64_t *ret_updated, och_error *err);
-/** get, query, search, count.  Checks scope, schema gate, dimension. */
+/** get, query, search, count, facets.  Checks scope, schema gate, dimension.  OCH_STALE: scope->as_of names a state that is not kept (any more). */
 MUST_USE och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope,
                                const struct plan *plan, struct arena *arena,
                                struct query_result *ret_result, och_error *err);
