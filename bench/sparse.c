@@ -258,7 +258,7 @@ static void ask_plain(struct bench *b, const struct question *q, size_t k)
     memset(b->sums, 0, (size_t)b->rows * 4);
     for (uint32_t segment = 0; segment < b->index.segment_count; segment++) {
         struct lists lists;
-        if (lists_open(&lists, &b->index, &pages, segment, &terms, &arena, NULL) != OCH_OK)
+        if (lists_open(&lists, &b->index, &pages, segment, &terms, NULL, &arena, NULL) != OCH_OK)
             die("a list does not open");
         for (uint32_t l = 0; l < lists.count; l++) {
             struct list *list = &lists.lists[l];
