@@ -439,6 +439,10 @@ static void each_allocation_of_a_request_may_fail(void **state)
         {"count", "{\"where\":{\"k\":1}}"},
         {"upsert",
          "{\"ids\":[\"c\"],\"embeddings\":[[5,6]],\"metadatas\":[{\"z\":[1,2]}],\"counts\":true}"},
+        {"update", "{\"where\":{\"k\":{\"$gt\":0}},\"set\":{\"metadata\":{\"k\":3,\"y\":[\"p\"]},"
+                   "\"document\":\"x\",\"clear\":[\"uri\"],\"ttl_seconds\":1000}}"},
+        {"export", "{\"where\":{\"k\":{\"$gt\":0}}}"},
+        {"warm", "{}"},
         {"delete", "{\"where\":{\"z\":{\"$contains\":1}}}"},
     };
     for (size_t i = 0; i < COUNT_OF(requests); i++) {

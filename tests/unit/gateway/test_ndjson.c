@@ -198,6 +198,38 @@ static void an_export_shows_one_moment(void **state)
     stack_done(s);
 }
 
+/* Each allocation fails in turn: an error or the whole, never a part of a batch. */
+static void memory_that_fails_is_an_error(void **state)
+{
+    (void)state;
+    struct stack stack = {0}, *s = &stack;
+    char id[UUID_TEXT_SIZE], target[256];
+    stack_open(s);
+    make_collection(s, "{\"name\":\"memory\"}", id);
+    (void)snprintf(target, sizeof(target), "%s", path(id, "upsert?batch_size=2"));
+    struct ask ask = {.method = "POST",
+                      .target = target,
+                      .body = LINES,
+                      .headers = {{SLICE("Content-Type"), SLICE("application/x-ndjson")}},
+                      .header_count = 1};
+    unsigned failures = 0, passes = 0;
+    for (uint64_t n = 1; passes < 5 && n < 3000; n++) {
+        mem_fail_at(n);
+        exchange_raw(s, &ask, &answer);
+        mem_fail_at(0);
+        passes = answer.status == 200 ? passes + 1 : 0;
+        failures += answer.status != 200;
+        if (answer.status != 200 && answer.status != 503 && answer.status != 429 &&
+            answer.status != 500)
+            fail_msg("allocation %d: %d %s", (int)n, answer.status, answer.body);
+        exchange(s, &(struct ask){.method = "GET", .target = path(id, "count")}, &answer);
+        assert_true(answer.body[0] == '0' || answer.body[0] == '2' || answer.body[0] == '3');
+    }
+    assert_int_equal(passes, 5);
+    assert_true(failures > 3);
+    stack_done(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +237,7 @@ int main(void)
         cmocka_unit_test(a_fault_names_its_line_and_what_is_written),
         cmocka_unit_test(a_key_lets_an_import_go_on_where_it_ended),
         cmocka_unit_test(an_export_shows_one_moment),
+        cmocka_unit_test(memory_that_fails_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
