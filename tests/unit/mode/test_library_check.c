@@ -297,6 +297,38 @@ static void a_catalogue_that_says_something_else_is_caught(void **state)
     }
 }
 
+static void parts_that_forks_share_are_sound_in_each_of_them(void **state)
+{
+    struct fixture *f = *state;
+    och_collection_spec spec = OCH_COLLECTION_SPEC;
+    och_collection *docs, *copy, *second;
+    och_database *database = test_open(f->path);
+    spec.name = och_text("docs");
+    OK(och_collection_open(database, &spec, &docs, &err));
+    OK(och_collection_fork(docs, och_text("copy"), &copy, &err));
+    OK(och_collection_fork(copy, och_text("second"), &second, &err));
+    add(copy, 2000, 50);
+    och_collection_free(docs);
+    och_collection_free(copy);
+    och_collection_free(second);
+    test_close(database);
+    if (check(f, true) != 0)
+        fail_msg("%s", f->report);
+    (void)flip(f->blob, f->blob_size / 2);
+    assert_true(check(f, false) >= 3);
+    (void)flip(f->blob, f->blob_size / 2);
+    database = test_open(f->path);
+    OK(och_collection_drop(database, &spec, &err));
+    test_close(database);
+    if (check(f, true) != 0)
+        fail_msg("%s", f->report);
+    database = test_open(f->path); // one of them has parts of its own now
+    OK(compactor_run(database_compactor(database->database), NULL, true, &err));
+    test_close(database);
+    if (check(f, true) != 0)
+        fail_msg("%s", f->report);
+}
+
 static void a_missing_segment_or_catalogue_is_named(void **state)
 {
     struct fixture *f = *state;
@@ -340,6 +372,7 @@ int main(void)
         TEST(flipped_bits_in_the_catalogue_are_found_and_never_crash),
         TEST(blobs_too_few_too_many_and_too_short_are_named),
         TEST(a_catalogue_that_says_something_else_is_caught),
+        TEST(parts_that_forks_share_are_sound_in_each_of_them),
         TEST(a_missing_segment_or_catalogue_is_named),
         TEST(a_folder_in_use_or_empty_is_an_error),
     };
