@@ -53,7 +53,7 @@ set_target_properties(ochre_shared PROPERTIES OUTPUT_NAME ochre VERSION ${OCHRE_
 
 # Static: one relocatable object in which all names but the public ones have become local, so that short names meet nobody else's.
 set(archives)
-foreach(name mode admin gateway compact query view wal sysdb part index store model net json base kernel)
+foreach(name mode admin gateway function compact query view wal sysdb part index store model net json base kernel)
   get_target_property(type ochre_${name} TYPE)
   if(type STREQUAL "STATIC_LIBRARY")
     list(APPEND archives $<TARGET_FILE:ochre_${name}>)
