@@ -197,6 +197,24 @@ OCH_API och_code och_collection_list(och_database *database, const och_collectio
  */
 OCH_API och_code och_alias_set(och_database *database, const och_collection_spec *alias,
                                och_bytes collection, och_error *err);
+/**
+ * Attach a function to `collection`: it consumes what is written there, also before, and maintains the collection `output`, which is made.  In the background,
+ * once 100 operations wait or nobody has written for a while.
+ *
+ * Functions: "record_counter", "statistics", "revision_history" (one of them at a collection), "dummy_async".  params_json: an object, or absent.
+ *
+ * ret_created (may be NULL): false when the same was attached already.
+ * Errors:  OCH_EXISTS (another function, the output's name), OCH_NOT_FOUND, OCH_INVALID, OCH_UNSUPPORTED.
+ */
+OCH_API och_code och_function_attach(och_collection *collection, och_bytes name, och_bytes function,
+                                     och_bytes output, och_bytes params_json, bool *ret_created,
+                                     och_error *err);
+/** How many operations on `collection` the function has consumed.  Errors: OCH_NOT_FOUND. */
+OCH_API och_code och_function_progress(och_collection *collection, och_bytes name,
+                                       uint64_t *ret_operations, och_error *err);
+/** Detach it; delete_output: its output is dropped, too.  Errors: OCH_NOT_FOUND. */
+OCH_API och_code och_function_detach(och_collection *collection, och_bytes name, bool delete_output,
+                                     och_error *err);
 /** The collection's UUID as text, for paths of och_database_exchange; holds as long as the handle. */
 OCH_API och_bytes och_collection_id(const och_collection *collection);
 OCH_API void och_collection_free(och_collection *collection);
