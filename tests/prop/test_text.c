@@ -8,7 +8,7 @@
 #include "compact/compact_internal.h"
 #include "part/part_internal.h"
 
-#define ROWS   2600
+#define ROWS   1900
 #define ROUNDS 2
 
 struct model_row {
