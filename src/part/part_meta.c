@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* META: built beside VALUES, its directory resident, its blocks pinned while a chunk of rows is evaluated, damage gone round. */
 #include "part/part_meta.h"
-#include "part/part_internal.h"
+#include "part/part_compare.h"
 #include "part/part_sink.h"
 
 #define WORK_MIN        (8u << 20)
@@ -293,57 +293,20 @@ och_code part_count_values(struct part *part, slice key, const uint64_t *mask,
 #define CHECK_ROWS_MAX \
     4000000u /* of more, an index built again would take too much memory unasked */
 
-struct comparison {
-    struct part *part;
-    struct arena arena;
-    struct part_reads reads;
-    uint64_t at, fault_at;
-    bool differs;
-};
-
-static och_code compare(void *context, const void *at, size_t len, och_error *err)
-{
-    struct comparison *c = context;
-    const struct part_section *section = &c->part->sections[SECTION_META];
-    c->differs = c->differs || len > section->size - c->at;
-    if (c->differs)
-        return OCH_OK;
-    CLEANUP(mem_cleanup) uint8_t *stored = mem_alloc(len);
-    if (!stored)
-        return FAIL_NO_MEMORY(err, "checking a metadata index");
-    TRY(part_load_range(c->part, SECTION_META, c->at, stored, len, err));
-    c->differs = memcmp(stored, at, len) != 0;
-    c->fault_at = c->at;
-    c->at += len;
-    return OCH_OK;
-}
-
-static och_code stored_metadata(void *context, uint32_t row, slice *ret, och_error *err)
-{
-    struct comparison *c = context;
-    struct record record;
-    if (row % 1024 == 0)
-        part_reads_done(&c->reads);
-    TRY(part_read(c->part, &c->reads, row, RECORD_METADATA, &record, err));
-    *ret = record.metadata;
-    return OCH_OK;
-}
-
-static och_code build_again(struct comparison *c, struct meta_build *build, och_error *err)
+static och_code build_again(struct part_comparison *c, struct meta_build *build, och_error *err)
 {
     uint64_t directory_len = 0;
     for (bool more = true; more;) {
         for (uint32_t row = 0; row < c->part->info.rows; row++) {
             slice metadata;
-            TRY(stored_metadata(c, row, &metadata, err));
+            TRY(part_comparison_row(c, row, &metadata, err));
             TRY(meta_build_row(build, metadata, err));
         }
-        TRY(meta_build_pass_end(build, compare, c, &more, err));
+        TRY(meta_build_pass_end(build, part_comparison_emit, c, &more, err));
     }
     if (meta_build_wanted(build))
-        TRY(meta_build_finish(build, compare, c, &directory_len, err));
-    c->differs = c->differs || directory_len != c->part->sections[SECTION_META].aux ||
-                 c->at != c->part->sections[SECTION_META].size;
+        TRY(meta_build_finish(build, part_comparison_emit, c, &directory_len, err));
+    c->differs = c->differs || directory_len != c->part->sections[SECTION_META].aux;
     return OCH_OK;
 }
 
@@ -352,7 +315,7 @@ och_code part_meta_check(struct part *part, const char **ret_fault, uint64_t *re
 {
     const struct meta_index *index;
     struct meta_build *build;
-    struct comparison c = {.part = part};
+    struct part_comparison c;
     *ret_fault = NULL;
     *ret_offset = 0;
     TRY(part_meta_index(part, &index, err));
@@ -361,15 +324,9 @@ och_code part_meta_check(struct part *part, const char **ret_fault, uint64_t *re
         return OCH_OK;
     struct meta_build_options options = {.rows = part->info.rows, .work_bytes = WORK_MAX};
     TRY(meta_build_new(&options, &build, err));
-    arena_init(&c.arena, NULL, 0);
-    part_reads_init(&c.reads, part->env.cache, &c.arena);
+    part_comparison_init(&c, part, SECTION_META, RECORD_METADATA);
     och_code code = build_again(&c, build, err);
-    part_reads_done(&c.reads);
-    arena_done(&c.arena);
+    part_comparison_done(&c, "it is not the index of the metadata", ret_fault, ret_offset);
     meta_build_free(build);
-    if (code == OCH_OK && c.differs) {
-        *ret_fault = "it is not the index of the metadata";
-        *ret_offset = c.fault_at;
-    }
     return code;
 }

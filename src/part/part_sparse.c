@@ -3,7 +3,7 @@
  * damage gone round. */
 #include "part/part_sparse.h"
 
-#include "part/part_internal.h"
+#include "part/part_compare.h"
 #include "part/part_sink.h"
 
 #include "model/schema.h"
@@ -222,75 +222,33 @@ och_code part_sparse_count(struct part *part, slice key, const struct sparse_ter
 
 /* ---- checking ---- */
 
-struct comparison {
-    struct part *part;
-    unsigned id;
-    struct part_reads reads;
-    struct arena arena;
-    uint64_t at, fault_at;
-    bool differs;
-};
-
-static och_code compare(void *context, const void *at, size_t len, och_error *err)
-{
-    struct comparison *c = context;
-    const struct part_section *section = &c->part->sections[c->id];
-    c->differs = c->differs || len > section->size - c->at;
-    if (c->differs || !len)
-        return OCH_OK;
-    CLEANUP(mem_cleanup) uint8_t *stored = mem_alloc(len);
-    if (!stored)
-        return FAIL_NO_MEMORY(err, "checking a sparse index");
-    TRY(part_load_range(c->part, c->id, c->at, stored, len, err));
-    c->differs = memcmp(stored, at, len) != 0;
-    c->fault_at = c->at;
-    c->at += len;
-    return OCH_OK;
-}
-
-static och_code stored_value(void *context, uint32_t row, slice *ret, och_error *err)
-{
-    struct comparison *c = context;
-    struct record record;
-    if (row % 1024 == 0)
-        part_reads_done(&c->reads);
-    bool text = c->id == SECTION_TERM;
-    TRY(part_read(c->part, &c->reads, row, text ? RECORD_DOCUMENT : RECORD_METADATA, &record, err));
-    *ret = text ? record.document : record.metadata;
-    return OCH_OK;
-}
-
 och_code part_sparse_check(struct part *part, unsigned id, const char **ret_fault,
                            uint64_t *ret_offset, och_error *err)
 {
     const struct sparse_index *index;
-    struct comparison c = {.part = part, .id = id};
+    struct part_comparison c;
+    bool text = id == SECTION_TERM;
     uint32_t directory_len;
     *ret_fault = NULL;
     *ret_offset = 0;
     TRY(index_of(part, id, &index, err));
     if (!index || index->capacity > SPARSE_CAPACITY_MAX)
         return OCH_OK;
-    arena_init(&c.arena, NULL, 0);
-    part_reads_init(&c.reads, part->env.cache, &c.arena);
+    part_comparison_init(&c, part, id, text ? RECORD_DOCUMENT : RECORD_METADATA);
     slice *keys = ARENA_ARRAY(&c.arena, slice, (size_t)index->key_count + 1);
     for (uint32_t i = 0; keys && i < index->key_count; i++)
         keys[i] = sparse_index_key(index, i);
-    struct sparse_options options = {.text = id == SECTION_TERM,
+    struct sparse_options options = {.text = text,
                                      .keys = keys,
                                      .key_count = index->key_count,
                                      .capacity = index->capacity,
-                                     .emit = compare,
+                                     .emit = part_comparison_emit,
                                      .emit_context = &c};
-    struct sparse_rows rows = {&c, part->info.rows, stored_value};
+    struct sparse_rows rows = {&c, part->info.rows, part_comparison_row};
     och_code code = keys ? sparse_build(&options, &rows, &directory_len, err)
                          : FAIL_NO_MEMORY(err, "checking a sparse index");
-    part_reads_done(&c.reads);
-    arena_done(&c.arena);
-    if (code == OCH_OK && (c.differs || c.at != part->sections[id].size)) {
-        *ret_fault = id == SECTION_TERM ? "it is not the index of the documents"
-                                        : "it is not the index of the metadata";
-        *ret_offset = c.fault_at;
-    }
+    part_comparison_done(
+        &c, text ? "it is not the index of the documents" : "it is not the index of the metadata",
+        ret_fault, ret_offset);
     return code;
 }

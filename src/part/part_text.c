@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The text index in a part: written behind the documents, its directory resident, its lists pinned one piece at a time; damage gone round. */
-#include "part/part_internal.h"
+#include "part/part_compare.h"
 #include "part/part_sink.h"
 
 #include "index/text/text.h"
@@ -213,68 +213,24 @@ och_code part_text_rows(struct part *part, const struct filter_node *leaf, uint3
 
 /* ---- checking ---- */
 
-struct comparison {
-    struct part *part;
-    struct part_reads reads;
-    struct arena arena;
-    uint64_t at, fault_at;
-    bool differs;
-};
-
-static och_code compare(void *context, const void *at, size_t len, och_error *err)
-{
-    struct comparison *c = context;
-    const struct part_section *section = &c->part->sections[SECTION_TEXT];
-    c->differs = c->differs || len > section->size - c->at;
-    if (c->differs)
-        return OCH_OK;
-    CLEANUP(mem_cleanup) uint8_t *stored = mem_alloc(len);
-    if (!stored)
-        return FAIL_NO_MEMORY(err, "checking a text index");
-    TRY(part_load_range(c->part, SECTION_TEXT, c->at, stored, len, err));
-    c->differs = memcmp(stored, at, len) != 0;
-    c->fault_at = c->at;
-    c->at += len;
-    return OCH_OK;
-}
-
-static och_code stored_document(void *context, uint32_t row, slice *ret, och_error *err)
-{
-    struct comparison *c = context;
-    struct record record;
-    if (row % 1024 == 0)
-        part_reads_done(&c->reads);
-    TRY(part_read(c->part, &c->reads, row, RECORD_DOCUMENT, &record, err));
-    *ret = record.document;
-    return OCH_OK;
-}
-
 och_code part_text_check(struct part *part, const char **ret_fault, uint64_t *ret_offset,
                          och_error *err)
 {
     const struct text_index *index;
-    struct comparison c = {.part = part};
+    struct part_comparison c;
     uint32_t directory_len;
     *ret_fault = NULL;
     *ret_offset = 0;
     TRY(part_text_index(part, &index, err));
-    if (!index)
+    if (!index || index->capacity > TEXT_CAPACITY_MAX)
         return OCH_OK;
-    arena_init(&c.arena, NULL, 0);
-    part_reads_init(&c.reads, part->env.cache, &c.arena);
+    part_comparison_init(&c, part, SECTION_TEXT, RECORD_DOCUMENT);
     struct text_options options = {.text_bytes = index->text_bytes,
                                    .capacity = index->capacity,
-                                   .emit = compare,
+                                   .emit = part_comparison_emit,
                                    .emit_context = &c};
-    struct text_rows rows = {&c, part->info.rows, stored_document};
-    och_code code = index->capacity > TEXT_CAPACITY_MAX
-                        ? OCH_OK
-                        : text_build(&options, &rows, &directory_len, err);
-    part_reads_done(&c.reads);
-    arena_done(&c.arena);
-    if (code == OCH_OK && (c.differs || c.at != part->sections[SECTION_TEXT].size)) {
-        *ret_fault = "it is not the index of the documents";
-        *ret_offset = c.fault_at;
-    }
+    struct text_rows rows = {&c, part->info.rows, part_comparison_row};
+    och_code code = text_build(&options, &rows, &directory_len, err);
+    part_comparison_done(&c, "it is not the index of the documents", ret_fault, ret_offset);
     return code;
 }

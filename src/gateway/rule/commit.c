@@ -330,6 +330,7 @@ static och_code decide_commit(void *context, uint64_t head, struct wal_append *r
         TRY(check(c, view, err));
     if (c->expires_ms && c->expires_ms <= view_info(view)->now_ms)
         return conflict(c, err);
+    request->as_of_ms = view_info(view)->now_ms; /* what has expired is judged by one clock */
     if (request->fixes_dimension || !request->dimension || view_info(view)->dimension)
         return OCH_OK;
     bool finds;
