@@ -364,15 +364,26 @@ static och_code each_touched(struct scorer *s, const float *least, row_call call
     return OCH_OK;
 }
 
+/* Compilers do not make this of a loop at the levels we build with. */
+typedef float four __attribute__((vector_size(16)));
+typedef int32_t four_bits __attribute__((vector_size(16)));
+
+static bool any_of_16(const float *sums, float least)
+{
+    four floor = {least, least, least, least}, at[4];
+    memcpy(at, sums, sizeof(at));
+    four_bits above = (at[0] >= floor) | (at[1] >= floor) | (at[2] >= floor) | (at[3] >= floor);
+    uint64_t halves[2];
+    memcpy(halves, &above, sizeof(halves));
+    return halves[0] | halves[1];
+}
+
 static och_code each_above(struct scorer *s, const float *least, row_call call, och_error *err)
 {
     if (s->notes_touched)
         return each_touched(s, least, call, err);
     for (uint32_t at = 0; at < 64 * s->words; at += 16) {
-        float floor = *least;
-        int any = 0;
-        for (uint32_t i = 0; i < 16; i++)
-            any |= s->sums[at + i] >= floor;
+        bool any = any_of_16(s->sums + at, *least);
         for (uint32_t i = 0; any && i < 16; i++) {
             if (s->sums[at + i] >= *least)
                 TRY(call(s, s->base + at + i, err));
@@ -583,15 +594,16 @@ static och_code scorer_init(struct scorer *s, struct sparse_search *search, stru
     size_t all = search->index->rows, window = min_size(SPARSE_WINDOW, (all + 63) / 64 * 64);
     s->candidate_room = (uint32_t)min_size(k + CANDIDATES, all);
     size_t rows = s->candidate_room > window ? s->candidate_room : window;
-    s->order = ARENA_ARRAY(arena, uint32_t, (size_t)search->terms.count + 1);
+    /* not zeroed, so that no page is touched before it is needed: a query would spend a good part of its time on that */
+    s->order = arena_alloc(arena, ((size_t)search->terms.count + 1) * sizeof(*s->order));
     s->sums = arena_alloc_aligned(arena, 64, window * sizeof(*s->sums));
     s->touched = ARENA_ARRAY(arena, uint64_t, WORDS);
-    s->found = ARENA_ARRAY(arena, uint32_t, window);
-    s->rows = ARENA_ARRAY(arena, uint32_t, s->candidate_room);
-    s->exact = ARENA_ARRAY(arena, double, rows);
-    s->held = ARENA_ARRAY(arena, uint8_t, rows);
-    s->candidates = ARENA_ARRAY(arena, struct candidate, s->candidate_room);
-    s->best = ARENA_ARRAY(arena, double, k);
+    s->found = arena_alloc(arena, (window + 1) * sizeof(*s->found));
+    s->rows = arena_alloc(arena, ((size_t)s->candidate_room + 1) * sizeof(*s->rows));
+    s->exact = arena_alloc(arena, (rows + 1) * sizeof(*s->exact));
+    s->held = arena_alloc(arena, rows + 1);
+    s->candidates = arena_alloc(arena, ((size_t)s->candidate_room + 1) * sizeof(*s->candidates));
+    s->best = arena_alloc(arena, (k + 1) * sizeof(*s->best));
     if (!s->order || !s->sums || !s->touched || !s->found || !s->rows || !s->exact || !s->held ||
         !s->candidates || !s->best)
         return FAIL_NO_MEMORY(err, "a sparse query");
