@@ -11,7 +11,6 @@
 static const struct {
     int table;
     const char *text;
-    size_t needs; /* a table since format 2; without it there is nothing to find.  0: none */
 } texts[QUERY_COUNT] = {
     [QUERY_TENANT_BY_NAME] = {TABLE_TENANT, "WHERE name=?1"},
     [QUERY_TENANT_BY_RESOURCE] = {TABLE_TENANT, "WHERE resource_name=?1"},
@@ -53,7 +52,7 @@ static const struct {
     [QUERY_SCHEMA_USED] = {NO_TABLE, "SELECT 1 FROM collection WHERE schema=?1 LIMIT 1"},
     [QUERY_FILE_USED] = {NO_TABLE, "SELECT 1 FROM version_part WHERE file=?1 LIMIT 1"},
     [QUERY_RANGE_USED] = {NO_TABLE, "SELECT 1 FROM version_part WHERE file=?1 AND off=?2 LIMIT 1"},
-    [QUERY_FORK_COUNT] = {NO_TABLE, "SELECT count(*) FROM fork WHERE tree=?1", TABLE_FORK},
+    [QUERY_FORK_COUNT] = {NO_TABLE, "SELECT count(*) FROM fork WHERE tree=?1"},
     [QUERY_META] = {NO_TABLE, "SELECT crc,format,generation,next,sums FROM meta WHERE one=1"},
     [QUERY_META_SET] = {NO_TABLE, "UPDATE meta SET crc=?1,format=?2,generation=?3,next=?4,sums=?5 "
                                   "WHERE one=1"},
@@ -65,6 +64,9 @@ static const struct {
     [QUERY_SAVE_RELEASE] = {NO_TABLE, "RELEASE request"},
     [QUERY_SAVE_ROLLBACK] = {NO_TABLE, "ROLLBACK TO request"},
 };
+
+/* Of what gives no rows of a table: a table since format 2, without which there is nothing to find.  0: none. */
+static const uint8_t needs[QUERY_COUNT] = {[QUERY_FORK_COUNT] = TABLE_FORK};
 
 static och_code code_of(int extended)
 {
@@ -147,9 +149,9 @@ och_code sql_query_begin(struct session *session, enum query_id query, const str
                          size_t count, struct cursor *ret_cursor, och_error *err)
 {
     int table = texts[query].table;
-    size_t needs = table == NO_TABLE ? texts[query].needs : (size_t)table;
+    size_t table_needed = table == NO_TABLE ? needs[query] : (size_t)table;
     *ret_cursor = (struct cursor){NULL, session, table};
-    if (needs && needs >= session->sysdb->table_count)
+    if (table_needed && table_needed >= session->sysdb->table_count)
         return OCH_OK;
     if (!session->queries[query])
         TRY(prepare(session, query, err));
