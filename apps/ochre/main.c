@@ -8,9 +8,10 @@
 
 #ifdef OCHRE_JEMALLOC
 /* Read by the allocator before main: give memory back within a second, from a thread of its own; one arena a processor, whatever the number
- * of threads, since what one request frees another can use then. */
+ * of threads, and threads keep only small pieces for themselves, since what one request frees another can use then. */
 __attribute__((visibility("default"))) const char *malloc_conf =
-    "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,percpu_arena:percpu";
+    "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,percpu_arena:percpu,tcache_max:"
+    "4096";
 #endif
 
 static const struct cli_option health_options[] = {

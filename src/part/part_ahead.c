@@ -2,14 +2,15 @@
 /* Rows here and there.  What a scan reads comes in pieces of 256 KiB; who wants single rows would pay for a hundred others.  So rows of VEC
  * and CODE8 are also cached in extents of a few KiB, whole pages around a few rows, and all that a query will want is read in one batch.
  * Where many such reads fall into one piece and there is room, the piece itself is read: a collection that fits into memory ends up in
- * pieces, one that does not keeps what it uses.  Both forms are extents like others: counted, and evicted when nobody wants them. */
+ * pieces, one that does not keeps what it uses.  Both forms are extents like others: counted, and evicted when nobody wants them; the few
+ * go when their piece comes. */
 #include "part/part_internal.h"
 
 #include <stdlib.h>
 
 #define FEW_BYTES   8192u  /* about so much around a row */
 #define WHOLE_MOST  16384u /* or more, when rows then end where pages end */
-#define FEW_READS   8u     /* so many in one piece make the piece worth it */
+#define FEW_READS   4u     /* so many in one piece make the piece worth it */
 #define ROOM_FACTOR 16u    /* ... when there is room for so many of them */
 
 /* ---- a few rows ---- */
@@ -92,6 +93,17 @@ static struct part_rows rows_of_few(const struct extent *extent, const struct fe
                               few->count, false};
 }
 
+/* The piece is going to hold them: rows [first, end). */
+static void drop_few(const struct part *part, unsigned id, uint32_t unit, uint64_t first,
+                     uint64_t end)
+{
+    for (uint64_t row = first; row < end;) {
+        struct few few = few_of(part, id, unit, row);
+        cache_drop(part->env.cache, few.key);
+        row = few.first + few.count;
+    }
+}
+
 /* The extent that a row will come from: pinned if it is there, else what is to be loaded. */
 struct choice {
     const struct extent *extent; /* NULL: not there */
@@ -112,6 +124,8 @@ static struct choice choose(struct part *part, unsigned id, uint32_t unit, uint6
     choice.few = few_of(part, id, unit, row);
     choice.is_few = cache_peek(cache, choice.few.key, &choice.extent) ||
                     !is_piece_worth_it(part, id, choice.piece.index, choice.len);
+    if (!choice.is_few)
+        drop_few(part, id, unit, choice.from / unit, (choice.from + choice.len) / unit);
     return choice;
 }
 

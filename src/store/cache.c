@@ -632,6 +632,23 @@ static struct entry *doom(struct cache *cache, struct shard *shard, struct entry
     return entry;
 }
 
+void cache_drop(struct cache *cache, struct cache_key key)
+{
+    uint64_t hash = hash_of(key);
+    struct shard *shard = shard_of(cache, hash);
+    mutex_lock(&shard->mutex);
+    struct entry *entry = table_find(shard, hash, key);
+    if (entry && entry->state == ENTRY_READY) {
+        table_remove(shard, entry);
+        entry = doom(cache, shard, entry);
+    } else {
+        entry = NULL; // one that is being loaded is wanted
+    }
+    mutex_unlock(&shard->mutex);
+    if (entry)
+        (void)entry_free(cache, entry);
+}
+
 void cache_owner_drop(struct cache *cache, uint64_t owner)
 {
     for (size_t i = 0; i < SHARDS; i++) {

@@ -32,6 +32,8 @@ void cache_free(struct cache *cache);
 uint64_t cache_owner_new(struct cache *cache);
 /** Drop all unpinned extents of an owner and make the rest go at their last unpin. */
 void cache_owner_drop(struct cache *cache, uint64_t owner);
+/** Drop one extent if it is there; if it is pinned it goes at its last unpin. */
+void cache_drop(struct cache *cache, struct cache_key key);
 /** Pin an extent, loading it if absent; concurrent callers of one key load it once.
  *  Errors: the loader's; OCH_BUSY when the budget cannot take it even after evicting. */
 MUST_USE och_code cache_pin(struct cache *cache, struct cache_key key, size_t len,

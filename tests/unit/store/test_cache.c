@@ -73,8 +73,18 @@ static void extents_are_loaded_once_and_counted(void **state)
     assert_int_equal(stats.used_bytes, budget_used(&budget));
     assert_true(stats.used_bytes >= 100 * LEN);
 
-    // an owner's extents go at once, the pinned one at its last unpin
     const struct extent *pinned, *again;
+    // so does a single one
+    MUST(cache_pin(cache, (struct cache_key){b, 1, 4}, LEN, false, fill, &loads, &pinned, err));
+    cache_drop(cache, (struct cache_key){b, 1, 3});
+    cache_drop(cache, (struct cache_key){b, 1, 4});
+    cache_drop(cache, (struct cache_key){b, 1, 4}); // not there any more
+    assert_int_equal(pinned->at[3], fill_of((struct cache_key){b, 1, 4}));
+    cache_unpin(cache, pinned);
+    assert_false(touch(cache, (struct cache_key){b, 1, 3}, true, &loads));
+    assert_false(touch(cache, (struct cache_key){b, 1, 4}, true, &loads));
+
+    // an owner's extents go at once, the pinned one at its last unpin
     MUST(cache_pin(cache, (struct cache_key){a, 1, 7}, LEN, false, fill, &loads, &pinned, err));
     MUST(cache_pin(cache, (struct cache_key){a, 1, 7}, LEN, false, fill, &loads, &again, err));
     cache_owner_drop(cache, a);
