@@ -3,6 +3,7 @@
  * and never a row that is not there. */
 #include "base/bytes.h"
 #include "index/meta/meta_index.h"
+#include "model/meta.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,44 @@ static void ask(const struct meta_index *index, struct section *s, const struct 
     arena_done(&arena);
 }
 
+static och_code counted(void *context, uint8_t type, slice value, uint64_t count, och_error *err)
+{
+    const struct meta_index *index = context;
+    (void)err;
+    if (type < META_BOOL || type > META_STRING || !count || !index->rows)
+        abort();
+    if (type != META_STRING && value.len != (type == META_BOOL ? 1 : 8))
+        abort();
+    return OCH_OK;
+}
+
+/* Rows by value, of all rows and of every third one. */
+static void count(struct meta_index *index, struct section *s, slice key)
+{
+    struct meta_pages pages = {s, at, release};
+    for (int masked = 0; masked < 2; masked++) {
+        struct arena arena;
+        bool known, damaged;
+        arena_init(&arena, NULL, 64 << 20);
+        uint64_t *mask = ARENA_ARRAY(&arena, uint64_t, (size_t)index->chunks * META_CHUNK_WORDS);
+        for (uint32_t row = 0; mask && row < index->rows; row += 3)
+            mask[row / 64] |= 1ull << row % 64;
+        struct meta_count_options options = {.index = index,
+                                             .pages = &pages,
+                                             .rows = index->rows,
+                                             .key = key,
+                                             .mask = masked ? mask : NULL,
+                                             .arena = &arena,
+                                             .counted = counted,
+                                             .context = index};
+        och_code code = meta_count_values(&options, &known, &damaged, NULL);
+        if (code == OCH_OK && damaged)
+            abort();
+        release(s);
+        arena_done(&arena);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const keys[] = {"a", "k", "n", "u"};
@@ -96,6 +135,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                    .value_count = 1};
         ask(&index, &s, &leaf, (enum meta_force)(i % 3));
     }
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        count(&index, &s, slice_of(keys[i]));
     if (mem_count_live() != live)
         abort();
     return 0;
