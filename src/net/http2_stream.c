@@ -433,7 +433,7 @@ void http2_stream_data(struct http2_stream *stream, slice data)
     struct http_exchange *exchange = stream->exchange;
     stream->progress += data.len;
     if (stream->state == STREAM_LINGER &&
-        stream->progress > exchange->server->options.body_bytes_max)
+        stream->progress / 2 > exchange->server->options.body_bytes_max)
         http2_stream_hurry(stream);
     if (stream->state != STREAM_BODY)
         return; /* answered already */
