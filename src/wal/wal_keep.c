@@ -177,7 +177,9 @@ och_code wal_segment_next(struct wal *wal, uint64_t needed, bool may_rescue,
         return OCH_OK;
     }
     och_error first = {0};
-    och_code code = may_rescue ? OCH_OK : check_room(wal, size, &first);
+    // the last room is not for a whole segment when a small one does: naming it in the catalogue takes some, too
+    bool small_does = may_rescue && needed <= WAL_RESCUE_BYTES && size > WAL_RESCUE_BYTES;
+    och_code code = may_rescue && !small_does ? OCH_OK : check_room(wal, size, &first);
     if (code == OCH_OK)
         code = wal_segment_new(wal, size, &segment, &first);
     bool rescue = false;
@@ -187,7 +189,7 @@ och_code wal_segment_next(struct wal *wal, uint64_t needed, bool may_rescue,
         wal->reserve_there = false;
         wal->reserve_given_up = true;
         mutex_unlock(&wal->lock);
-        if (may_rescue && needed <= WAL_RESCUE_BYTES && size > WAL_RESCUE_BYTES) {
+        if (small_does) {
             rescue = true;
             code = wal_segment_new(wal, WAL_RESCUE_BYTES, &segment, NULL);
         }
