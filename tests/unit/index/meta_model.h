@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "index/meta/meta_index.h"
+#include "support/exact.h"
 #include "support/text_rules.h"
 
 #define MUST(call)                                                              \
@@ -117,13 +118,13 @@ static inline void model_done(struct model *m)
 
 /* ---- the truth ---- */
 
-/* -2: nothing to compare.  long double holds both i64 and f64 exactly where it has 64 bits or more. */
+/* -2: nothing to compare. */
 static inline int model_compare(const struct model_scalar *a, const struct model_scalar *b)
 {
     if ((a->kind == FILTER_INT || a->kind == FILTER_FLOAT) &&
         (b->kind == FILTER_INT || b->kind == FILTER_FLOAT)) {
-        long double x = a->kind == FILTER_INT ? (long double)a->integer : (long double)a->number;
-        long double y = b->kind == FILTER_INT ? (long double)b->integer : (long double)b->number;
+        exact_number x = a->kind == FILTER_INT ? (exact_number)a->integer : (exact_number)a->number;
+        exact_number y = b->kind == FILTER_INT ? (exact_number)b->integer : (exact_number)b->number;
         return x != x || y != y ? -2 : x < y ? -1 : x > y;
     }
     if (a->kind != b->kind)

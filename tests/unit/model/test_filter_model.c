@@ -2,6 +2,7 @@
 /* Whole answers of filters against a second, slow evaluator that reads the rules of
  * query-language.md §2.3 and §3 straight off the JSON of clause and record. */
 #include "model_test.h"
+#include "support/exact.h"
 
 #include "base/clock.h"
 #include "model/filter.h"
@@ -26,9 +27,9 @@ static bool is_number(const struct json_value *v)
     return v->kind == JSON_INT || v->kind == JSON_FLOAT;
 }
 
-static long double real(const struct json_value *v)
+static exact_number real(const struct json_value *v)
 {
-    return v->kind == JSON_INT ? (long double)v->integer : (long double)v->number;
+    return v->kind == JSON_INT ? (exact_number)v->integer : (exact_number)v->number;
 }
 
 /* Equal as scalars: same class, same value. */
