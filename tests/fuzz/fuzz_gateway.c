@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any requests, one behind the other, to the gateway over a database in memory.  Input: lines "METHOD target [Header: value]" each followed by its
- * body up to a line of one dot; "@" in a target stands for a collection that is there.  The properties: no crash, every status ≥ 400 has a JSON
+ * body up to a line of one dot; "@" in a target stands for a collection that is there, "@@" in a body for the last read token.  The properties: no crash, every status ≥ 400 has a JSON
  * body with error and message, an answer is JSON at all, no request leaves memory behind, and the database stays usable. */
 #include "mode/database.h"
 
@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct settings settings;
 static struct database *database;
-static char collection[64]; /* its UUID */
+static char collection[64];  /* its UUID */
+static char token[24] = "0"; /* the last one that a conditional get gave */
 
 static void check(bool holds)
 {
@@ -151,6 +152,34 @@ static void spell(slice target, struct buf *out)
     }
 }
 
+/* "@@" -> the token. */
+static void spell_body(slice body, struct buf *out)
+{
+    for (size_t i = 0; i < body.len; i++) {
+        bool here = body.at[i] == '@' && i + 1 < body.len && body.at[i + 1] == '@';
+        if (here)
+            buf_text(out, token);
+        else
+            buf_byte(out, body.at[i]);
+        i += here;
+    }
+}
+
+static void note_token(const struct http_reply *reply)
+{
+    static const char name[] = "\"read_token\":";
+    slice left = buf_view(&reply->body);
+    const uint8_t *at = left.len ? memmem(left.at, left.len, name, sizeof(name) - 1) : NULL;
+    if (reply->status != 200 || !at)
+        return;
+    left = slice_from(left, (size_t)(at - left.at) + sizeof(name) - 1);
+    size_t len = 0;
+    while (len < left.len && len < sizeof(token) - 1 && left.at[len] >= '0' && left.at[len] <= '9')
+        len++;
+    memcpy(token, left.at, len);
+    token[len] = '\0';
+}
+
 static void one_request(slice *left)
 {
     slice line = next_line(left), body = slice_make(left->at, 0);
@@ -173,12 +202,18 @@ static void one_request(slice *left)
     if (method.len == 0 || method.len > 20 || !is_clean(method) || !is_clean(target) ||
         !is_clean(header.name) || !is_clean(header.value))
         return;
-    struct buf spelled;
+    struct buf spelled, filled;
     struct http_reply reply;
     buf_init(&spelled, 1 << 20);
+    buf_init(&filled, 4 << 20);
     spell(target, &spelled);
-    if (!spelled.failed)
-        (void)ask(method, buf_view(&spelled), &header, body, &reply), http_reply_done(&reply);
+    spell_body(body, &filled);
+    if (!spelled.failed && !filled.failed) {
+        (void)ask(method, buf_view(&spelled), &header, buf_view(&filled), &reply);
+        note_token(&reply);
+        http_reply_done(&reply);
+    }
+    buf_done(&filled);
     buf_done(&spelled);
 }
 
