@@ -11,6 +11,8 @@
 #define FEW_ALLOWED    1000u /* rows that are scored without looking at windows */
 #define ALLOWED_SHARE  16u   /* postings per allowed row from which rows are scored one by one */
 #define SPLIT_PAYS     4u    /* postings saved per posting read */
+#define FOUND_COST     6u /* of a row found, and per list that may add to it, in postings added */
+#define FOUND_PROBE    2u
 #define SPLIT_TERMS    1024u
 #define ADD_WHOLE      3u    /* postings per candidate up to which a list is added whole */
 #define TOUCHED_MOST   2048u /* postings of a window up to which touched rows are noted */
@@ -378,6 +380,20 @@ static bool any_of_16(const float *sums, float least)
     return halves[0] | halves[1];
 }
 
+static uint32_t count_above(const struct scorer *s, float least)
+{
+    four floor = {least, least, least, least};
+    four_bits count = {0};
+    int32_t each[4];
+    for (uint32_t i = 0; i < 64 * s->words; i += 4) {
+        four at;
+        memcpy(&at, s->sums + i, sizeof(at));
+        count -= at >= floor; /* what is true is -1 */
+    }
+    memcpy(each, &count, sizeof(each));
+    return (uint32_t)(each[0] + each[1] + each[2] + each[3]);
+}
+
 static och_code each_above(struct scorer *s, const float *least, row_call call, och_error *err)
 {
     if (s->notes_touched)
@@ -397,6 +413,7 @@ static och_code each_above(struct scorer *s, const float *least, row_call call, 
 struct split {
     uint32_t prefix; /* lists of s->order that only add to what others found; 0: none */
     double bound;    /* what they give at most */
+    uint64_t saved;  /* about how many postings they have in the window */
 };
 
 static struct split choose_split(struct scorer *s, uint64_t postings)
@@ -417,6 +434,7 @@ static struct split choose_split(struct scorer *s, uint64_t postings)
         ret.bound += lists[order[ret.prefix]].bound;
         saved += postings_of(&lists[order[ret.prefix++]]);
     }
+    ret.saved = saved;
     if (saved <= SPLIT_PAYS * (postings - (saved < postings ? saved : postings)))
         ret = (struct split){0};
     return ret;
@@ -448,6 +466,13 @@ static och_code window_split(struct scorer *s, struct split split, och_error *er
     for (uint32_t i = split.prefix; i < s->lists.count; i++)
         TRY(add_list(s, &lists[s->order[i]], err));
     float least = round_down(s->need - s->margin - rest);
+    uint64_t rows = s->notes_touched ? 0 : count_above(s, least);
+    if (rows * (FOUND_COST + FOUND_PROBE * split.prefix) >
+        split.saved) { /* too many to be followed */
+        for (uint32_t i = 0; i < split.prefix; i++)
+            TRY(add_list(s, &lists[s->order[i]], err));
+        return each_above(s, &s->keep, consider, err);
+    }
     s->found_count = 0;
     TRY(each_above(s, &least, collect, err));
     for (uint32_t i = split.prefix; i-- > 0 && s->found_count;) {
