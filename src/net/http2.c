@@ -454,10 +454,14 @@ void http2_tick(struct http_conn *conn)
 void http2_drain(struct http_conn *conn)
 {
     struct http2_stream *stream;
+    bool idle = http2_is_idle(conn) && !http_conn_has_unread(conn);
     go_away(conn);
-    TAILQ_FOREACH(stream, &conn->http2->streams, link)
-    http2_stream_hurry(stream);
-    go_on(conn);
+    for (stream = TAILQ_FIRST(&conn->http2->streams); stream; stream = TAILQ_NEXT(stream, link))
+        http2_stream_hurry(stream);
+    if (!idle)
+        go_on(conn);
+    else if (flush(conn))
+        http_conn_close(conn); /* as idle ones of HTTP/1.1 */
 }
 
 bool http2_is_idle(const struct http_conn *conn)

@@ -26,7 +26,7 @@ enum http_conn_state {
     CONN_WORK,  /* on the pool */
     CONN_WRITE, /* the answer waits for the socket */
     CONN_LINGER, /* answered; reading away what still comes, so that the answer is not lost to a reset */
-    CONN_HTTP2,  /* conn->http2 knows more */
+    CONN_HTTP2, /* conn->http2 knows more */
     CONN_CLOSED
 };
 
@@ -212,6 +212,7 @@ void http_conn_answer(struct http_conn *conn);
 void http_conn_refuse(struct http_conn *conn, int status, const char *name, const char *message);
 /** The request is whole: answer it here, or mark it for the pool. */
 void http_conn_dispatch(struct http_conn *conn);
+bool http_conn_has_unread(const struct http_conn *conn);
 /** Say that nothing more comes, and read away what the client still sends. */
 void http_conn_linger(struct http_conn *conn);
 /** Every way in from the loop ends here: submit what became ready, free what was closed. */

@@ -25,7 +25,7 @@ void http_conn_linger(struct http_conn *conn)
 }
 
 /* Closing a socket with unread input resets it, and a reset may take the answer along. */
-static bool has_unread(const struct http_conn *conn)
+bool http_conn_has_unread(const struct http_conn *conn)
 {
     int bytes = 0;
     return conn->held_len > 0 || (ioctl(conn->transport.fd, FIONREAD, &bytes) == 0 && bytes > 0);
@@ -51,7 +51,7 @@ static void conn_answered(struct http_conn *conn)
     conn->exchange = NULL;
     if (keep_alive)
         become_idle(conn, http_now_ns());
-    else if (linger || has_unread(conn))
+    else if (linger || http_conn_has_unread(conn))
         http_conn_linger(conn);
     else
         http_conn_close(conn);
@@ -183,7 +183,7 @@ void http_conn_finish_done(struct http_conn *conn)
     assert(conn->exchange == NULL);
     if (http_server_phase(conn->loop->server) == PHASE_SERVE)
         become_idle(conn, conn->idle_since_ns);
-    else if (has_unread(conn))
+    else if (http_conn_has_unread(conn))
         http_conn_linger(conn);
     else
         http_conn_close(conn);
