@@ -176,7 +176,7 @@ static bool txn_commit(struct txn *t)
     return code == OCH_OK;
 }
 
-static const char *text(struct txn *t, const char *format, ...)
+PRINTF_LIKE(2, 3) static const char *text(struct txn *t, const char *format, ...)
 {
     char line[200];
     va_list arguments;

@@ -9,7 +9,7 @@
 #define GET    "conditional/get"
 #define COMMIT "conditional/commit"
 
-static const char *format(const char *text, ...)
+PRINTF_LIKE(1, 2) static const char *format(const char *text, ...)
 {
     static char texts[8][8192];
     static unsigned next;
