@@ -31,7 +31,7 @@ struct tokens {
     struct map table;                   /* number -> struct token * */
     TAILQ_HEAD(token_list, token) list; /* oldest first */
     size_t reads_bytes;
-    uint64_t next_sweep_ns, held_bytes;
+    uint64_t next_sweep_ns;
 };
 
 static slice key_of(const uint64_t *number)
@@ -100,7 +100,7 @@ static uint64_t now_ns(const struct tokens *tokens)
 }
 
 /* How many of the oldest ones go so that the others keep no more of older versions than they may.  `all` is counted, oldest first. */
-static size_t too_much(struct token *const *all, size_t count, uint64_t *ret_held)
+static size_t too_much(struct token *const *all, size_t count)
 {
     struct map seen;
     uintptr_t *keys = mem_alloc((count + 1) * sizeof(*keys));
@@ -121,7 +121,6 @@ static size_t too_much(struct token *const *all, size_t count, uint64_t *ret_hel
     }
     map_done(&seen);
     mem_free(keys);
-    *ret_held = held;
     return kept;
 }
 
@@ -158,11 +157,9 @@ void tokens_sweep(void *context)
     free_all(&gone);
 
     struct token_refs all = {0};
-    uint64_t held;
     take_all(tokens, &all);
-    size_t excess = too_much(all.at, all.len, &held);
+    size_t excess = too_much(all.at, all.len);
     mutex_lock(&tokens->lock);
-    tokens->held_bytes = held;
     for (size_t i = 0; i < excess; i++)
         if (all.at[i]->listed)
             unlist(tokens, all.at[i], &gone);
@@ -366,12 +363,4 @@ och_code token_reads(struct tokens *tokens, struct token *token, struct arena *a
     *ret_reads = reads;
     *ret_count = count;
     return OCH_OK;
-}
-
-void tokens_stats(struct tokens *tokens, uint64_t *ret_count, uint64_t *ret_held_bytes)
-{
-    mutex_lock(&tokens->lock);
-    *ret_count = tokens->table.len;
-    *ret_held_bytes = tokens->held_bytes;
-    mutex_unlock(&tokens->lock);
 }

@@ -48,6 +48,4 @@ void tokens_forget(struct tokens *tokens, uuid collection);
 void tokens_forget_all(struct tokens *tokens);
 /** Give up what is too old, and the oldest ones while all of them keep too much.  Called now and then. */
 void tokens_sweep(void *tokens);
-/** For metrics: tokens alive, and bytes of tails of older versions that they keep. */
-void tokens_stats(struct tokens *tokens, uint64_t *ret_count, uint64_t *ret_held_bytes);
 #endif
