@@ -218,7 +218,7 @@ static bool put(struct http_conn *conn, const uint8_t *at, size_t len)
         return false;
     }
     size_t taken = sent > 0 ? (size_t)sent : 0;
-    if (at == http2->out + http2->out_sent && http2->out != NULL) {
+    if (http2->out != NULL && at == http2->out + http2->out_sent) {
         http2->out_sent += taken;
     } else if (taken < len) {
         http2->out = mem_alloc(len - taken);
