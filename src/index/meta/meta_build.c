@@ -319,7 +319,7 @@ static och_code find_column(struct meta_build *build, slice key, uint8_t type,
     *ret_column = NULL;
     uint64_t *place = map_find(&build->keys, key);
     uint32_t *number = place ? &build->key_columns.at[*place].columns[type] : NULL;
-    if (number && *number) {
+    if (place && *number) {
         *ret_column = build->columns.at[*number - 1];
         return OCH_OK;
     }

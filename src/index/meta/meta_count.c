@@ -116,7 +116,7 @@ static och_code take_numbers(struct counting *c, och_error *err)
     bool is_int = c->column.type == META_INT || c->column.type == META_INTS,
          is_bool = c->column.type == META_BOOL || c->column.type == META_BOOLS;
     for (uint32_t ordinal = 1; ordinal <= c->column.ordinals; ordinal++) {
-        uint32_t count;
+        uint32_t count = 0;
         uint64_t image;
         uint8_t bytes[8];
         TRY(go_on(c, err));

@@ -21,8 +21,8 @@
 
 static double list_cost(const struct meta_eval *eval, const struct meta_spans *spans)
 {
-    return (COST_READ * (1 + spans->entries / META_LIST_BLOCK) + COST_LIST_ROW * spans->entries) /
-           eval->chunks;
+    uint32_t blocks = 1 + spans->entries / META_LIST_BLOCK;
+    return (COST_READ * blocks + COST_LIST_ROW * spans->entries) / eval->chunks;
 }
 
 static unsigned code_width(const struct meta_spans *spans)

@@ -118,6 +118,7 @@ static int compare_strings(const void *a, const void *b)
 
 static void add_ordinal(struct meta_spans *spans, uint32_t ordinal)
 {
+    assert(spans->at);
     struct meta_span *last = spans->count ? &spans->at[spans->count - 1] : NULL;
     if (!ordinal || (last && ordinal < last->to))
         return;

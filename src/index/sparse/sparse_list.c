@@ -307,7 +307,7 @@ static och_code open_inline(struct lists *lists, struct list *list, const struct
     }
     list->count = list->df;
     list->weights = reader.at;
-    for (uint32_t i = 0; i < list->df && lists->index->text; i++) {
+    for (uint32_t i = 0; i < list->df && list->computed; i++) {
         uint64_t held = reader_varint(&reader);
         list->computed[i] = (float)(held < TERMS_COUNT_MAX ? held : TERMS_COUNT_MAX);
     }

@@ -246,13 +246,15 @@ static bool read_list(slice bytes, const struct text_list *list, struct target *
 
 bool text_list_or(slice bytes, const struct text_list *list, uint32_t segment_rows, uint64_t *words)
 {
-    struct target target = {.words = words, .rows = segment_rows};
+    struct target target = {.rows = segment_rows};
+    target.words = words;
     return read_list(bytes, list, &target);
 }
 
 bool text_list_and(slice bytes, const struct text_list *list, uint32_t segment_rows,
                    uint64_t *words)
 {
-    struct target target = {.words = words, .rows = segment_rows, .intersect = true};
+    struct target target = {.rows = segment_rows, .intersect = true};
+    target.words = words;
     return read_list(bytes, list, &target);
 }

@@ -148,9 +148,9 @@ typedef och_code (*list_taker)(struct search *s, const struct text_list *lists, 
 static och_code range_walk(struct search *s, uint32_t first, uint32_t last, list_taker take_list,
                            void *context, och_error *err)
 {
+    struct text_list lists[TEXT_BLOCK_KEYS] = {0};
     for (uint32_t block = block_of(&s->segment, first); block < s->segment.blocks; block++) {
-        struct walk walk;
-        struct text_list lists[TEXT_BLOCK_KEYS];
+        struct walk walk = {0};
         uint32_t count = 0;
         bool end = false;
         if (load_u32(s->segment.top + (size_t)block * TEXT_TOP_SIZE) > last)

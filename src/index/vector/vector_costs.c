@@ -28,13 +28,14 @@ static double trimmed(double own, double normal)
 }
 
 /* bytes: ROWS vectors of dim floats, all zero; their first quarter serves as codes of any kind. */
-static struct measured measure(const uint8_t *bytes, uint32_t dim, uint8_t *table, int8_t *q8)
+static struct measured measure(const uint8_t *bytes, uint32_t dim, uint8_t *table, const int8_t *q8)
 {
     const struct kernel_code *kernel = kernel_code_get();
     const struct kernel *exact = kernel_get();
     struct code_query8 query = {.q8 = q8, .scale = 1, .norm2 = 1};
     struct code_bound bound = {.scale = 1, .limit = -1};
     struct measured ret = {1e9, 1e9, 1e9, 1e9};
+    const uint32_t fourth = ROWS / 4;
     uint32_t at[16];
     float out[CODE_BLOCK_ROWS];
     float sum = 0;
@@ -43,13 +44,13 @@ static struct measured measure(const uint8_t *bytes, uint32_t dim, uint8_t *tabl
         for (uint32_t i = 0; i < ROWS / CODE_BLOCK_ROWS; i++)
             (void)kernel->scan1(bytes + (size_t)i * code_block_size(dim), table, dim, &bound, out);
         times[1] = sched_mono_ns();
-        for (uint32_t i = 0; i < ROWS / 4; i += 16) {
+        for (uint32_t i = 0; i < fourth; i += 16) {
             for (uint32_t j = 0; j < 16; j++)
                 at[j] = (i + j) * 797 % ROWS; /* here and there */
             kernel->distance8(bytes, at, 16, &query, dim, out);
         }
         times[2] = sched_mono_ns();
-        for (uint32_t i = 0; i < ROWS / 4; i++)
+        for (uint32_t i = 0; i < fourth; i++)
             sum += exact->dot_f32(
                 (const float *)(const void *)table,
                 (const float *)(const void *)(bytes + (size_t)(i * 797 % ROWS) * dim * 4), dim);
@@ -58,9 +59,9 @@ static struct measured measure(const uint8_t *bytes, uint32_t dim, uint8_t *tabl
             kernel->coarse16(bytes + (size_t)i * code_coarse_size(dim), 1, &query, dim, out);
         times[4] = sched_mono_ns();
         ret.code1 = least(ret.code1, (double)(times[1] - times[0]) / ROWS);
-        ret.code8 = least(ret.code8, (double)(times[2] - times[1]) / (ROWS / 4));
-        ret.exact = least(ret.exact, (double)(times[3] - times[2]) / (ROWS / 4));
-        ret.coarse = least(ret.coarse, (double)(times[4] - times[3]) / (ROWS / 4));
+        ret.code8 = least(ret.code8, (double)(times[2] - times[1]) / fourth);
+        ret.exact = least(ret.exact, (double)(times[3] - times[2]) / fourth);
+        ret.coarse = least(ret.coarse, (double)(times[4] - times[3]) / fourth);
     }
     return sum > 1 ? usual[0] : ret; /* of zeros the sum is none; nobody may leave the loop out */
 }

@@ -60,7 +60,8 @@ static och_code gather_step(void *context, void *reader, void *state, uint32_t i
 static och_code gather(struct training *t, const uint32_t *sources, const uint32_t *places,
                        uint32_t count, float *out, och_error *err)
 {
-    struct gathering g = {t->build, sources, places, count, out};
+    struct gathering g = {t->build, sources, places, count, NULL};
+    g.out = out;
     struct vector_job job = {.build = t->build,
                              .pool = t->build->options.pool,
                              .limits = &t->build->limits,
