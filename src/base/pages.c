@@ -180,9 +180,8 @@ static void region_free(struct region *region)
     memmove(region, region + 1, (pages.count - (size_t)(region - pages.regions)) * sizeof(*region));
     if (pages.count)
         return;
-    mem_free(pages.regions);
-    pages.regions = NULL;
     pages.room = 0;
+    mem_free(take(&pages.regions));
 }
 
 /* ---- runs ---- */
