@@ -23,7 +23,7 @@ static ALWAYS_INLINE vector slice_at(const uint8_t *at, unsigned slice)
 /* ones[i]: bit i of the bound, counted from the highest, in every place. */
 static ALWAYS_INLINE vector equals(const uint8_t *at, unsigned width, const vector *ones)
 {
-    vector equal = ~(ones[0] ^ ones[0]);
+    vector zero = {0}, equal = ~zero;
     for (unsigned i = 0; i < width; i++)
         equal &= ~(slice_at(at, i) ^ ones[i]);
     return equal;
@@ -31,7 +31,7 @@ static ALWAYS_INLINE vector equals(const uint8_t *at, unsigned width, const vect
 
 static ALWAYS_INLINE vector at_least(const uint8_t *at, unsigned width, const vector *ones)
 {
-    vector equal = ~(ones[0] ^ ones[0]), above = ones[0] ^ ones[0];
+    vector above = {0}, equal = ~above;
     for (unsigned i = 0; i < width; i++) {
         vector x = slice_at(at, i);
         above |= equal & x & ~ones[i];
@@ -42,7 +42,7 @@ static ALWAYS_INLINE vector at_least(const uint8_t *at, unsigned width, const ve
 
 static ALWAYS_INLINE vector at_most(const uint8_t *at, unsigned width, const vector *ones)
 {
-    vector equal = ~(ones[0] ^ ones[0]), below = ones[0] ^ ones[0];
+    vector below = {0}, equal = ~below;
     for (unsigned i = 0; i < width; i++) {
         vector x = slice_at(at, i);
         below |= equal & ~x & ones[i];
@@ -54,7 +54,7 @@ static ALWAYS_INLINE vector at_most(const uint8_t *at, unsigned width, const vec
 static ALWAYS_INLINE vector between(const uint8_t *at, unsigned width, const vector *low,
                                     const vector *high)
 {
-    vector zero = low[0] ^ low[0], same_low = ~zero, same_high = ~zero, above = zero, below = zero;
+    vector zero = {0}, same_low = ~zero, same_high = ~zero, above = zero, below = zero;
     for (unsigned i = 0; i < width; i++) {
         vector x = slice_at(at, i);
         above |= same_low & x & ~low[i];
