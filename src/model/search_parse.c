@@ -37,10 +37,10 @@ och_code search_wrong_type(struct search_parser *p, const struct json_value *val
 och_code search_members(struct search_parser *p, const struct json_value *object, const char *path,
                         const char *expected, const struct search_member *members, size_t count)
 {
-    if (object->kind != JSON_OBJECT)
-        return search_wrong_type(p, object, path, expected);
     for (size_t i = 0; i < count; i++)
         *members[i].place = NULL;
+    if (object->kind != JSON_OBJECT)
+        return search_wrong_type(p, object, path, expected);
     for (uint32_t i = 0; i < object->count; i++) {
         const struct json_member *given = &object->members[i];
         size_t at = 0;

@@ -275,9 +275,9 @@ static och_code find_node(struct walk *w, const struct json_value *value, uint8_
                     " members. Write {\"$sum\": [{...}, {...}]} to combine",
                     p->index, path_of(w, ""), value->count);
     slice name = value->members[0].name;
-    for (uint8_t i = 0; i < COUNT_OF(nodes); i++) {
+    for (size_t i = 0; i < COUNT_OF(nodes); i++) {
         if (slice_equal(name, slice_of(nodes[i].name))) {
-            *ret_node = i;
+            *ret_node = (uint8_t)i;
             return OCH_OK;
         }
     }
@@ -343,6 +343,7 @@ static och_code advance(struct walk *w)
         TRY(emit(w, (struct rank_step){.op = op}));
     if (f->next < count) {
         const struct json_value *operand = list ? &f->list->items[f->next] : f->operands[f->next];
+        assert(operand);
         f->next++;
         return open_node(w, operand);
     }

@@ -90,12 +90,14 @@ struct rank_value rank_evaluate(const struct rank_step *steps, uint32_t count,
         } else if (step->op == RANK_KNN) {
             stack[depth++] = knns[step->knn];
         } else if (step->op >= RANK_ABS) {
+            assert(depth >= 1);
             struct rank_value *top = &stack[depth - 1];
             if (top->has)
                 top->value = tidy(apply_one(step->op, top->value));
             if (top->has_fallback)
                 top->fallback = tidy(apply_one(step->op, top->fallback));
         } else {
+            assert(depth >= 2);
             depth--;
             stack[depth - 1] = join(step->op, &stack[depth - 1], &stack[depth]);
         }
