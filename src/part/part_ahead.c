@@ -19,7 +19,8 @@
 static uint64_t few_rows(const struct part_section *section, uint32_t unit)
 {
     uint32_t a = section->page_size, b = unit;
-    while (b) { // greatest common divisor
+    assert(a && b); // what was opened has pages and rows of some size
+    while (b) {     // greatest common divisor
         uint32_t rest = a % b;
         a = b;
         b = rest;

@@ -640,7 +640,7 @@ och_code part_build_ordered(const struct part_spec *spec, const struct part_sour
                                        .log_to = spec->log_to,
                                        .raw_bytes = build.totals.raw_bytes};
         for (uint32_t i = 0; ret_rows && i < build.rows; i++)
-            ret_rows[i] = build.order ? ((const uint32_t *)inverse.at)[i] : i;
+            ret_rows[i] = inverse.at ? ((const uint32_t *)inverse.at)[i] : i;
     }
     charged_free(budget_of(&build), &inverse);
     build_done(&build);
