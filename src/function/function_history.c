@@ -297,7 +297,7 @@ static och_code is_archived(struct history *h, const struct tracker *tracker,
     }
     *ret_is = code == OCH_OK && found && slice_equal(buf_view(&metadata), stored.metadata) &&
               !record->document.at == !stored.document.at &&
-              slice_equal(record->document, stored.document);
+              (!stored.document.at || slice_equal(record->document, stored.document));
     arena_done(&scratch);
     return code;
 }

@@ -233,7 +233,7 @@ static och_code add_source(struct facets *f, size_t source, struct query_result 
     struct part *part = in_tail ? NULL : view_part(run->view, source);
     uint32_t rows = in_tail ? view_slot_count(run->view) : part_rows(part);
     struct arena arena;
-    bool wanted[LIMIT_FACETS], any = in_tail;
+    bool wanted[LIMIT_FACETS] = {0}, any = in_tail;
     uint64_t count;
     arena_init(&arena, run->arena->budget, 0);
     size_t words = (bitset_words(rows) + META_CHUNK_WORDS) / META_CHUNK_WORDS * META_CHUNK_WORDS;
