@@ -120,10 +120,10 @@ struct library_rows {
     struct batch_input_row *rows;
     struct buf metadata; /* of all records, encoded */
 };
-void library_rows_init(struct library_rows *rows, och_collection *collection, enum batch_op op);
-void library_rows_done(struct library_rows *rows);
+void library_rows_init(struct library_rows *w, och_collection *collection, enum batch_op op);
+void library_rows_done(struct library_rows *w);
 /** Read and check all that does not depend on what the collection holds. */
-MUST_USE och_code library_rows_read(struct library_rows *rows, const och_records *records,
+MUST_USE och_code library_rows_read(struct library_rows *w, const och_records *records,
                                     struct batch_input *ret_input, och_error *err);
 /** A result without rows yet, with a reference on its database. */
 MUST_USE och_code library_result_new(och_database *database, och_result **ret_result,

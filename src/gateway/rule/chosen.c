@@ -171,6 +171,7 @@ static och_code run(struct chosen *d, bool dry_run, uint64_t *ret_count, och_err
     if (code == OCH_OK)
         *ret_count = count;
     arena_done(&arena);
+    d->arena = NULL;
     views_settle(gateway->options.views, id);
     return code;
 }

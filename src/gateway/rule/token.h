@@ -46,6 +46,6 @@ void token_end(struct tokens *tokens, uint64_t number);
 /** The collection is gone, and nobody shall keep its files. */
 void tokens_forget(struct tokens *tokens, uuid collection);
 void tokens_forget_all(struct tokens *tokens);
-/** Give up what is too old, and the oldest ones while all of them keep too much.  Called now and then. */
-void tokens_sweep(void *tokens);
+/** Give up what is too old, and the oldest ones while all of them keep too much.  Called now and then, with `tokens` as context. */
+void tokens_sweep(void *context);
 #endif
