@@ -68,8 +68,9 @@ och_code library_read_select(const och_collection *collection, const och_select 
 {
     *ret_select = (och_select)OCH_SELECT;
     if (given)
-        TRY(library_read_struct(given, sizeof(*ret_select), ret_select, sizeof(*ret_select),
-                                "och_select", err));
+        // 1.0 ended before `order_by`
+        TRY(library_read_struct(given, offsetof(och_select, order_by), ret_select,
+                                sizeof(*ret_select), "och_select", err));
     const och_select *s = ret_select;
     if (s->include & ~(uint32_t)INCLUDE_ALL)
         return FAIL(err, OCH_INVALID, "och_select.include has unknown bits: 0x%" PRIx32,

@@ -173,7 +173,9 @@ och_code library_rows_read(struct library_rows *w, const och_records *records,
                            struct batch_input *ret_input, och_error *err)
 {
     och_records *r = &w->records;
-    TRY(library_read_struct(records, sizeof(*r), r, sizeof(*r), "och_records", err));
+    // 1.0 ended before `clear`
+    TRY(library_read_struct(records, offsetof(och_records, clear), r, sizeof(*r), "och_records",
+                            err));
     if (r->vector_stride == 0)
         r->vector_stride = r->dimension;
     TRY(check_shape(w, err));

@@ -116,6 +116,29 @@ static void a_struct_from_nowhere_or_from_the_future_is_noticed(void **state)
     FAILS(OCH_INVALID, och_collection_add(f->collection, test_records(&rows), &counts, &err));
 }
 
+/* Programs that were built with 1.0 have shorter structs: what lies behind them is not ours. */
+static void the_structs_of_1_0_are_taken(void **state)
+{
+    struct fixture *f = *state;
+    struct test_rows rows;
+    och_records *old = test_records(&rows);
+    old->struct_size = 72;
+    old->clear = (const uint32_t *)(uintptr_t)8; // would crash
+    old->expires_ms = (const int64_t *)(uintptr_t)8;
+    OK(och_collection_upsert(f->collection, old, NULL, &err));
+    och_select which = OCH_SELECT;
+    och_result *result;
+    assert_true(offsetof(och_select, order_by) == 64 && offsetof(och_records, clear) == 72);
+    which.struct_size = 64;
+    which.order_by.len = SIZE_MAX;
+    which.cursor = (och_bytes){(const uint8_t *)"no cursor", 9};
+    which.max_distance = (const float *)(uintptr_t)8;
+    OK(och_collection_get(f->collection, &which, &result, &err));
+    och_result_free(result);
+    which.struct_size = 63;
+    FAILS(OCH_INVALID, och_collection_get(f->collection, &which, &result, &err));
+}
+
 static void vectors_of_a_wrong_shape_are_refused(void **state)
 {
     struct fixture *f = *state;
@@ -356,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(null_handles_are_refused_and_freeing_them_is_fine),
         TEST(a_struct_from_nowhere_or_from_the_future_is_noticed),
+        TEST(the_structs_of_1_0_are_taken),
         TEST(vectors_of_a_wrong_shape_are_refused),
         TEST(queries_of_a_wrong_shape_are_refused),
         TEST(text_must_be_utf8_wherever_it_goes),

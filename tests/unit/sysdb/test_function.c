@@ -15,7 +15,8 @@ static och_code attach(struct test *t, uuid input, const char *name, const char 
                        bool is_async, const char *output, struct sysdb_function *ret,
                        bool *ret_created)
 {
-    struct sysdb_function_new spec = {.id = id_of(++numbers),
+    uuid id = id_of(++numbers), output_id = id_of(++numbers);
+    struct sysdb_function_new spec = {.id = id,
                                       .input = input,
                                       .name = slice_of(name),
                                       .function = slice_of(function),
@@ -23,7 +24,7 @@ static och_code attach(struct test *t, uuid input, const char *name, const char 
                                       .params = SLICE("{}"),
                                       .is_async = is_async,
                                       .min_records = 100,
-                                      .output = {.id = id_of(++numbers),
+                                      .output = {.id = output_id,
                                                  .tenant = TENANT,
                                                  .database = DATABASE,
                                                  .name = slice_of(output),
