@@ -8,10 +8,11 @@
 
 #include <stdlib.h>
 
-#define FEW_BYTES   8192u  /* about so much around a row */
-#define WHOLE_MOST  16384u /* or more, when rows then end where pages end */
-#define FEW_READS   4u     /* so many in one piece make the piece worth it */
-#define ROOM_FACTOR 16u    /* ... when there is room for so many of them */
+#define FEW_BYTES      8192u  /* about so much around a row */
+#define WHOLE_MOST     16384u /* or more, when rows then end where pages end */
+#define FEW_READS      4u     /* so many in one piece make the piece worth it */
+#define PIECES_AT_ONCE 2u     /* in one batch: 0.4 ms each */
+#define ROOM_FACTOR    16u    /* ... when there is room for so many of them */
 
 /* ---- a few rows ---- */
 
@@ -51,8 +52,9 @@ static struct few few_of(const struct part *part, unsigned id, uint32_t unit, ui
     return few;
 }
 
-/* Count a read of a few rows; true: from now on the piece around them is worth its room. */
-static bool is_piece_worth_it(struct part *part, unsigned id, uint32_t index, size_t piece_len)
+/* Count a read of a few rows; true: from now on the piece around them is worth its room.  Not too many at once: a query would wait for them. */
+static bool is_piece_worth_it(struct part *part, unsigned id, uint32_t index, size_t piece_len,
+                              uint32_t *pieces_left)
 {
     _Atomic(_Atomic uint8_t *) *slot = &part->few_reads[id == SECTION_CODE8];
     // pairs with the exchange below
@@ -69,8 +71,12 @@ static bool is_piece_worth_it(struct part *part, unsigned id, uint32_t index, si
             mem_free((void *)(uintptr_t)fresh);
     }
     uint8_t before = atomic_fetch_add_explicit(&counts[index], 1, memory_order_relaxed);
-    return (before + 1u) % FEW_READS == 0 &&
-           cache_room(part->env.cache, part_heat(id)) >= ROOM_FACTOR * piece_len;
+    if (before + 1u < FEW_READS || !*pieces_left ||
+        cache_room(part->env.cache, part_heat(id)) < ROOM_FACTOR * piece_len)
+        return false;
+    --*pieces_left;
+    atomic_store_explicit(&counts[index], 0, memory_order_relaxed); // it may leave and come again
+    return true;
 }
 
 struct few_load {
@@ -115,7 +121,8 @@ struct choice {
     size_t len;
 };
 
-static struct choice choose(struct part *part, unsigned id, uint32_t unit, uint64_t row)
+static struct choice choose(struct part *part, unsigned id, uint32_t unit, uint64_t row,
+                            uint32_t *pieces_left)
 {
     struct cache *cache = part->env.cache;
     struct choice choice = {0};
@@ -124,7 +131,7 @@ static struct choice choose(struct part *part, unsigned id, uint32_t unit, uint6
         return choice;
     choice.few = few_of(part, id, unit, row);
     choice.is_few = cache_peek(cache, choice.few.key, &choice.extent) ||
-                    !is_piece_worth_it(part, id, choice.piece.index, choice.len);
+                    !is_piece_worth_it(part, id, choice.piece.index, choice.len, pieces_left);
     if (!choice.is_few)
         drop_few(part, id, unit, choice.from / unit, (choice.from + choice.len) / unit);
     return choice;
@@ -152,7 +159,8 @@ och_code part_row_pin(struct part *part, unsigned id, uint32_t unit, uint64_t ro
                       struct part_rows *ret_rows, och_error *err)
 {
     assert(row < part->sections[id].size / unit);
-    struct choice choice = choose(part, id, unit, row);
+    uint32_t pieces_left = 1;
+    struct choice choice = choose(part, id, unit, row, &pieces_left);
     if (!choice.extent && !choice.is_few) {
         struct part_piece piece;
         och_error failure = {0};
@@ -185,7 +193,7 @@ och_code part_row_pin(struct part *part, unsigned id, uint32_t unit, uint64_t ro
 
 void part_ahead_init(struct part_ahead *ahead, struct part *part)
 {
-    *ahead = (struct part_ahead){.part = part};
+    *ahead = (struct part_ahead){.part = part, .pieces_left = PIECES_AT_ONCE};
 }
 
 static bool is_known(const struct part_ahead *ahead, struct cache_key key)
@@ -219,7 +227,7 @@ void part_ahead_row(struct part_ahead *ahead, unsigned id, uint32_t unit, uint64
     struct part *part = ahead->part;
     if (!part_has(part, id))
         return;
-    struct choice choice = choose(part, id, unit, row);
+    struct choice choice = choose(part, id, unit, row, &ahead->pieces_left);
     if (choice.is_few)
         add(ahead, id, choice.few.key, choice.extent, choice.few.len, choice.few.from,
             choice.few.len, NULL);

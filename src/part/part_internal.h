@@ -149,6 +149,7 @@ struct part_want {
 struct part_ahead {
     struct part *part;
     VEC(struct part_want) wants;
+    uint32_t pieces_left; /* that may be read instead of a few rows */
 };
 /* Adding is a wish: without memory it is not heard. */
 void part_ahead_init(struct part_ahead *ahead, struct part *part);
