@@ -10,7 +10,7 @@
 
 #define FEW_BYTES      8192u  /* about so much around a row */
 #define WHOLE_MOST     16384u /* or more, when rows then end where pages end */
-#define FEW_READS      4u     /* so many in one piece make the piece worth it */
+#define FEW_READS      8u     /* so many in one piece make the piece worth it */
 #define PIECES_AT_ONCE 2u     /* in one batch: 0.4 ms each */
 #define ROOM_FACTOR    16u    /* ... when there is room for so many of them */
 
