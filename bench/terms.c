@@ -8,6 +8,7 @@
  *       --queries N   of each kind (100)
  *
  * Queries take words of one document.  Times are CPU time of a query; p50 and p99 over queries, each the least of three (SQLite: one). */
+#include "documents.h"
 #include "index/sparse/sparse_internal.h"
 #include "index/text/text.h"
 
@@ -24,10 +25,8 @@
 #define WORDS_MAX 30u
 
 struct bench {
-    uint8_t *text;
-    slice *documents;
-    uint32_t count, queries;
-    uint64_t bytes;
+    struct documents docs;
+    uint32_t queries;
     struct buf section, grams;
     uint32_t directory_len;
     struct sparse_index index;
@@ -36,41 +35,10 @@ struct bench {
     sqlite3 *sqlite;
 };
 
-static double cpu(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static void die(const char *what)
 {
     (void)fprintf(stderr, "terms: %s\n", what);
     exit(1);
-}
-
-static void load(struct bench *b, const char *path, uint32_t most)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file || fseek(file, 0, SEEK_END) != 0)
-        die("cannot read the file");
-    size_t len = (size_t)ftell(file);
-    rewind(file);
-    b->text = malloc(len + 1);
-    b->documents = malloc(sizeof(slice) * most);
-    if (!b->text || !b->documents || fread(b->text, 1, len, file) != len)
-        die("cannot read the file");
-    (void)fclose(file);
-    for (size_t at = 0; at < len && b->count < most;) {
-        size_t end = at + 600 < len ? at + 600 : len;
-        while (end < len && !(b->text[end - 1] == '\n' && b->text[end] == '\n') && end - at < 4000)
-            end++;
-        while (end < len && (b->text[end] & 0xc0) == 0x80)
-            end++;
-        b->documents[b->count++] = slice_make(b->text + at, end - at);
-        b->bytes += end - at;
-        at = end;
-    }
 }
 
 /* ---- building ---- */
@@ -78,7 +46,7 @@ static void load(struct bench *b, const char *path, uint32_t most)
 static och_code row(void *context, uint32_t i, slice *ret, och_error *err)
 {
     (void)err;
-    *ret = ((struct bench *)context)->documents[i];
+    *ret = ((struct bench *)context)->docs.at[i];
     return OCH_OK;
 }
 
@@ -94,14 +62,15 @@ static void build(struct bench *b)
     static const slice key = {(const uint8_t *)"#document", 9};
     struct sparse_options options = {
         .text = true, .keys = &key, .key_count = 1, .emit = emit, .emit_context = &b->section};
-    struct sparse_rows rows = {b, b->count, row};
-    struct text_options text = {.text_bytes = b->bytes, .emit = emit, .emit_context = &b->grams};
-    struct text_rows text_rows = {b, b->count, row};
+    struct sparse_rows rows = {b, b->docs.count, row};
+    struct text_options text = {
+        .text_bytes = b->docs.bytes, .emit = emit, .emit_context = &b->grams};
+    struct text_rows text_rows = {b, b->docs.count, row};
     uint32_t directory_len, term;
     uint64_t terms = 0, dims = 0, postings = 0;
     double began = cpu();
-    for (uint32_t i = 0; i < b->count; i++)
-        for (struct terms walk = terms_of(b->documents[i]); terms_next(&walk, &term);)
+    for (uint32_t i = 0; i < b->docs.count; i++)
+        for (struct terms walk = terms_of(b->docs.at[i]); terms_next(&walk, &term);)
             terms++;
     double cutting = cpu() - began;
     began = cpu();
@@ -114,22 +83,23 @@ static void build(struct bench *b)
     double grams = cpu() - began;
     slice directory =
         slice_make(b->section.at + b->section.len - b->directory_len, b->directory_len);
-    if (!sparse_index_open(directory, b->section.len, b->count, &b->index))
+    if (!sparse_index_open(directory, b->section.len, b->docs.count, &b->index))
         die("the index does not open");
     for (uint32_t i = 0; i < b->index.segment_count; i++) {
         dims += segment_at(&b->index, i).dims;
         postings += segment_at(&b->index, i).postings;
     }
-    double mb = (double)b->bytes / 1e6;
+    double mb = (double)b->docs.bytes / 1e6;
     printf("%u documents, %.1f MB, %.1f M terms, %.1f M postings, %.2f M lists, %u segments\n",
-           b->count, mb, (double)terms / 1e6, (double)postings / 1e6, (double)dims / 1e6,
+           b->docs.count, mb, (double)terms / 1e6, (double)postings / 1e6, (double)dims / 1e6,
            b->index.segment_count);
     printf("cutting into words %.0f MB/s; build %.0f MB/s, %.1f M postings/s; %.2f bytes a "
            "posting, %.3f per byte of text\n",
            mb / cutting, mb / took, (double)postings / 1e6 / took,
-           (double)b->section.len / (double)postings, (double)b->section.len / (double)b->bytes);
+           (double)b->section.len / (double)postings,
+           (double)b->section.len / (double)b->docs.bytes);
     printf("the text index: build %.0f MB/s, %.3f per byte of text\n", mb / grams,
-           (double)b->grams.len / (double)b->bytes);
+           (double)b->grams.len / (double)b->docs.bytes);
 }
 
 static void build_sqlite(struct bench *b)
@@ -144,8 +114,8 @@ static void build_sqlite(struct bench *b)
         sqlite3_prepare_v2(b->sqlite, "INSERT INTO d(rowid, t) VALUES(?, ?)", -1, &insert, NULL) !=
             SQLITE_OK)
         die("no FTS5");
-    for (uint32_t i = 0; i < b->count; i++) {
-        slice text = b->documents[i];
+    for (uint32_t i = 0; i < b->docs.count; i++) {
+        slice text = b->docs.at[i];
         (void)sqlite3_bind_int64(insert, 1, (sqlite3_int64)i + 1);
         (void)sqlite3_bind_text(insert, 2, (const char *)text.at, (int)text.len, SQLITE_STATIC);
         if (sqlite3_step(insert) != SQLITE_DONE)
@@ -155,7 +125,7 @@ static void build_sqlite(struct bench *b)
     (void)sqlite3_finalize(insert);
     (void)sqlite3_exec(b->sqlite, "COMMIT; INSERT INTO d(d) VALUES('optimize')", NULL, NULL, NULL);
     printf("FTS5 (unicode61, no content): build %.0f MB/s\n",
-           (double)b->bytes / 1e6 / (cpu() - began));
+           (double)b->docs.bytes / 1e6 / (cpu() - began));
 }
 
 /* ---- asking ---- */
@@ -205,7 +175,7 @@ static bool is_letter(uint8_t byte)
 static struct question make_question(struct bench *b, uint32_t count)
 {
     struct question q = {0};
-    slice document = b->documents[random_below(&b->random, b->count)];
+    slice document = b->docs.at[random_below(&b->random, b->docs.count)];
     for (uint32_t tries = 0; tries < 20 * count && q.count < count; tries++) {
         size_t begin = (size_t)random_below(&b->random, document.len), end;
         while (begin < document.len && document.at[begin] > ' ')
@@ -360,7 +330,8 @@ int main(int argc, char **argv)
     random_seed(&b.random, 7);
     buf_init(&b.section, BUF_MAX_NONE);
     buf_init(&b.grams, BUF_MAX_NONE);
-    load(&b, argv[1], most);
+    if (!documents_load(&b.docs, argv[1], most))
+        die("cannot read the file");
     build(&b);
     build_sqlite(&b);
     printf("ms: p50, p99\n");
@@ -368,8 +339,8 @@ int main(int argc, char **argv)
         for (size_t j = 0; j < COUNT_OF(ks); j++)
             compare(&b, words[i], ks[j]);
     (void)sqlite3_close(b.sqlite);
-    free(b.text);
-    free(b.documents);
+    free(b.docs.text);
+    free(b.docs.at);
     buf_done(&b.section);
     buf_done(&b.grams);
     return 0;

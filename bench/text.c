@@ -11,6 +11,7 @@
 #include "index/text/text.h"
 #include "base/buf.h"
 #include "base/sched.h"
+#include "documents.h"
 #include "kernel/kernel.h"
 
 #include <rure.h>
@@ -24,22 +25,12 @@
 #define ROUNDS 5
 
 struct bench {
-    uint8_t *text;
-    slice *documents;
-    uint32_t count;
-    uint64_t bytes;
+    struct documents docs;
     struct buf section;
     uint32_t directory_len;
     struct text_index index;
     sqlite3 *sqlite;
 };
-
-static double cpu(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static void die(const char *what)
 {
@@ -47,36 +38,12 @@ static void die(const char *what)
     exit(1);
 }
 
-static void load(struct bench *b, const char *path, uint32_t most)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file || fseek(file, 0, SEEK_END) != 0)
-        die("cannot read the file");
-    size_t len = (size_t)ftell(file);
-    rewind(file);
-    b->text = malloc(len + 1);
-    b->documents = malloc(sizeof(slice) * most);
-    if (!b->text || !b->documents || fread(b->text, 1, len, file) != len)
-        die("cannot read the file");
-    (void)fclose(file);
-    for (size_t at = 0; at < len && b->count < most;) {
-        size_t end = at + 600 < len ? at + 600 : len;
-        while (end < len && !(b->text[end - 1] == '\n' && b->text[end] == '\n') && end - at < 4000)
-            end++;
-        while (end < len && (b->text[end] & 0xc0) == 0x80)
-            end++;
-        b->documents[b->count++] = slice_make(b->text + at, end - at);
-        b->bytes += end - at;
-        at = end;
-    }
-}
-
 /* ---- the index ---- */
 
 static och_code row(void *context, uint32_t i, slice *ret, och_error *err)
 {
     (void)err;
-    *ret = ((struct bench *)context)->documents[i];
+    *ret = ((struct bench *)context)->docs.at[i];
     return OCH_OK;
 }
 
@@ -103,21 +70,21 @@ static void build(struct bench *b)
     budget_init(&budget, 0, NULL);
     buf_init(&b->section, BUF_MAX_NONE);
     struct text_options options = {
-        .budget = &budget, .text_bytes = b->bytes, .emit = emit, .emit_context = b};
-    struct text_rows rows = {b, b->count, row};
+        .budget = &budget, .text_bytes = b->docs.bytes, .emit = emit, .emit_context = b};
+    struct text_rows rows = {b, b->docs.count, row};
     double began = cpu();
     if (text_build(&options, &rows, &b->directory_len, NULL) != OCH_OK)
         die("no index");
     double took = cpu() - began;
     slice directory =
         slice_make(b->section.at + b->section.len - b->directory_len, b->directory_len);
-    if (!text_index_open(directory, b->section.len, b->count, &b->index))
+    if (!text_index_open(directory, b->section.len, b->docs.count, &b->index))
         die("not an index");
     printf("%u documents, %.1f MB: built at %.1f MB/s, %.3f bytes per byte of text, %u segments, "
            "directory %.4f\n",
-           b->count, (double)b->bytes / 1e6, (double)b->bytes / 1e6 / took,
-           (double)b->section.len / (double)b->bytes, b->index.segments,
-           (double)b->directory_len / (double)b->bytes);
+           b->docs.count, (double)b->docs.bytes / 1e6, (double)b->docs.bytes / 1e6 / took,
+           (double)b->section.len / (double)b->docs.bytes, b->index.segments,
+           (double)b->directory_len / (double)b->docs.bytes);
 }
 
 /* ---- questions ---- */
@@ -158,10 +125,10 @@ static struct answer ask(struct bench *b, const struct question *q, rure *regex,
     if (query.exact) {
         answer.rows = answer.candidates < most ? answer.candidates : most;
     } else {
-        for (uint32_t w = 0; w < bitset_words(b->count) && answer.rows < most; w++) {
+        for (uint32_t w = 0; w < bitset_words(b->docs.count) && answer.rows < most; w++) {
             for (uint64_t left = words[w]; left && answer.rows < most; left &= left - 1)
                 answer.rows +=
-                    holds(q, regex, b->documents[w * 64 + (uint32_t)__builtin_ctzll(left)]);
+                    holds(q, regex, b->docs.at[w * 64 + (uint32_t)__builtin_ctzll(left)]);
         }
     }
     arena_done(&arena);
@@ -194,16 +161,17 @@ static void sqlite_build(struct bench *b)
             SQLITE_OK)
         die(sqlite3_errmsg(b->sqlite));
     double began = cpu();
-    for (uint32_t i = 0; i < b->count; i++) {
-        (void)sqlite3_bind_text(insert, 1, (const char *)b->documents[i].at,
-                                (int)b->documents[i].len, SQLITE_STATIC);
+    for (uint32_t i = 0; i < b->docs.count; i++) {
+        (void)sqlite3_bind_text(insert, 1, (const char *)b->docs.at[i].at, (int)b->docs.at[i].len,
+                                SQLITE_STATIC);
         if (sqlite3_step(insert) != SQLITE_DONE)
             die(sqlite3_errmsg(b->sqlite));
         (void)sqlite3_reset(insert);
     }
     (void)sqlite3_finalize(insert);
     (void)sqlite3_exec(b->sqlite, "COMMIT", NULL, NULL, NULL);
-    printf("SQLite FTS5 trigram: built at %.1f MB/s\n", (double)b->bytes / 1e6 / (cpu() - began));
+    printf("SQLite FTS5 trigram: built at %.1f MB/s\n",
+           (double)b->docs.bytes / 1e6 / (cpu() - began));
 }
 
 static double sqlite_ask(struct bench *b, const char *sql, const char *needle)
@@ -243,8 +211,8 @@ static void measure(struct bench *b, const struct question *q)
         ten[i] = cpu() - began;
         began = cpu();
         truth = 0;
-        for (uint32_t d = 0; d < b->count; d++)
-            truth += holds(q, regex, b->documents[d]);
+        for (uint32_t d = 0; d < b->docs.count; d++)
+            truth += holds(q, regex, b->docs.at[d]);
         scan[i] = cpu() - began;
     }
     if (truth != answer.rows)
@@ -285,12 +253,13 @@ int main(int argc, char **argv)
     }
     if (!path || !most)
         die("usage: text FILE [--docs N] [--no-sqlite]");
-    load(&b, path, most);
+    if (!documents_load(&b.docs, path, most))
+        die("cannot read the file");
     build(&b);
     if (sqlite)
         sqlite_build(&b);
     char some[61] = {0};
-    slice middle = b.documents[b.count / 2];
+    slice middle = b.docs.at[b.docs.count / 2];
     memcpy(some, middle.at + middle.len / 4, 60);
     for (size_t i = 0; i < 60; i++) // one line of the table; and no cut character at either end
         some[i] = (uint8_t)some[i] < 32 || (uint8_t)some[i] > 126 ? ' ' : some[i];
@@ -322,7 +291,7 @@ int main(int argc, char **argv)
         measure(&b, &questions[i]);
     (void)sqlite3_close(b.sqlite);
     buf_done(&b.section);
-    free(b.documents);
-    free(b.text);
+    free(b.docs.at);
+    free(b.docs.text);
     return 0;
 }

@@ -5,39 +5,12 @@
  * OCHRE_RANK_CASES: how many payloads are compared; OCHRE_PROP_SEED: other ones. */
 #define STACK_QUERY
 #define STACK_COMPACT
+#include "support/sparse_collection.h"
 #include "support/stack.h"
 
-#include "model/schema.h"
 #include "model/search.h"
 
 #include "rank_model.h"
-
-static uuid rank_collection(struct stack *s, const char *name)
-{
-    static const char *const text =
-        "{\"defaults\":{},\"keys\":{"
-        "\"plain\":{\"sparse_vector\":{\"sparse_vector_index\":{\"enabled\":true,\"config\":{}}}},"
-        "\"rare\":{\"sparse_vector\":{\"sparse_vector_index\":{\"enabled\":true,\"config\":{"
-        "\"bm25\":true}}}}}}";
-    struct arena arena;
-    struct json_value schema;
-    struct json_fault fault;
-    arena_init(&arena, NULL, 0);
-    OK(json_read(slice_of(text), NULL, &arena, &schema, &fault, err));
-    struct schema_options options = {.thread_count = 1};
-    struct sysdb_collection_new spec = {.id = uuid_random(&s->random),
-                                        .tenant = SLICE("default_tenant"),
-                                        .database = SLICE("default_database"),
-                                        .name = slice_of(name)};
-    OK(schema_create(NULL, &schema, NULL, &options, &arena, &spec.schema_json, err));
-    const struct sysdb_collection *row = NULL;
-    bool created;
-    OK(sysdb_collection_create(s->sysdb, &spec, &row, &created, err));
-    uuid id = row->id;
-    sysdb_collection_unref(row);
-    arena_done(&arena);
-    return id;
-}
 
 /* ---- writing ---- */
 
@@ -211,7 +184,7 @@ static void searches_answer_like_a_plain_evaluator(void **state)
         random_seed(&random, seed * 1000003 + round);
         memset(table, 0, sizeof(*table));
         table->filler = round % 3 == 0; /* parts with an index of terms */
-        uuid id = rank_collection(&s, "c");
+        uuid id = sparse_collection(&s, "c");
         table->long_tail = round % 4 == 3; /* the tail has indexes of its own */
         int steps = table->long_tail ? 1200 : 240;
         for (int step = 0; step < steps; step++) {

@@ -2,10 +2,10 @@
 /* Sparse `$knn` over parts and tail beside brute force: random rows written, changed, deleted, flushed and merged; with idf and without. */
 #define STACK_QUERY
 #define STACK_COMPACT
+#include "support/sparse_collection.h"
 #include "support/stack.h"
 
 #include "base/topk.h"
-#include "model/schema.h"
 #include "model/search.h"
 
 #include <math.h>
@@ -31,33 +31,6 @@ struct table {
 static uint32_t below(struct random *random, uint32_t limit)
 {
     return (uint32_t)random_below(random, limit);
-}
-
-static uuid sparse_collection(struct stack *s, const char *name)
-{
-    static const char *const text =
-        "{\"defaults\":{},\"keys\":{"
-        "\"plain\":{\"sparse_vector\":{\"sparse_vector_index\":{\"enabled\":true,\"config\":{}}}},"
-        "\"rare\":{\"sparse_vector\":{\"sparse_vector_index\":{\"enabled\":true,\"config\":{"
-        "\"bm25\":true}}}}}}";
-    struct arena arena;
-    struct json_value schema;
-    struct json_fault fault;
-    arena_init(&arena, NULL, 0);
-    OK(json_read(slice_of(text), NULL, &arena, &schema, &fault, err));
-    struct schema_options options = {.thread_count = 1};
-    struct sysdb_collection_new spec = {.id = uuid_random(&s->random),
-                                        .tenant = SLICE("default_tenant"),
-                                        .database = SLICE("default_database"),
-                                        .name = slice_of(name)};
-    OK(schema_create(NULL, &schema, NULL, &options, &arena, &spec.schema_json, err));
-    const struct sysdb_collection *row = NULL;
-    bool created;
-    OK(sysdb_collection_create(s->sysdb, &spec, &row, &created, err));
-    uuid id = row->id;
-    sysdb_collection_unref(row);
-    arena_done(&arena);
-    return id;
 }
 
 /* ---- writing ---- */
