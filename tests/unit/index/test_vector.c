@@ -43,6 +43,7 @@ static const char *const metric_names[] = {"l2", "cosine", "ip"};
 static void every_metric_meets_its_recall(void **state)
 {
     (void)state;
+    needs_many_rows();
     for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric++) {
         struct fixture f = {.rows = 30000, .dim = 48, .metric = metric, .piece_units = 1000};
         float *queries = take_rows(100, f.dim);
@@ -120,6 +121,7 @@ static uint64_t make_mask(const struct fixture *f, double share, bool region, ui
 static void filters_of_any_selectivity_keep_recall(void **state)
 {
     (void)state;
+    needs_many_rows();
     struct fixture f = {.rows = 40000, .dim = 32, .metric = METRIC_COSINE, .piece_units = 777};
     float *queries = take_rows(60, f.dim);
     f.vectors = take_rows(f.rows, f.dim);

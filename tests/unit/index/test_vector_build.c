@@ -486,6 +486,7 @@ static void lists_are_trained_again_when_they_no_longer_fit(void **state)
 static void half_of_the_topics_unseen_costs_little(void **state)
 {
     (void)state;
+    needs_many_rows();
     struct fixture old = {.rows = 16000, .dim = 48, .metric = METRIC_COSINE, .flat_rows = 2000};
     struct fixture topics = {
         .rows = 15000, .dim = 48, .metric = METRIC_COSINE, .flat_rows = UINT32_MAX};
@@ -522,6 +523,7 @@ static void half_of_the_topics_unseen_costs_little(void **state)
 static void a_heap_of_rows_in_one_place_makes_new_lists(void **state)
 {
     (void)state;
+    needs_many_rows();
     struct fixture old = {.rows = 8000, .dim = 32, .flat_rows = 1000};
     struct fixture heap = {.rows = 16000, .dim = 32, .flat_rows = UINT32_MAX};
     take_clusters(&old, 100, 1, 2);

@@ -34,6 +34,7 @@ static double recall_of(const struct fixture *f, const float *queries, uint32_t 
 static void many_copies_of_few_rows(void **state)
 {
     (void)state;
+    needs_many_rows();
     enum { DIFFERENT = 50 };
     struct fixture f = {.rows = 200000, .dim = 24, .metric = METRIC_L2};
     float *own = take_rows(DIFFERENT, f.dim);
@@ -52,6 +53,7 @@ static void many_copies_of_few_rows(void **state)
 static void hubs_are_found(void **state)
 {
     (void)state;
+    needs_many_rows();
     for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric++) {
         struct fixture f = {.rows = 12000, .dim = 96, .metric = metric, .flat_rows = 1000};
         float *queries = take_rows(40, f.dim);

@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "index/vector/vector.h"
+#include "support/slow.h"
 
 #define MUST(call)                                                              \
     do {                                                                        \

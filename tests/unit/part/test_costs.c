@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What finding, reading and scanning cost: printed, not judged. */
 #include "part_fixture.h"
+#include "support/slow.h"
 
 #include <time.h>
 
@@ -107,6 +108,7 @@ static void costs_are_printed(void **state)
 {
     (void)state;
     costs_of(10000);
+    needs_many_rows();
     costs_of(300000);
 }
 
