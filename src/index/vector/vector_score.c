@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The 8-bit side of a search: distances of what the bound let through, the threshold that they make, and what of them must be looked at. */
+#include "index/vector/vector_search_internal.h"
+
+#include <stdlib.h>
+
+#define ROWS_AHEAD 4096
+
+static void push_sorted(struct vector_carry *carry, float distance)
+{
+    float *items = carry->heap;
+    if (carry->len == carry->keep && !(distance < items[carry->len - 1]))
+        return;
+    uint32_t at = carry->len < carry->keep ? carry->len++ : carry->keep - 1;
+    for (; at && items[at - 1] > distance; at--)
+        items[at] = items[at - 1];
+    items[at] = distance;
+}
+
+static void carry_push(struct vector_carry *carry, float distance)
+{
+    float *heap = carry->heap;
+    uint32_t at;
+    if (carry_is_sorted(carry)) {
+        push_sorted(carry, distance);
+        return;
+    }
+    if (carry->len < carry->keep) {
+        at = carry->len++;
+        while (at && heap[(at - 1) / 2] < distance) {
+            heap[at] = heap[(at - 1) / 2];
+            at = (at - 1) / 2;
+        }
+    } else {
+        if (distance >= heap[0])
+            return;
+        at = 0;
+        for (uint32_t child; (child = 2 * at + 1) < carry->keep; at = child) {
+            if (child + 1 < carry->keep && heap[child + 1] > heap[child])
+                child++;
+            if (heap[child] <= distance)
+                break;
+            heap[at] = heap[child];
+        }
+    }
+    heap[at] = distance;
+}
+
+och_code vector_carry_init(struct vector_carry *carry, uint32_t keep, struct arena *arena,
+                           och_error *err)
+{
+    *carry = (struct vector_carry){.keep = keep,
+                                   .heap = arena_alloc(arena, sizeof(float) * ((size_t)keep + 1))};
+    return carry->heap ? OCH_OK : FAIL_NO_MEMORY(err, "a search");
+}
+
+void vector_carry_add(struct vector_carry *carry, enum metric metric, float query_norm2,
+                      float reported)
+{
+    struct vector_space space = {.metric = metric}; /* big2 0: the scale that is shared */
+    double internal = vector_internal(&space, query_norm2, reported);
+    if (isfinite(internal))
+        carry_push(carry, (float)internal);
+}
+
+static int compare_scored(const void *a, const void *b)
+{
+    const struct scored *x = a, *y = b;
+    int order = (x->distance > y->distance) - (x->distance < y->distance);
+    return order ? order : (x->row > y->row) - (x->row < y->row);
+}
+
+static void drop_beyond(struct vector_search *s, float limit)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->scored_len; i++)
+        if (s->scored[i].distance - s->scored[i].error <= limit)
+            s->scored[kept++] = s->scored[i];
+    s->scored_len = kept;
+}
+
+/* Room again: without those that cannot be among the best any more. */
+static void thin_out(struct vector_search *s)
+{
+    drop_beyond(s, search_threshold(s));
+    if (s->scored_len <= s->scored_room / 2)
+        return;
+    qsort(s->scored, s->scored_len, sizeof(*s->scored), compare_scored);
+    s->scored_len = s->scored_room / 2;
+}
+
+static void score(struct vector_search *s, const uint8_t *row8, uint32_t row, float distance)
+{
+    size_t dim = s->index->code_dim;
+    if (s->scored_len == s->scored_room)
+        thin_out(s);
+    float norm2 = code_row_norm2(row8, dim), scale = code_row_scale(row8, dim);
+    float length = norm2 > 0 ? sqrtf(norm2) : 0;
+    /* three standard errors of rounding both sides, and the sums' own */
+    float error = 1.7320508f * (s->query_length * scale + length * s->query8.scale) +
+                  4e-7f * (norm2 + s->query8.norm2);
+    s->error = error > s->error ? error : s->error;
+    s->scored[s->scored_len++] = (struct scored){distance, error, row};
+    carry_push(&s->carry, distance - s->shift);
+}
+
+static och_code code8_piece(struct vector_search *s, uint32_t row, och_error *err)
+{
+    struct piece *piece = &s->code8;
+    if (LIKELY(piece->base && row - piece->first < piece->units))
+        return OCH_OK;
+    const struct vector_pages *pages = s->query->pages;
+    return pages->at(pages->context, VECTOR_CODE8, row, &piece->base, &piece->first, &piece->units,
+                     err);
+}
+
+/* Distances of rows of one piece. */
+och_code search_score_rows(struct vector_search *s, uint32_t *at, uint32_t count, och_error *err)
+{
+    float distances[SEARCH_GROUP];
+    if (s->query->allow) {
+        for (uint32_t i = 0; i < count; i++)
+            at[i] += (uint32_t)s->code8.first;
+        s->near += count;
+        TRY(s->query->allow(s->query->allow_context, at, &count, err));
+        s->near_passed += count;
+        for (uint32_t i = 0; i < count; i++)
+            at[i] -= (uint32_t)s->code8.first;
+    }
+    size_t dim = s->index->code_dim;
+    s->kernel->distance8(s->code8.base, at, count, &s->query8, dim, distances);
+    s->found.rows_scored += count;
+    float limit = search_threshold(s);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(distances[i] <= limit))
+            continue;
+        score(s, s->code8.base + at[i] * code_row_size(dim), (uint32_t)(at[i] + s->code8.first),
+              distances[i]);
+        limit = search_threshold(s);
+    }
+    return OCH_OK;
+}
+
+static inline bool is_lower(const struct pending *a, const struct pending *b)
+{
+    return a->low < b->low || (a->low == b->low && a->row < b->row);
+}
+
+/* The `want` smallest bounds come first; of equal ones those of the first rows. */
+static void select_low(struct pending *items, uint32_t len, uint32_t want)
+{
+    uint32_t from = 0, to = len;
+    while (to - from > 1) {
+        struct pending pivot = items[from + (to - from) / 2];
+        uint32_t i = from, j = to - 1;
+        for (;;) {
+            while (is_lower(&items[i], &pivot))
+                i++;
+            while (is_lower(&pivot, &items[j]))
+                j--;
+            if (i >= j)
+                break;
+            struct pending swap = items[i];
+            items[i++] = items[j];
+            items[j--] = swap;
+        }
+        if (want == i)
+            return;
+        if (want < i)
+            to = i;
+        else
+            from = i;
+    }
+}
+
+/* Read the 8-bit rows of pending [first, end) at once, without those that are out of the question by now. */
+static void fetch_pending(struct vector_search *s, uint32_t first, uint32_t end)
+{
+    const struct vector_pages *pages = s->query->pages;
+    float limit = search_threshold(s);
+    if (!pages->cold)
+        return;
+    s->code8 = (struct piece){0};
+    for (uint32_t i = first; i < end; i++)
+        if (s->pending[i].low < limit || s->carry.len < s->carry.keep)
+            pages->want(pages->context, VECTOR_CODE8, s->pending[i].row);
+    pages->fetch(pages->context);
+}
+
+och_code search_drain(struct vector_search *s, och_error *err)
+{
+    uint32_t at[SEARCH_GROUP], count = 0, best = s->pending_len;
+    uint64_t since = search_now(s);
+    if (s->carry.len < s->carry.keep && s->pending_len > 2 * s->carry.keep) {
+        best = 2 * s->carry.keep;
+        select_low(s->pending, s->pending_len, best);
+    }
+    fetch_pending(s, 0, best);
+    float limit = search_threshold(s);
+    for (uint32_t i = 0; i < s->pending_len; i++) {
+        const struct pending *item = &s->pending[i];
+        if (i == best && s->query->pages->cold) {
+            if (count)
+                TRY(search_score_rows(s, at, count, err));
+            count = 0;
+            fetch_pending(s, best, s->pending_len);
+            limit = search_threshold(s);
+        }
+        if (item->low >= limit && s->carry.len >= s->carry.keep)
+            continue;
+        bool same = s->code8.base && item->row - s->code8.first < s->code8.units;
+        if (count && (!same || count == SEARCH_GROUP)) {
+            TRY(search_score_rows(s, at, count, err));
+            count = 0;
+            limit = search_threshold(s);
+        }
+        if (!same)
+            TRY(code8_piece(s, item->row, err));
+        at[count++] = (uint32_t)(item->row - s->code8.first);
+    }
+    if (count)
+        TRY(search_score_rows(s, at, count, err));
+    s->pending_len = 0;
+    if (since)
+        s->found.score_ns += search_now(s) - since;
+    return OCH_OK;
+}
+
+/* ---- without lists ---- */
+
+/* The 8-bit rows of survivors among the next ROWS_AHEAD, at once. */
+static void fetch_survivors(struct vector_search *s, uint32_t first)
+{
+    const struct vector_pages *pages = s->query->pages;
+    uint32_t coded = s->index->coded;
+    s->code8 = (struct piece){0};
+    for (uint32_t row = first; row < coded && row - first < ROWS_AHEAD; row += 32) {
+        uint32_t bits = search_mask(s, row);
+        if (coded - row < 32)
+            bits &= (1u << (coded - row)) - 1;
+        for (; bits; bits &= bits - 1)
+            pages->want(pages->context, VECTOR_CODE8, row + (uint32_t)__builtin_ctz(bits));
+    }
+    pages->fetch(pages->context);
+}
+
+och_code search_all_codes8(struct vector_search *s, och_error *err)
+{
+    const struct vector_index *index = s->index;
+    uint32_t at[SEARCH_GROUP], count = 0;
+    for (uint32_t row = 0; row < index->coded; row += 32) {
+        uint32_t bits = search_mask(s, row);
+        if (row % ROWS_AHEAD == 0 && s->query->pages->cold) {
+            if (count)
+                TRY(search_score_rows(s, at, count, err));
+            count = 0;
+            fetch_survivors(s, row);
+        }
+        if (index->coded - row < 32)
+            bits &= (1u << (index->coded - row)) - 1;
+        for (; bits; bits &= bits - 1) {
+            uint32_t own = row + (uint32_t)__builtin_ctz(bits);
+            bool same = s->code8.base && own - s->code8.first < s->code8.units;
+            if (count && (!same || count == SEARCH_GROUP)) {
+                TRY(search_score_rows(s, at, count, err));
+                count = 0;
+            }
+            if (!same)
+                TRY(code8_piece(s, own, err));
+            at[count++] = (uint32_t)(own - s->code8.first);
+        }
+        if (row % 65536 == 0 && s->query->limits)
+            TRY(work_check(s->query->limits, err));
+    }
+    if (count)
+        TRY(search_score_rows(s, at, count, err));
+    return OCH_OK;
+}
+
+/* ---- what remains ---- */
+
+static int compare_rows(const void *a, const void *b)
+{
+    const struct vector_candidate *x = a, *y = b;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+/* What the stored vectors must decide: all that may be nearer than the k-th. */
+och_code search_choose(struct vector_search *s, och_error *err)
+{
+    const struct vector_plan *plan = &s->query->plan;
+    uint32_t count = 0;
+    s->found.rows = ARENA_ARRAY(s->arena, struct vector_candidate, s->scored_len + 1);
+    if (!s->found.rows)
+        return FAIL_NO_MEMORY(err, "a search");
+    drop_beyond(s, search_threshold(s) + s->error); // most are, and sorting them costs
+    qsort(s->scored, s->scored_len, sizeof(*s->scored), compare_scored);
+    float limit = s->bound, shift = search_key_shift(s);
+    if (s->scored_len >= plan->k) {
+        const struct scored *last = &s->scored[plan->k - 1];
+        limit = last->distance + last->error < limit ? last->distance + last->error : limit;
+    }
+    for (uint32_t i = 0; i < s->scored_len && count < plan->rerank_max; i++)
+        if (s->scored[i].distance - s->scored[i].error <= limit)
+            s->found.rows[count++] = (struct vector_candidate){
+                s->scored[i].row, s->scored[i].distance - shift, s->scored[i].error};
+    qsort(s->found.rows, count, sizeof(*s->found.rows), compare_rows);
+    s->found.count = count;
+    return OCH_OK;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Several parts searched as one: their lists in one order with one budget; what of all their candidates must be looked at. */
+#include "index/vector/vector_search_internal.h"
+
+#include <stdlib.h>
+
+/* The key below which lists hold about so many rows. */
+static float key_of_rows(struct vector_query *const *queries, size_t count, double rows)
+{
+    enum { BUCKETS = 1024 };
+    double weights[BUCKETS] = {0};
+    float least = INFINITY, most = -INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        const struct vector_search *s = queries[i]->begun;
+        float from = s->key_least - search_key_shift(s), to = s->key_most - search_key_shift(s);
+        least = from < least ? from : least;
+        most = to > most ? to : most;
+    }
+    float scale = BUCKETS / (most - least);
+    if (!(most > least) || !isfinite(scale))
+        return INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        const struct vector_search *s = queries[i]->begun;
+        double weight = (double)s->index->coded / s->index->lists;
+        for (uint32_t j = 0; j < s->index->lists; j++) {
+            float place = (s->keys[j] - search_key_shift(s) - least) * scale;
+            weights[place >= 0 && place < BUCKETS ? (int)place : BUCKETS - 1] += weight;
+        }
+    }
+    double sum = 0;
+    int bucket = 0;
+    while (bucket < BUCKETS - 1 && sum + weights[bucket] < rows)
+        sum += weights[bucket++];
+    double share = weights[bucket] > 0 ? (rows - sum) / weights[bucket] : 1;
+    return least + (float)(bucket + (share < 1 ? share : 1)) / scale;
+}
+
+/* Keys with another γ than this part's own: those of several parts are compared. */
+static void use_gamma(struct vector_search *s, float gamma)
+{
+    const struct vector_index *index = s->index;
+    if (index->gamma == gamma)
+        return;
+    s->key_least = INFINITY;
+    s->key_most = -INFINITY;
+    for (uint32_t j = 0; j < index->lists; j++) {
+        s->keys[j] += (gamma - index->gamma) * list_entry(index, j).rms2;
+        s->key_least = s->keys[j] < s->key_least ? s->keys[j] : s->key_least;
+        s->key_most = s->keys[j] > s->key_most ? s->keys[j] : s->key_most;
+    }
+}
+
+void vector_share(struct vector_query *const *queries, size_t count, float recall, float effort)
+{
+    double all = 0, rows = 0;
+    for (size_t i = 0; i < count; i++)
+        all += queries[i]->index->coded;
+    for (size_t i = 0; i < count; i++) {
+        const struct vector_index *index = queries[i]->index;
+        double own = vector_budget_share(index, queries[i]->plan.k, index->coded / all, recall);
+        rows += (double)effort * own * index->coded / index->lists;
+        use_gamma(queries[i]->begun, queries[0]->index->gamma);
+    }
+    float limit = key_of_rows(queries, count, rows);
+    for (size_t i = 0; i < count; i++) {
+        const struct vector_search *s = queries[i]->begun;
+        queries[i]->plan.lists = s->index->lists - (s->index->lists > 1);
+        /* its effort stays */
+        queries[i]->plan.reach *=
+            vector_reach(s->index, queries[i]->plan.k * (s->index->coded / all), recall) /
+            vector_reach(s->index, queries[i]->plan.k, recall);
+        queries[i]->plan.key = limit + search_key_shift(s);
+    }
+}
+
+static int compare_upper(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+void vector_join(struct vector_found *found, size_t count, uint32_t k, struct arena *arena)
+{
+    size_t all = 0;
+    for (size_t i = 0; i < count; i++)
+        all += found[i].count;
+    float *upper = all > k ? arena_alloc(arena, sizeof(float) * all) : NULL;
+    if (!upper) /* all of them will do, too */
+        return;
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < found[i].count; j++)
+            upper[at++] = found[i].rows[j].distance + found[i].rows[j].error;
+    qsort(upper, all, sizeof(*upper), compare_upper);
+    float limit = upper[k - 1];
+    for (size_t i = 0; i < count; i++) {
+        size_t kept = 0;
+        for (size_t j = 0; j < found[i].count; j++)
+            if (!(found[i].rows[j].distance - found[i].rows[j].error > limit))
+                found[i].rows[kept++] = found[i].rows[j];
+        found[i].count = kept;
+    }
+}
