@@ -16,7 +16,7 @@ void map_set_seed(uint64_t seed)
 
 /* With a seed, the hash is multiplied apart from its low bits, so that keys whose XXH3 collide in
  * their low bits only do not collide here. */
-static uint64_t hash_of(slice key)
+uint64_t map_hash(slice key)
 {
     uint64_t hash = slice_hash(key);
     if (map_seed) {
@@ -89,13 +89,13 @@ uint64_t *map_find(const struct map *map, slice key)
 {
     if (map->len == 0)
         return NULL;
-    size_t i = find(map, key, hash_of(key));
+    size_t i = find(map, key, map_hash(key));
     return map->entries[i].hash ? &map->entries[i].value : NULL;
 }
 
 uint64_t *map_at(struct map *map, slice key, bool *ret_new)
 {
-    uint64_t hash = hash_of(key);
+    uint64_t hash = map_hash(key);
     if (map->len) {
         size_t i = find(map, key, hash);
         if (map->entries[i].hash) {
@@ -116,7 +116,7 @@ bool map_remove(struct map *map, slice key)
 {
     if (map->len == 0)
         return false;
-    size_t mask = map->cap - 1, hole = find(map, key, hash_of(key));
+    size_t mask = map->cap - 1, hole = find(map, key, map_hash(key));
     if (!map->entries[hole].hash)
         return false;
     for (size_t i = (hole + 1) & mask; map->entries[i].hash; i = (i + 1) & mask) {

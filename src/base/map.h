@@ -19,6 +19,8 @@ struct map {
 /** Whole process, before the first map: a secret seed, so that nobody can choose ids whose hashes collide.
  *  0 (the default) makes walks repeatable. */
 void map_set_seed(uint64_t seed);
+/** The hash that maps use, with the seed, for tables of another shape; never 0. */
+uint64_t map_hash(slice key);
 void map_init(struct map *map);
 void map_done(struct map *map);
 MUST_USE bool map_reserve(struct map *map, size_t count);

@@ -10,12 +10,12 @@
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words of bits lie in memory as in files");
 
 static const struct kernel_bits tables[] = {
-    {"scalar", kernel_bits_range_scalar},
+    {"scalar", kernel_bits_range_scalar, kernel_bits_slice_scalar},
 #if defined(__x86_64__)
-    {"avx2", kernel_bits_range_avx2},
-    {"avx512", kernel_bits_range_avx512},
+    {"avx2", kernel_bits_range_avx2, kernel_bits_slice_avx2},
+    {"avx512", kernel_bits_range_avx512, kernel_bits_slice_avx512},
 #elif defined(__aarch64__)
-    {"neon", kernel_bits_range_neon},
+    {"neon", kernel_bits_range_neon, kernel_bits_slice_neon},
 #endif
 };
 

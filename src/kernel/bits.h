@@ -19,6 +19,8 @@ struct kernel_bits {
      *  low <= high < 2^width.  Any alignment. */
     void (*range)(const uint8_t *body, unsigned width, size_t blocks, uint32_t low, uint32_t high,
                   uint64_t *out);
+    /** The body of these codes.  Shapes: codes[blocks x BITS_ROWS], each < 2^width; body as above, any alignment; 1 <= width <= BITS_WIDTH_MAX. */
+    void (*slice)(const uint32_t *codes, size_t blocks, unsigned width, uint8_t *body);
 };
 
 /** The best table for this machine; OCHRE_KERNEL=scalar|avx2|avx512|neon overrides.  Cheap after the first call. */

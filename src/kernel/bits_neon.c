@@ -4,5 +4,6 @@
 
 typedef uint64_t vector __attribute__((vector_size(16)));
 
-#define RANGE kernel_bits_range_neon
+#define RANGE       kernel_bits_range_neon
+#define SLICE_CODES kernel_bits_slice_neon
 #include "kernel/bits_loops.h"

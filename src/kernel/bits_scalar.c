@@ -4,5 +4,6 @@
 
 typedef uint64_t vector;
 
-#define RANGE kernel_bits_range_scalar
+#define RANGE       kernel_bits_range_scalar
+#define SLICE_CODES kernel_bits_slice_scalar
 #include "kernel/bits_loops.h"

@@ -37,16 +37,16 @@ static size_t shared_len(slice a, slice b)
     return i;
 }
 
-/* Room for `count` values of `width` bits in the block; the place, or NULL. */
-static uint8_t *packed_room(struct buf *block, uint32_t count, unsigned width)
+/* Room for `count` values of `width` bits in the block; at NULL: none. */
+static struct meta_packer packed_room(struct buf *block, uint32_t count, unsigned width)
 {
     size_t size = (size_t)meta_packed_size(count, width);
-    uint8_t *at = buf_reserve(block, size);
-    if (at) {
-        memset(at, 0, size);
+    struct meta_packer packer = {.at = buf_reserve(block, size)};
+    if (packer.at && size) {
+        memset(packer.at + size - 16, 0, 16); /* the last word, and the one that is added */
         block->len += size;
     }
-    return at;
+    return packer;
 }
 
 static void put_strings(struct buf *block, const slice *strings, uint32_t count)
@@ -70,12 +70,14 @@ static och_code write_dict_block(struct meta_writer *writer, const struct meta_v
     buf_byte(block, (uint8_t)width);
     buf_byte(block, (uint8_t)excess);
     buf_zero(block, 6);
-    uint8_t *packed = packed_room(block, count, width);
-    for (uint32_t i = 0; packed && i < count && width; i++)
-        meta_packed_put(packed, i, width, values->images[first + i] - image);
-    packed = packed_room(block, count, excess);
-    for (uint32_t i = 0; packed && i < count && excess; i++)
-        meta_packed_put(packed, i, excess, before[i] - before[0] - i);
+    struct meta_packer packer = packed_room(block, count, width);
+    for (uint32_t i = 0; packer.at && width && i < count; i++)
+        meta_pack(&packer, values->images[first + i] - image, width);
+    meta_pack_end(&packer);
+    packer = packed_room(block, count, excess);
+    for (uint32_t i = 0; packer.at && excess && i < count; i++)
+        meta_pack(&packer, before[i] - before[0] - i, excess);
+    meta_pack_end(&packer);
     size_t strings_at = block->len;
     if (values->strings)
         put_strings(block, values->strings + first, count);
@@ -138,12 +140,13 @@ static och_code write_list(struct meta_writer *writer, const struct meta_values 
                           ? (size_t)round_up(((uint64_t)count * bits + 7) / 8, 8)
                           : (size_t)META_LIST_BLOCK / 8 * bits;
         buf_clear(&writer->block);
-        uint8_t *at = buf_reserve(&writer->block, size + 9); /* put reads and writes whole words */
+        uint8_t *at = buf_reserve(&writer->block, size);
         if (!at)
             return buf_check(&writer->block, "a metadata index", err);
-        memset(at, 0, size + 9);
+        struct meta_packer packer = {.at = at};
         for (uint32_t i = 0; i < count; i++)
-            meta_packed_put(at, i, bits, values->rows[done + i]);
+            meta_pack(&packer, values->rows[done + i], bits);
+        meta_pack_end(&packer);
         TRY(emit(writer, at, size, err));
     }
     static const uint8_t zeros[8];
@@ -152,57 +155,50 @@ static och_code write_list(struct meta_writer *writer, const struct meta_values 
 
 /* ---- slices ---- */
 
-/* 64 codes into bit i of `width` words: a transposition, one bit of all codes at a time. */
-static void transpose(const uint32_t *codes, uint32_t count, unsigned width, uint8_t *at)
+/* `rows` ordinals, 0: none; up to a whole block they are followed by zeros. */
+static struct meta_zone zone_of(const uint32_t *ordinals, uint32_t rows, uint64_t offset)
 {
-    uint64_t words[BITS_WIDTH_MAX] = {0};
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t code = codes[i];
-        for (unsigned bit = 0; bit < width; bit++)
-            words[bit] |= (code >> (width - 1 - bit) & 1) << i;
+    uint32_t least = UINT32_MAX, most = 0, missing = 0; /* 0 less one is the greatest */
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t ordinal = ordinals[i];
+        missing |= !ordinal;
+        least = ordinal - 1 < least ? ordinal - 1 : least;
+        most = ordinal > most ? ordinal : most;
     }
-    for (unsigned bit = 0; bit < width; bit++)
-        store_u64(at + (size_t)bit * (BITS_ROWS / 8), words[bit]);
+    struct meta_zone zone = {
+        .min = most ? least + 1 : 0, .max = most, .missing = missing, .offset = offset};
+    zone.width = (uint8_t)meta_bits_of(most ? (uint64_t)most - zone.min + missing : 0);
+    return zone;
 }
 
 static och_code write_chunk(struct meta_writer *writer, uint32_t *codes, uint32_t rows,
                             och_error *err)
 {
-    struct meta_zone zone = {0};
-    for (uint32_t i = 0; i < rows; i++) {
-        uint32_t ordinal = codes[i];
-        zone.missing = zone.missing || !ordinal;
-        zone.min = ordinal && (!zone.min || ordinal < zone.min) ? ordinal : zone.min;
-        zone.max = ordinal > zone.max ? ordinal : zone.max;
-    }
-    zone.width = (uint8_t)meta_bits_of(zone.max ? (uint64_t)zone.max - zone.min + zone.missing : 0);
-    zone.offset = writer->offset;
+    struct meta_zone zone = zone_of(codes, rows, writer->offset);
     uint32_t low = zone.min - (zone.min ? zone.missing : 0);
-    for (uint32_t i = 0; i < rows; i++)
-        codes[i] = codes[i] ? codes[i] - low : 0;
+    size_t size = (size_t)meta_zone_size(rows, zone.width);
     buf_u32(&writer->tail, zone.min);
     buf_u32(&writer->tail, zone.max);
     buf_byte(&writer->tail, zone.missing);
     buf_byte(&writer->tail, zone.width);
     buf_zero(&writer->tail, 6);
     buf_u64(&writer->tail, zone.offset);
-    size_t block = bits_block_size(zone.width);
-    for (uint32_t first = 0; zone.width && first < rows; first += BITS_ROWS) {
-        uint8_t at[BITS_WIDTH_MAX * (BITS_ROWS / 8)];
-        for (uint32_t i = 0; i < BITS_ROWS; i += 64) {
-            uint32_t left = rows > first + i ? rows - first - i : 0;
-            transpose(codes + (left ? first + i : 0), left < 64 ? left : 64, zone.width,
-                      at + i / 8);
-        }
-        TRY(emit(writer, at, block, err));
-    }
-    return OCH_OK;
+    if (!size)
+        return OCH_OK;
+    for (uint32_t i = 0; i < rows; i++)
+        codes[i] = codes[i] ? codes[i] - low : 0;
+    buf_clear(&writer->block);
+    uint8_t *body = buf_reserve(&writer->block, size);
+    if (!body)
+        return buf_check(&writer->block, "a metadata index", err);
+    kernel_bits_get()->slice(codes, ((size_t)rows + BITS_ROWS - 1) / BITS_ROWS, zone.width, body);
+    return emit(writer, body, size, err);
 }
 
 static och_code write_slices(struct meta_writer *writer, const struct meta_values *values,
                              uint32_t *codes, och_error *err)
 {
-    memset(codes, 0, (size_t)writer->rows * sizeof(*codes));
+    memset(codes, 0, meta_codes_bytes(writer->rows));
     for (uint32_t ordinal = 1; ordinal <= values->ordinals; ordinal++) {
         for (uint32_t i = values->before[ordinal - 1]; i < values->before[ordinal]; i++)
             codes[values->rows[i]] = ordinal;

@@ -10,18 +10,6 @@ uint32_t meta_dict_block(uint8_t type, uint32_t ordinals)
     return block;
 }
 
-void meta_packed_put(uint8_t *at, uint64_t i, unsigned width, uint64_t value)
-{
-    if (!width)
-        return;
-    uint64_t bit = i * width;
-    uint8_t *to = at + bit / 8;
-    unsigned shift = bit % 8;
-    store_u64(to, load_u64(to) | value << shift);
-    if (shift && width > 64 - shift)
-        to[8] |= (uint8_t)(value >> (64 - shift));
-}
-
 struct meta_column meta_column_at(const struct meta_index *index, uint32_t i)
 {
     const uint8_t *head = index->head.at;

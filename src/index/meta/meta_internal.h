@@ -94,7 +94,31 @@ static ALWAYS_INLINE uint64_t meta_packed_get(const uint8_t *at, uint64_t i, uns
         value |= (uint64_t)from[8] << (64 - shift);
     return width == 64 ? value : value & ((1ull << width) - 1);
 }
-void meta_packed_put(uint8_t *at, uint64_t i, unsigned width, uint64_t value);
+
+/* Writing them one behind the other. */
+struct meta_packer {
+    uint8_t *at; /* of the word that is being filled */
+    uint64_t word;
+    unsigned bits; /* of it */
+};
+/* value < 2^width, width <= 64. */
+static ALWAYS_INLINE void meta_pack(struct meta_packer *packer, uint64_t value, unsigned width)
+{
+    packer->word |= value << packer->bits;
+    packer->bits += width;
+    if (packer->bits < 64)
+        return;
+    store_u64(packer->at, packer->word);
+    packer->at += 8;
+    packer->bits -= 64;
+    packer->word = packer->bits ? value >> (width - packer->bits) : 0;
+}
+/* The last word, filled up with zeros. */
+static inline void meta_pack_end(struct meta_packer *packer)
+{
+    if (packer->bits)
+        store_u64(packer->at, packer->word);
+}
 
 /** Bits of a row number. */
 static inline unsigned meta_row_bits(uint32_t rows)
@@ -141,7 +165,8 @@ static inline uint64_t meta_zone_size(uint32_t rows, unsigned width)
 struct meta_reader {
     const struct meta_index *index;
     const struct meta_pages *pages;
-    bool damaged; /* the index's own bytes are bad */
+    bool damaged;     /* the index's own bytes are bad */
+    uint32_t release; /* how often pages were let go while cursors were in use */
 };
 och_code meta_fault(struct meta_reader *reader, const struct meta_column *column, const char *what,
                     och_error *err);
@@ -153,6 +178,7 @@ struct meta_cursor {
     struct meta_reader *reader;
     const struct meta_column *column;
     uint32_t block, first, count; /* ordinal of its first value, how many; count 0: none yet */
+    uint32_t release;             /* of the reader when the block was read */
     uint32_t base;                /* entries of ordinals before it */
     uint64_t image;               /* of its first value */
     unsigned width, excess_width;
@@ -218,7 +244,12 @@ struct meta_writer {
     struct buf block; /* scratch */
     uint32_t columns;
 };
-/** `codes`: scratch, one u32 a row. */
+/** What `codes` must hold: one u32 a row, whole blocks of slices. */
+static inline size_t meta_codes_bytes(uint32_t rows)
+{
+    return ((size_t)rows + BITS_ROWS - 1) / BITS_ROWS * BITS_ROWS * sizeof(uint32_t);
+}
+/** `codes`: scratch of meta_codes_bytes. */
 MUST_USE och_code meta_write_column(struct meta_writer *writer, const struct meta_values *values,
                                     uint32_t *codes, och_error *err);
 /** A column that is only named: rows are to be looked at. */

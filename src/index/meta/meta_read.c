@@ -46,7 +46,7 @@ static och_code cursor_load(struct meta_cursor *cursor, uint32_t block, och_erro
     const struct meta_column *column = cursor->column;
     uint32_t per_block = meta_dict_block(column->type, column->ordinals);
     const uint8_t *top = top_at(column, block), *at;
-    if (cursor->count && cursor->block == block)
+    if (cursor->count && cursor->block == block && cursor->release == cursor->reader->release)
         return OCH_OK;
     uint64_t from = (uint64_t)load_u32(top + 8) * 8,
              len = (uint64_t)load_u32(top + META_TOP_SIZE + 8) * 8 - from;
@@ -64,6 +64,7 @@ static och_code cursor_load(struct meta_cursor *cursor, uint32_t block, och_erro
         values + excess + strings > len - META_DICT_HEADER)
         return meta_fault(cursor->reader, column, "a dictionary block's figures do not fit", err);
     cursor->block = block;
+    cursor->release = cursor->reader->release;
     cursor->first = first;
     cursor->base = load_u32(top + 12);
     cursor->image = load_u64(top);
@@ -213,7 +214,7 @@ och_code meta_walk_strings(struct meta_cursor *cursor, uint32_t from, uint32_t t
         struct strings strings = {.cursor = cursor};
         if (loaded++ % WALK_BLOCKS == 0 && loaded > 1) {
             cursor->reader->pages->release(cursor->reader->pages->context);
-            cursor->count = 0;
+            cursor->reader->release++; /* the caller may have a cursor of its own */
         }
         TRY(cursor_load(cursor, (at - 1) / per_block, err));
         strings.reader = reader_of(cursor->strings);

@@ -91,11 +91,41 @@ static void any_alignment_will_do(void **state)
     }
 }
 
+static void every_table_makes_the_slices_of_codes(void **state)
+{
+    const struct kernel_bits *const *tables;
+    size_t count = kernel_bits_all(&tables);
+    uint64_t seed = 3;
+    (void)state;
+    for (unsigned width = 1; width <= BITS_WIDTH_MAX; width++) {
+        size_t size = BLOCKS * bits_block_size(width);
+        struct guarded source = guarded_new(BLOCKS * BITS_ROWS * 4), memory = guarded_new(size);
+        uint32_t *codes = (uint32_t *)(void *)(source.end - BLOCKS * BITS_ROWS * 4);
+        uint8_t *body = memory.end - size, *wanted = calloc(1, size);
+        assert_non_null(wanted);
+        for (uint32_t row = 0; row < BLOCKS * BITS_ROWS; row++) {
+            uint64_t random = next_random(&seed);
+            codes[row] = random % 4 ? (uint32_t)(random >> 8) & UINT32_MAX >> (32 - width)
+                                    : (random % 8 ? UINT32_MAX >> (32 - width) : 0);
+            put(wanted, width, row, codes[row]);
+        }
+        for (size_t t = 0; t < count; t++) {
+            memset(body, 0xa5, size);
+            tables[t]->slice(codes, BLOCKS, width, body);
+            assert_memory_equal(body, wanted, size);
+        }
+        free(wanted);
+        guarded_free(&source);
+        guarded_free(&memory);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_table_finds_the_codes_of_a_range),
         cmocka_unit_test(any_alignment_will_do),
+        cmocka_unit_test(every_table_makes_the_slices_of_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
