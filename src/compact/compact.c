@@ -290,6 +290,22 @@ static void sweep(struct compactor *c)
     mem_free(group);
 }
 
+/* Versions whose time is over; their files are for the garbage. */
+static void give_up_kept(struct compactor *c)
+{
+    bool any = false;
+    och_error err = {0};
+    if (compact_expire_kept(c, &any, &err) != OCH_OK)
+        trace_line(c->options.trace, TRACE_WARN, "compact",
+                   "old versions stay for now; it is tried again", "reason", err.message, NULL);
+    if (!any)
+        return;
+    mutex_lock(&c->lock);
+    c->garbage = true;
+    cond_signal(&c->merge_wake[MERGE_LARGE]);
+    mutex_unlock(&c->lock);
+}
+
 static void run_flusher(void *arg)
 {
     struct compactor *c = arg;
@@ -309,6 +325,7 @@ static void run_flusher(void *arg)
             if (c->tick)
                 c->tick(c->tick_context);
             sweep(c);
+            give_up_kept(c);
             next_sweep = now_ns(c) + c->options.idle_ms * MS;
             mutex_lock(&c->lock);
         } else {
@@ -457,6 +474,11 @@ static och_code bring_to_rest(struct compactor *c, uuid id, bool merge_to_one, o
     while (merged)
         TRY(compact_merge(c, id, merge_to_one, &merged, err));
     return OCH_OK;
+}
+
+och_code compactor_flush(struct compactor *c, uuid collection, och_error *err)
+{
+    return compact_flush(c, &collection, 1, false, err);
 }
 
 och_code compactor_run(struct compactor *c, const uuid *collection, bool merge_to_one,

@@ -40,6 +40,8 @@ void compactor_kick(void *compactor, uuid collection);
 /** Bring one collection (or all: NULL) to rest: tail flushed, merged as the policy allows; garbage gone.  Blocks. */
 MUST_USE och_code compactor_run(struct compactor *compactor, const uuid *collection,
                                 bool merge_to_one, och_error *err);
+/** Flush one collection's tail, as long as it is now: all but what attached functions hold back.  Blocks. */
+MUST_USE och_code compactor_flush(struct compactor *compactor, uuid collection, och_error *err);
 /** For writers (D18): how long one should wait before appending `count` operations, 0 = not at all; OCH_BUSY when refused.  Writers that have to wait
  *  go on one behind the other, so that together they are no faster than compaction. */
 MUST_USE och_code compactor_throttle(struct compactor *compactor, uuid collection, uint32_t count,

@@ -196,8 +196,9 @@ static och_code prepare_item(struct compactor *c, struct flush *f, uuid file,
 {
     struct view *fresh CLEANUP(view_cleanup) = NULL;
     TRY(view_acquire(c->options.views, f->id, READ_INDEX_AND_WAL, &fresh, err));
-    *item =
-        (struct sysdb_commit){.collection = f->id, .expected_version = view_info(fresh)->version};
+    *item = (struct sysdb_commit){.collection = f->id,
+                                  .expected_version = view_info(fresh)->version,
+                                  .kept = compact_new_id(c)};
     TRY(next_version(c, f, fresh, file, &item->next, err));
     struct batch_pair *pairs;
     TRY(view_pairs(f->view, &f->arena, &pairs, &item->pair_count, err));

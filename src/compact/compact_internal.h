@@ -139,6 +139,8 @@ MUST_USE och_code compact_set_dead(const struct bitset *dead, struct arena *aren
 void compact_make_room(struct compactor *c);
 
 /* ---- compact_garbage.c ---- */
+/** Give up kept versions whose time is over; *ret_any: there were some. */
+MUST_USE och_code compact_expire_kept(struct compactor *c, bool *ret_any, och_error *err);
 MUST_USE och_code compact_garbage(struct compactor *c, bool at_open, bool *ret_more,
                                   och_error *err);
 #endif

@@ -269,10 +269,26 @@ static och_code build(struct merge *m, struct store_writer *writer, uuid file, o
     return OCH_OK;
 }
 
-/* Rows of the inputs that died since: their bits in the output. */
-static och_code map_dead(struct merge *m, struct view *fresh, size_t at, struct bitset *ret_dead,
-                         och_error *err)
+/* Is a row alive again that was dead when the merge began, and is not in its output?  Only a restore does that. */
+static och_code is_revived(const struct sysdb_part *before, const struct bitset *now,
+                           bool *ret_revived, och_error *err)
 {
+    *ret_revived = false;
+    if (before->dead.len == 0)
+        return OCH_OK;
+    struct bitset dead = {0};
+    TRY(part_bitmap_decode(before->dead, before->rows, &dead, err));
+    for (uint32_t row = 0; row < before->rows && !*ret_revived; row++)
+        *ret_revived = bitset_has(&dead, row) && !bitset_has(now, row);
+    bitset_done(&dead);
+    return OCH_OK;
+}
+
+/* Rows of the inputs that died since: their bits in the output.  *ret_revived: the output is of no use. */
+static och_code map_dead(struct merge *m, struct view *fresh, size_t at, struct bitset *ret_dead,
+                         bool *ret_revived, och_error *err)
+{
+    *ret_revived = false;
     if (!bitset_init(ret_dead, m->row_count))
         return FAIL_NO_MEMORY(err, "a deletion bitmap");
     struct bitset *now = ARENA_ARRAY(&m->arena, struct bitset, m->count);
@@ -281,6 +297,8 @@ static och_code map_dead(struct merge *m, struct view *fresh, size_t at, struct 
     och_code code = OCH_OK;
     for (size_t i = 0; i < m->count && code == OCH_OK; i++)
         code = view_dead_upto(fresh, at + i, view_info(fresh)->from, &now[i], err);
+    for (size_t i = 0; i < m->count && code == OCH_OK && !*ret_revived; i++)
+        code = is_revived(&m->inputs[i].row, &now[i], ret_revived, err);
     for (uint32_t r = 0; r < m->row_count && code == OCH_OK; r++) {
         if (bitset_has(&now[m->rows[r].input], m->rows[r].row))
             bitset_add(ret_dead, m->new_rows[r]);
@@ -324,16 +342,17 @@ static och_code commit(struct merge *m, uuid file, bool has_part, bool *ret_aske
     size_t kept = 0;
     for (size_t i = 0; i < at; i++)
         parts[kept++] = current.parts[i];
-    if (has_part) {
-        struct bitset dead = {0};
-        och_code code = map_dead(m, fresh, at, &dead, err);
+    struct bitset dead = {0};
+    bool revived;
+    och_code mapped = map_dead(m, fresh, at, &dead, &revived, err);
+    if (has_part && mapped == OCH_OK && !revived) {
         parts[kept] = compact_part_row(file, &m->info);
-        if (code == OCH_OK)
-            code = compact_set_dead(&dead, &m->arena, &parts[kept], err);
-        kept++;
-        bitset_done(&dead);
-        TRY(code);
+        mapped = compact_set_dead(&dead, &m->arena, &parts[kept++], err);
     }
+    bitset_done(&dead);
+    TRY(mapped);
+    if (revived)
+        return OCH_OK;
     for (size_t i = at + m->count; i < current.part_count; i++)
         parts[kept++] = current.parts[i];
     struct sysdb_commit item = {

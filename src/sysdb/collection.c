@@ -175,10 +175,14 @@ static och_code load(struct sysdb *sysdb, uuid id, const struct sysdb_collection
     TRY(session_turn_enter(sysdb, &session, err));
     const struct sysdb_collection *collection = snapshot_cache_get(&sysdb->cache, id);
     if (!collection) {
-        struct row row;
-        TRY(collection_row(session, id, &row, err));
+        struct row row, kept;
+        bool is_kept;
+        TRY(row_of_id(session, id, &row, &kept, &is_kept, err));
         TRY(snapshot_build(session, &row, NULL, NULL, &collection, err));
-        snapshot_cache_put(&sysdb->cache, collection, session->epoch);
+        if (is_kept) // not cached: it changes with its collection's name, metadata and schema
+            snapshot_mark_kept(collection);
+        else
+            snapshot_cache_put(&sysdb->cache, collection, session->epoch);
     }
     *ret_collection = collection;
     return OCH_OK;
@@ -190,8 +194,8 @@ och_code sysdb_collection_get(struct sysdb *sysdb, slice tenant, slice database,
     const struct sysdb_collection *collection = snapshot_cache_get(&sysdb->cache, id);
     if (!collection)
         TRY(load(sysdb, id, &collection, err));
-    if (tenant.at &&
-        !(slice_equal(collection->tenant, tenant) && slice_equal(collection->database, database))) {
+    if (tenant.at && !(!collection->kept && slice_equal(collection->tenant, tenant) &&
+                       slice_equal(collection->database, database))) {
         sysdb_collection_unref(collection);
         return collection_missing(id, err); // X13
     }
@@ -454,6 +458,7 @@ och_code collection_bury(struct session *session, struct row *row, och_error *er
     TRY(table_rows_delete(session, QUERY_KEYS, &ord, 1, err));
     TRY(table_rows_delete(session, QUERY_BATCHES_OF_COLLECTION, &ord, 1, err));
     TRY(table_rows_delete(session, QUERY_FORK, &ord, 1, err));
+    TRY(kept_bury(session, ord, err));
     TRY(functions_bury(session, ord, err));
     TRY(aliases_bury(session, ord, err));
     row->at[COLLECTION_STATE] = value_text(STATE_TOMBSTONE);

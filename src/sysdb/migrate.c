@@ -101,6 +101,29 @@ static const char *const steps[CATALOGUE_MAJOR] = {
     " target INTEGER NOT NULL REFERENCES collection(ord), created_at INTEGER NOT NULL,"
     " PRIMARY KEY(db,name)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX alias_target ON alias(target);",
+    // format 2 to 3: versions that are kept, and what they refer to
+    "CREATE TABLE version("
+    " ord INTEGER PRIMARY KEY, crc INTEGER NOT NULL,"
+    " id BLOB NOT NULL UNIQUE CHECK(length(id)=16),"
+    " collection INTEGER NOT NULL REFERENCES collection(ord), name TEXT,"
+    " log_offset INTEGER NOT NULL, dimension INTEGER NOT NULL CHECK(dimension>=0),"
+    " last_created_at INTEGER NOT NULL, taken_at INTEGER NOT NULL,"
+    " keep_until INTEGER NOT NULL, rows INTEGER NOT NULL CHECK(rows>=0),"
+    " UNIQUE(collection,name), CHECK((name IS NULL)=(keep_until>0))) STRICT;"
+    "CREATE INDEX version_order ON version(collection,log_offset);"
+    "CREATE INDEX version_keep ON version(keep_until) WHERE keep_until>0;"
+    "CREATE TABLE kept_part("
+    " version INTEGER NOT NULL REFERENCES version(ord), ordinal INTEGER NOT NULL,"
+    " crc INTEGER NOT NULL, file BLOB NOT NULL,"
+    " ref_state TEXT NOT NULL DEFAULT 'live' CHECK(ref_state='live'),"
+    " off INTEGER NOT NULL, len INTEGER NOT NULL, dir_off INTEGER NOT NULL,"
+    " dir_len INTEGER NOT NULL, dir_crc INTEGER NOT NULL, head_len INTEGER NOT NULL,"
+    " lineage BLOB NOT NULL CHECK(length(lineage)=16), rows INTEGER NOT NULL,"
+    " deleted INTEGER NOT NULL CHECK(deleted BETWEEN 0 AND rows),"
+    " log_from INTEGER NOT NULL, log_to INTEGER NOT NULL CHECK(log_to>=log_from),"
+    " dead BLOB NOT NULL, PRIMARY KEY(version,ordinal),"
+    " FOREIGN KEY(file,ref_state) REFERENCES file(id,state)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX kept_part_file ON kept_part(file,off);",
 };
 
 och_code session_connect(struct session *session, const char *path, bool create, och_error *err)

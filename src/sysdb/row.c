@@ -36,6 +36,14 @@ const struct table sysdb_tables[TABLE_COUNT] = {
                         "built,min_records,created_at",
                         2, 12},
     [TABLE_ALIAS] = {"alias", "db,name,target,created_at", 2, 4},
+    [TABLE_VERSION] = {"version",
+                       "ord,id,collection,name,log_offset,dimension,last_created_at,taken_at,"
+                       "keep_until,rows",
+                       1, 10},
+    [TABLE_KEPT_PART] = {"kept_part",
+                         "version,ordinal,file,off,len,dir_off,dir_len,dir_crc,head_len,"
+                         "lineage,rows,deleted,log_from,log_to,dead",
+                         2, 15},
 };
 
 /* crc32c over the table's number, then of each column its kind, length and bytes. */

@@ -213,6 +213,11 @@ och_code snapshot_build(struct session *session, const struct row *collection, c
     return code;
 }
 
+void snapshot_mark_kept(const struct sysdb_collection *collection)
+{
+    snapshot_of(collection)->collection.kept = true;
+}
+
 void sysdb_collection_unref(const struct sysdb_collection *collection)
 {
     if (!collection)

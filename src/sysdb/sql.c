@@ -46,12 +46,19 @@ static const struct {
     [QUERY_ALIASES] = {TABLE_ALIAS, "WHERE db=?1 ORDER BY name"},
     [QUERY_ALIASES_OF] = {TABLE_ALIAS, "WHERE target=?1 ORDER BY db,name"},
     [QUERY_ALIAS_BY_NAME] = {TABLE_ALIAS, "WHERE db=?1 AND name=?2"},
+    [QUERY_KEPT] = {TABLE_VERSION, "WHERE collection=?1 ORDER BY log_offset,taken_at,ord"},
+    [QUERY_KEPT_BY_ID] = {TABLE_VERSION, "WHERE id=?1"},
+    [QUERY_KEPT_UNTIL] = {TABLE_VERSION,
+                          "WHERE keep_until>0 AND keep_until<?1 ORDER BY keep_until LIMIT ?2"},
+    [QUERY_KEPT_PARTS] = {TABLE_KEPT_PART, "WHERE version=?1 ORDER BY ordinal"},
     [QUERY_COLLECTION_COUNT] = {NO_TABLE, "SELECT count(*) FROM collection WHERE db=?1"},
     [QUERY_COLLECTION_WALK] = {NO_TABLE, "SELECT ord,id FROM collection NOT INDEXED WHERE ord>?1 "
                                          "AND state='active' ORDER BY ord LIMIT ?2"},
     [QUERY_SCHEMA_USED] = {NO_TABLE, "SELECT 1 FROM collection WHERE schema=?1 LIMIT 1"},
-    [QUERY_FILE_USED] = {NO_TABLE, "SELECT 1 FROM version_part WHERE file=?1 LIMIT 1"},
-    [QUERY_RANGE_USED] = {NO_TABLE, "SELECT 1 FROM version_part WHERE file=?1 AND off=?2 LIMIT 1"},
+    [QUERY_FILE_USED] = {NO_TABLE, "SELECT 1 FROM version_part WHERE file=?1 UNION ALL "
+                                   "SELECT 1 FROM kept_part WHERE file=?1 LIMIT 1"},
+    [QUERY_RANGE_USED] = {NO_TABLE, "SELECT 1 FROM version_part WHERE file=?1 AND off=?2 UNION ALL "
+                                    "SELECT 1 FROM kept_part WHERE file=?1 AND off=?2 LIMIT 1"},
     [QUERY_FORK_COUNT] = {NO_TABLE, "SELECT count(*) FROM fork WHERE tree=?1"},
     [QUERY_META] = {NO_TABLE, "SELECT crc,format,generation,next,sums FROM meta WHERE one=1"},
     [QUERY_META_SET] = {NO_TABLE, "UPDATE meta SET crc=?1,format=?2,generation=?3,next=?4,sums=?5 "

@@ -20,6 +20,8 @@ struct sysdb_options {
     struct trace *trace;
     bool read_only;
     bool create; /* make it if missing, with default_tenant / default_database */
+    int64_t
+        retention_ms; /* how long superseded versions are kept, unless a collection says otherwise; 0: not */
     struct budget *
         budget; /* SQLite's page cache and the cached snapshots are charged to it (D24); NULL: uncounted */
 };
@@ -83,6 +85,8 @@ struct sysdb_collection {
     uint64_t log_offset;
     int64_t last_created_at; /* ms, of the last batch in the parts */
     int64_t ord;             /* creation order */
+    bool
+        kept; /* a kept version, under an id of its own: everything else is its collection's, `id` included */
 };
 struct sysdb_collection_new {
     uuid id;
@@ -175,6 +179,8 @@ struct sysdb_commit {
     size_t pair_count;
     const struct sysdb_batch_id *batch_ids;
     size_t batch_id_count;
+    uuid
+        kept; /* under which the version that it replaces is kept, should it be; zero: the state is the same, it is not */
     bool ret_committed; /* false: version moved on, or collection gone */
 };
 /** A new object is going to be written: state `uploading`. Durable when OK. */
@@ -230,6 +236,57 @@ MUST_USE och_code sysdb_fork(struct sysdb *sysdb, const struct sysdb_fork *fork,
 /** Forks in the whole tree that a collection belongs to; dropped ones do not count. */
 MUST_USE och_code sysdb_fork_count(struct sysdb *sysdb, uuid id, uint64_t *ret_count,
                                    och_error *err);
+
+/* ---- kept versions (docs/decisions/0023-kept-versions.md) ---- */
+#define SYSDB_RETENTION_KEY     "ochre:version_retention_seconds" /* in a collection's metadata */
+#define SYSDB_RETENTION_SECONDS INT64_C(3153600000)               /* at most: a hundred years */
+/** A state of a collection that is kept, by retention or by a name.  sysdb_collection_get (in any scope) and sysdb_version_get know its id as that of a
+ *  collection that never changes and has no tail. */
+struct sysdb_kept {
+    uuid id;
+    slice name; /* at NULL: kept by retention */
+    uint64_t log_offset;
+    int64_t taken_at;   /* ms: by this clock it is read */
+    int64_t keep_until; /* ms; 0: until it is given up */
+    uint64_t rows;      /* that live in it, expiry not considered */
+};
+/** Ascending log_offset.  OCH_NOT_FOUND: no such collection. */
+MUST_USE och_code sysdb_kept_list(struct sysdb *sysdb, uuid collection, struct arena *arena,
+                                  struct sysdb_kept **ret_rows, size_t *ret_count, och_error *err);
+struct sysdb_keep {
+    uuid collection, id;
+    slice name;
+    uint64_t log_offset; /* the version must reach so far */
+    int64_t taken_at;
+    size_t max; /* names of one collection */
+};
+/** Keep the current version under a name.  OCH_STALE: it does not reach `log_offset`; OCH_EXISTS: the name; OCH_QUOTA; OCH_NOT_FOUND. */
+MUST_USE och_code sysdb_keep(struct sysdb *sysdb, const struct sysdb_keep *keep,
+                             struct sysdb_kept *ret_kept, och_error *err);
+/** Give one up.  OCH_NOT_FOUND. */
+MUST_USE och_code sysdb_kept_drop(struct sysdb *sysdb, uuid collection, uuid id, och_error *err);
+/** Give up those whose time is over, some at a time; *ret_more: maybe not all.  No write when there are none. */
+MUST_USE och_code sysdb_kept_expire(struct sysdb *sysdb, size_t *ret_count, bool *ret_more,
+                                    och_error *err);
+struct sysdb_restore {
+    uuid collection;
+    uuid kept;           /* what it becomes */
+    uint64_t from;       /* the log_offset that its version must have */
+    uint64_t log_offset; /* of the new version */
+    int64_t created_at;  /* of the last operation before that */
+    uuid id;    /* under which the replaced version is kept, if retention or `name` say so */
+    slice name; /* at NULL: none */
+    size_t max;
+};
+/**
+ * A new version of a collection, with the parts of a kept one: one transaction.  Schema, metadata, dimension and batch ids stay those of now.
+ *
+ * Errors: OCH_NOT_FOUND (either); OCH_STALE: `from`; OCH_EXISTS: a function reads from the collection or writes to it, or the name; OCH_QUOTA.
+ */
+MUST_USE och_code sysdb_restore(struct sysdb *sysdb, const struct sysdb_restore *restore,
+                                och_error *err);
+/** Would sysdb_restore be refused for a function? */
+MUST_USE och_code sysdb_restore_check(struct sysdb *sysdb, uuid collection, och_error *err);
 
 /* ---- log segments (D1) ---- */
 struct sysdb_segment {

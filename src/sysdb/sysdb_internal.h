@@ -9,7 +9,7 @@
 #include "sysdb/sqlite_vfs.h"
 #include "sysdb/sysdb.h"
 
-#define CATALOGUE_MAJOR       2 /* a newer one is refused (D9) */
+#define CATALOGUE_MAJOR       3 /* a newer one is refused (D9) */
 #define BATCH_ID_KEEP_MS      (15 * 60 * 1000)
 #define SNAPSHOT_COUNT_MAX    65536u
 #define SNAPSHOT_BYTES_MAX    (64u << 20)
@@ -49,6 +49,9 @@ enum table_id {
     TABLE_FORK,
     TABLE_FUNCTION,
     TABLE_ALIAS,
+    // since format 3
+    TABLE_VERSION,
+    TABLE_KEPT_PART,
     TABLE_COUNT
 };
 #define COLUMN_MAX 16
@@ -127,6 +130,18 @@ enum {
     FUNCTION_CREATED
 };
 enum { ALIAS_DB, ALIAS_NAME, ALIAS_TARGET, ALIAS_CREATED };
+enum {
+    VERSION_ORD,
+    VERSION_ID,
+    VERSION_COLLECTION,
+    VERSION_NAME,
+    VERSION_LOG_OFFSET,
+    VERSION_DIMENSION,
+    VERSION_LAST_CREATED,
+    VERSION_TAKEN,
+    VERSION_KEEP_UNTIL,
+    VERSION_ROWS
+}; /* columns of kept_part are those of version_part but for the first, PART_COLLECTION: the version's ord */
 
 struct value {
     int kind; /* SQLITE_INTEGER, SQLITE_TEXT, SQLITE_BLOB, SQLITE_NULL */
@@ -205,6 +220,10 @@ enum query_id { /* each one prepared once, on its first use */
                 QUERY_ALIASES,
                 QUERY_ALIASES_OF,
                 QUERY_ALIAS_BY_NAME,
+                QUERY_KEPT,
+                QUERY_KEPT_BY_ID,
+                QUERY_KEPT_UNTIL,
+                QUERY_KEPT_PARTS,
                 QUERY_ROW_COUNT, /* the ones above give rows of a table */
                 QUERY_COLLECTION_COUNT = QUERY_ROW_COUNT,
                 QUERY_COLLECTION_WALK,
@@ -346,6 +365,8 @@ void snapshot_cache_clear(struct snapshot_cache *cache);
 MUST_USE och_code snapshot_build(struct session *session, const struct row *collection,
                                  const struct row *db, const struct row *tenant,
                                  const struct sysdb_collection **ret_collection, och_error *err);
+/* A snapshot that nobody else has yet is one of a kept version. */
+void snapshot_mark_kept(const struct sysdb_collection *collection);
 void schema_objects_done(struct session *session);
 /* A change of this collection is part of the transaction under way. */
 void snapshot_touch(struct session *session, uuid id);
@@ -380,6 +401,21 @@ MUST_USE och_code alias_target(struct session *session, const struct row *alias,
 MUST_USE och_code alias_check_free(struct session *session, struct value db, slice name,
                                    och_error *err);
 MUST_USE och_code aliases_bury(struct session *session, struct value collection, och_error *err);
+/* A kept version by its id, in the turn. */
+MUST_USE och_code kept_find(struct session *session, uuid id, struct row *ret_row, bool *ret_found,
+                            och_error *err);
+/* The row of a collection, or for the id of a kept version that with the version's offsets and dimension, and the version's own row. */
+MUST_USE och_code row_of_id(struct session *session, uuid id, struct row *ret_row,
+                            struct row *ret_kept, bool *ret_is_kept, och_error *err);
+/* In a write: keep the version that a collection has, as its row says; the row of what is kept may be NULL. */
+MUST_USE och_code kept_add(struct session *session, const struct row *collection, uuid id,
+                           struct value name, int64_t taken_at, int64_t keep_until,
+                           struct row *ret_row, och_error *err);
+/* In a write: keep it for as long as the collection's metadata or the database says, if at all; it is about to be replaced. */
+MUST_USE och_code kept_retain(struct session *session, const struct row *collection, uuid id,
+                              och_error *err);
+/* In a write: all that a collection keeps. */
+MUST_USE och_code kept_bury(struct session *session, struct value collection, och_error *err);
 /* In a write: turn an active collection into a tombstone and give up all it refers to. */
 MUST_USE och_code collection_bury(struct session *session, struct row *row, och_error *err);
 /* Parts that lost a reference: doom their files or note holes. */
@@ -410,6 +446,7 @@ struct sysdb {
     struct trace *trace;
     char *path;
     bool read_only;
+    int64_t retention_ms; /* of superseded versions */
     size_t table_count; /* set at open: less than TABLE_COUNT if read_only and of an older format */
     struct sqlite_shared *shared;
 

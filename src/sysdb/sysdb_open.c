@@ -17,6 +17,7 @@ static och_code new_handle(const struct sysdb_options *options, struct sysdb **r
     sysdb->clock = options->clock;
     sysdb->trace = options->trace;
     sysdb->read_only = options->read_only;
+    sysdb->retention_ms = options->retention_ms;
     mutex_init(&sysdb->mutex, RANK_SYSDB);
     cond_init(&sysdb->turn_cond);
     cond_init(&sysdb->queue_cond);

@@ -31,11 +31,13 @@ och_code sysdb_version_get(struct sysdb *sysdb, uuid collection, struct arena *a
 {
     CLEANUP(session_turn_cleanup) struct session *session = NULL;
     TRY(session_turn_enter(sysdb, &session, err));
-    struct row row;
-    TRY(collection_row(session, collection, &row, err));
+    struct row row, kept;
+    bool is_kept;
+    TRY(row_of_id(session, collection, &row, &kept, &is_kept, err));
     row_list list = {0};
-    och_code code =
-        table_rows_collect(session, QUERY_PARTS, &row.at[COLLECTION_ORD], 1, arena, &list, err);
+    och_code code = table_rows_collect(session, is_kept ? QUERY_KEPT_PARTS : QUERY_PARTS,
+                                       is_kept ? &kept.at[VERSION_ORD] : &row.at[COLLECTION_ORD], 1,
+                                       arena, &list, err);
     struct sysdb_part *parts = NULL;
     if (code == OCH_OK) {
         parts = ARENA_ARRAY(arena, struct sysdb_part, list.len ? list.len : 1);
@@ -150,6 +152,9 @@ static och_code switch_version(struct session *session, const struct sysdb_commi
     const struct sysdb_version *next = &item->next;
     struct value ord = row->at[COLLECTION_ORD];
     size_t first = released->len;
+    if (next->log_offset > (uint64_t)row->at[COLLECTION_LOG_OFFSET].number &&
+        !uuid_is_zero(item->kept))
+        TRY(kept_retain(session, row, item->kept, err));
     TRY(table_rows_collect(session, QUERY_PARTS, &ord, 1, &session->scratch, released, err));
     for (size_t i = first; i < released->len; i++)
         TRY(table_row_delete(session, &released->at[i], err));

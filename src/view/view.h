@@ -65,6 +65,8 @@ struct view_info {
     int64_t now_ms; /* the view's clock: rows with 0 < expires_ms ≤ now_ms are not there */
 };
 const struct view_info *view_info(const struct view *view);
+/** Another clock than that of now, before anything is read: the view is of a state of that time. */
+void view_set_clock(struct view *view, int64_t now_ms);
 
 /* ---- parts of a view ---- */
 size_t view_part_count(const struct view *view);
@@ -177,6 +179,17 @@ bool view_cut_at(struct view *view, uint64_t upto);
 /** Ids that older parts may hold and that do not stand in the tail: KILL of a flush. Arena. */
 MUST_USE och_code view_kills(struct view *view, struct arena *arena, slice **ret_ids,
                              size_t *ret_count, och_error *err);
+
+/**
+ * A version is going to be replaced by one that is another state.  From begin to end nobody loads the collection or sees what is written to it; then it is
+ * loaded anew, and what was touched before is not known any more.  The thread that begins it ends it; no tail may wait to be flushed.
+ */
+struct views_replace;
+MUST_USE och_code views_replace_begin(struct views *views, uuid id,
+                                      struct views_replace **ret_replace, och_error *err);
+void views_replace_end(struct views_replace *replace);
+/** Kept versions that nobody reads right now are let go, and with them their hold on files. */
+void views_drop_kept(struct views *views);
 
 /** A new version is committed: build its generation and swap.  Views held go on with theirs. */
 MUST_USE och_code views_install(struct views *views, uuid id, och_error *err);

@@ -133,6 +133,7 @@ och_code generation_new(struct collection *collection, const struct generation *
     och_code code = sysdb_collection_get(views->options.sysdb, SLICE_NONE, SLICE_NONE,
                                          collection->id, &row, err);
     if (code == OCH_OK) {
+        atomic_store(&collection->kept, row->kept);
         g->metric = row->schema.metric;
         g->recall = row->schema.recall;
         code = sysdb_version_get(views->options.sysdb, collection->id, &g->arena, &version, err);

@@ -115,6 +115,7 @@ struct collection {
     bool resolving;   /* deliveries were taken from `pending` and are not published yet */
     uint32_t tracing; /* views that want to know what is touched after them */
     struct trail trail;
+    _Atomic bool kept;                   /* a kept version of another one */
     _Atomic bool wanted, rebuild_wanted; /* compaction asked for since the last install */
 };
 
@@ -169,6 +170,8 @@ void tail_codes_free(struct tail_codes *codes, struct budget *budget); /* NULL i
 void trail_keep(struct collection *c, struct generation *old, const struct generation *next);
 /** A tracing view goes; under collection.lock. */
 void trail_release(struct collection *c);
+/** What was touched before is not known any more. */
+void trail_forget(struct collection *c);
 void trail_done(struct collection *c);
 
 /* view_terms.c */

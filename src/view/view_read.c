@@ -9,6 +9,11 @@ const struct view_info *view_info(const struct view *view)
     return &view->info;
 }
 
+void view_set_clock(struct view *view, int64_t now_ms)
+{
+    view->info.now_ms = now_ms;
+}
+
 size_t view_part_count(const struct view *view)
 {
     return view->generation->part_count;

@@ -336,6 +336,54 @@ och_code views_install(struct views *views, uuid id, och_error *err)
     return code;
 }
 
+/* ---- another state in place of the one of now ---- */
+
+struct views_replace {
+    struct collection collection; /* the very same: only its type is another one */
+};
+
+och_code views_replace_begin(struct views *views, uuid id, struct views_replace **ret_replace,
+                             och_error *err)
+{
+    struct collection *c = collection_take(views, id, true);
+    if (!c)
+        return FAIL_NO_MEMORY(err, "a view");
+    mutex_lock(&c->resolve_lock);
+    *ret_replace = (struct views_replace *)(void *)c;
+    return OCH_OK;
+}
+
+void views_replace_end(struct views_replace *replace)
+{
+    struct collection *c = &replace->collection;
+    drop_current(c);
+    trail_forget(c);
+    atomic_store(&c->wanted, false);
+    atomic_store(&c->rebuild_wanted, false);
+    mutex_unlock(&c->resolve_lock);
+    collection_release(c);
+}
+
+void views_drop_kept(struct views *views)
+{
+    TAILQ_HEAD(, collection) gone = TAILQ_HEAD_INITIALIZER(gone);
+    mutex_lock(&views->lock);
+    struct collection *c = TAILQ_FIRST(&views->idle);
+    while (c) {
+        struct collection *next = TAILQ_NEXT(c, link);
+        if (atomic_load(&c->kept)) {
+            unlink_idle(views, c);
+            TAILQ_INSERT_TAIL(&gone, c, link);
+        }
+        c = next;
+    }
+    mutex_unlock(&views->lock);
+    while ((c = TAILQ_FIRST(&gone)) != NULL) {
+        TAILQ_REMOVE(&gone, c, link);
+        collection_free(c);
+    }
+}
+
 /* ---- views ---- */
 
 static och_code view_new(struct collection *c, uint8_t level, struct view **ret_view,

@@ -40,6 +40,13 @@ static void drop_pages(struct collection *c, size_t count)
         memmove(trail->at, trail->at + count, trail->len * sizeof(*trail->at));
 }
 
+void trail_forget(struct collection *c)
+{
+    mutex_lock(&c->lock);
+    drop_pages(c, c->trail.len);
+    mutex_unlock(&c->lock);
+}
+
 void trail_done(struct collection *c)
 {
     drop_pages(c, c->trail.len);

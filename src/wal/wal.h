@@ -63,6 +63,15 @@ struct wal_append;
 typedef och_code (*wal_decide)(void *context, uint64_t head, struct wal_append *request,
                                bool *ret_append, och_error *err);
 
+struct wal_appended {
+    uint64_t first;
+    uint32_t count;
+    bool repeated; /* this batch id was applied before: `first` and `count` are from then */
+};
+/** The batch of a decision is durable and delivered, and it is still the collection's append turn.  An error is that of wal_append; the batch stays. */
+typedef och_code (*wal_after)(void *context, const struct wal_appended *appended,
+                              int64_t created_at, och_error *err);
+
 struct wal_append {
     uuid collection;
     struct payload *payload; /* borrowed: the log takes its own reference */
@@ -75,13 +84,9 @@ struct wal_append {
     int64_t
         as_of_ms; /* set by decide: what it judged expiry by.  The batch's created_at, if not before the last one's; 0: the clock's */
     wal_decide decide; /* NULL: plain append */
+    wal_after after;   /* beside decide; NULL: nothing to do */
     void *context;
     struct limits_of_work limits;
-};
-struct wal_appended {
-    uint64_t first;
-    uint32_t count;
-    bool repeated; /* this batch id was applied before: `first` and `count` are from then */
 };
 /**
  * Append one batch; returns when it is durable and delivered.

@@ -15,6 +15,7 @@ struct append { /* one call's state */
     struct wal_collection *c;
     struct wal_draft draft;
     struct wal_request request;
+    bool turn; /* kept beyond the decision, for what comes after the flush */
 };
 
 och_code wal_throttle(struct wal *wal, const struct limits_of_work *limits, och_error *err)
@@ -190,7 +191,7 @@ static och_code append_queue(struct append *a, bool *ret_append, och_error *err)
     if (a->ask->decide) {
         c->turn = true;
         och_code code = append_decide(a, ret_append, err);
-        c->turn = false;
+        c->turn = a->turn = code == OCH_OK && *ret_append && a->ask->after;
         wal_wake_changed(wal);
         TRY(code);
         if (!*ret_append)
@@ -234,8 +235,14 @@ static och_code append_run(struct append *a, struct wal_appended *ret, och_error
     if (queued && code == OCH_OK)
         *ret =
             (struct wal_appended){.first = a->draft.batch->first, .count = a->draft.batch->count};
+    if (queued && code == OCH_OK && a->turn)
+        code = a->ask->after(a->ask->context, ret, a->draft.batch->created_at, err);
     if (a->c) {
         mutex_lock(&wal->lock);
+        if (a->turn) {
+            a->c->turn = false;
+            wal_wake_changed(wal);
+        }
         wal_collection_unpin(wal, a->c);
         mutex_unlock(&wal->lock);
     }
