@@ -129,6 +129,12 @@ static och_code evaluate_upto(struct run *run, struct answer *answer, uint32_t p
         uint32_t count = left < META_CHUNK ? left : META_CHUNK;
         bool usable;
         TRY(work_check(run->limits, err));
+        if (meta_search_is_empty(&answer->filter->search, chunk)) {
+            memset(answer->sure + first, 0, bitset_words(count) * 8);
+            memset(answer->maybe + first, 0, bitset_words(count) * 8);
+            answer->ready += count;
+            continue;
+        }
         TRY(part_filter_chunk(answer->filter, chunk, answer->sure + first, answer->maybe + first,
                               &usable, err));
         if (!usable) { /* its rows are asked one by one, also those that were said */

@@ -4,15 +4,13 @@
 
 #include "kernel/code.h"
 
-#include <stdlib.h>
-
 /* Nanoseconds, measured by bench/meta.c; only their proportions matter. */
 #define COST_READ      300.0 /* to find a list or a chunk */
 #define COST_LIST_ROW  1.3
 #define COST_SLICE_ROW 0.004 /* per bit of the code */
-#define COST_SORT_ROW  40.0
-#define COST_WORD      0.8 /* of memory not touched before */
-#define COST_PROBE     6.0 /* and per bit: */
+#define COST_GROUP_ROW 4.0   /* to put it with those of its chunk, and to take it from there */
+#define COST_WORD      0.8   /* of memory not touched before */
+#define COST_PROBE     6.0   /* and per bit: */
 #define COST_PROBE_BIT 0.7
 #define KEPT_BYTES_MAX ((size_t)64 << 20) /* of lists decoded for one search */
 #define CHECK_NODES    256u
@@ -39,6 +37,7 @@ static double slice_cost(const struct meta_eval *eval, const struct meta_spans *
 void meta_leaf_plan(struct meta_eval *eval, struct meta_leaf *leaf)
 {
     leaf->cost_ns = 0;
+    leaf->by_list = false;
     for (uint32_t i = 0; i < leaf->column_count; i++) {
         struct meta_spans *spans = &leaf->columns[i];
         uint8_t has = spans->column.has;
@@ -49,43 +48,40 @@ void meta_leaf_plan(struct meta_eval *eval, struct meta_leaf *leaf)
         if (eval->options.force == META_BY_SLICES)
             spans->by_list = !(has & META_HAS_SLICES);
         leaf->cost_ns += spans->by_list ? list : slices;
+        leaf->by_list = leaf->by_list || spans->by_list;
     }
 }
 
 /* ---- lists ---- */
 
-static int compare_rows(const void *a, const void *b)
+/* All entries of the leaf's lists, those of a chunk together. */
+static och_code keep_groups(struct meta_eval *eval, struct meta_leaf *leaf, uint32_t entries,
+                            och_error *err)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* All entries of the leaf's lists, in order; a row that is there twice stays once. */
-static och_code keep_list(struct meta_eval *eval, struct meta_leaf *leaf, uint32_t entries,
-                          bool sorted, och_error *err)
-{
-    uint32_t *rows = ARENA_ARRAY(eval->arena, uint32_t, (size_t)entries + 1);
-    uint32_t count = 0, kept = 0;
-    if (!rows)
+    uint32_t *met = arena_alloc(eval->arena, ((size_t)entries + 1) * 2 * sizeof(*met));
+    uint32_t *starts = ARENA_ARRAY(eval->arena, uint32_t, (size_t)eval->chunks + 2);
+    uint32_t count = 0;
+    if (!met || !starts)
         return FAIL_NO_MEMORY(err, "a filter");
     for (uint32_t i = 0; i < leaf->column_count; i++) {
         const struct meta_spans *spans = &leaf->columns[i];
         for (uint32_t s = 0; spans->by_list && s < spans->count; s++) {
             const struct meta_span *span = &spans->at[s];
             TRY(meta_list_rows(&eval->reader, &spans->column, span->first_entry, span->end_entry,
-                               rows + count, err));
+                               met + count, err));
             count += span->end_entry - span->first_entry;
         }
     }
-    if (!sorted && count)
-        qsort(rows, count, sizeof(*rows), compare_rows);
-    for (uint32_t i = 0; i < count; i++) {
-        if (kept && rows[i] < rows[kept - 1])
-            return meta_fault(&eval->reader, &leaf->columns[0].column, "rows do not ascend", err);
-        if (!kept || rows[i] != rows[kept - 1])
-            rows[kept++] = rows[i];
-    }
-    leaf->rows = (struct rows){.kind = ROWS_LIST, .count = kept, .list = rows};
+    assert(count == entries);
+    uint32_t *rows = met + count;
+    for (uint32_t i = 0; i < count; i++)
+        starts[met[i] / META_CHUNK + 2]++;
+    for (uint32_t c = 0; c < eval->chunks; c++)
+        starts[c + 2] += starts[c + 1];
+    for (uint32_t i = 0; i < count; i++) /* starts[c + 1] runs to the end of c */
+        rows[starts[met[i] / META_CHUNK + 1]++] = met[i];
+    leaf->rows = rows;
+    leaf->starts = starts;
     return OCH_OK;
 }
 
@@ -101,37 +97,27 @@ static och_code set_bits(struct meta_eval *eval, const struct meta_leaf *leaf,
     return OCH_OK;
 }
 
-/* What lists give is decoded once, as rows or as bits, whichever is less work; a short list, or one for a single chunk, is not kept at all. */
+/* What lists give is decoded once, as rows or as bits, whichever is less work; a list for a single chunk, or one too long, is not kept at all. */
 static och_code prepare(struct meta_eval *eval, struct meta_leaf *leaf, och_error *err)
 {
     uint64_t entries = 0;
-    uint32_t lists = 0;
-    bool sorted = false;
     leaf->prepared = true;
-    for (uint32_t i = 0; i < leaf->column_count; i++) {
-        const struct meta_spans *spans = &leaf->columns[i];
-        if (!spans->by_list)
-            continue;
-        entries += spans->entries;
-        sorted = ++lists == 1 && spans->count == 1 && spans->at[0].to == spans->at[0].from + 1;
-    }
+    for (uint32_t i = 0; i < leaf->column_count; i++)
+        entries += leaf->columns[i].by_list ? leaf->columns[i].entries : 0;
     size_t words = bitset_words(eval->rows);
-    double bits_cost = COST_WORD * (double)words,
-           list_cost = sorted ? 0 : COST_SORT_ROW * (double)entries;
-    bool as_list = entries < UINT32_MAX && list_cost < bits_cost && entries <= eval->rows;
-    size_t bytes = as_list ? (size_t)entries * 4 : words * 8;
-    double again_cost = COST_LIST_ROW * (double)entries * eval->chunks;
-    leaf->direct = eval->chunks == 1 || eval->kept_bytes + bytes > KEPT_BYTES_MAX ||
-                   (again_cost < bits_cost && again_cost < list_cost);
-    if (!lists || leaf->direct)
+    bool by_chunk =
+        entries <= eval->rows && COST_GROUP_ROW * (double)entries < COST_WORD * (double)words;
+    size_t bytes = by_chunk ? (size_t)entries * 8 : words * 8;
+    leaf->direct = eval->chunks == 1 || eval->kept_bytes + bytes > KEPT_BYTES_MAX;
+    if (!leaf->by_list || leaf->direct)
         return OCH_OK;
     eval->kept_bytes += bytes;
-    if (as_list)
-        return keep_list(eval, leaf, (uint32_t)entries, sorted, err);
+    if (by_chunk)
+        return keep_groups(eval, leaf, (uint32_t)entries, err);
     uint64_t *bits = ARENA_ARRAY(eval->arena, uint64_t, words + 1);
     if (!bits)
         return FAIL_NO_MEMORY(err, "a filter");
-    leaf->rows = (struct rows){.kind = ROWS_BITS, .words = bits};
+    leaf->bits = bits;
     return set_bits(eval, leaf, (struct meta_window){0, eval->rows}, bits, err);
 }
 
@@ -164,6 +150,13 @@ static void invert(const struct chunk *c, uint64_t *words)
     words[c->words - 1] &= c->last_mask;
 }
 
+static void add_bits(const struct chunk *c, const uint64_t *bits, uint64_t *words)
+{
+    for (uint32_t i = 0; i < c->words; i++)
+        words[i] |= bits[c->first / 64 + i];
+    words[c->words - 1] &= c->last_mask;
+}
+
 /* Rows of a set that fall into the chunk, added to its bits. */
 static void add_rows(const struct chunk *c, const struct rows *rows, uint64_t *words)
 {
@@ -172,9 +165,7 @@ static void add_rows(const struct chunk *c, const struct rows *rows, uint64_t *w
         fill(c, words);
         return;
     case ROWS_BITS:
-        for (uint32_t i = 0; i < c->words; i++)
-            words[i] |= rows->words[c->first / 64 + i];
-        words[c->words - 1] &= c->last_mask;
+        add_bits(c, rows->words, words);
         return;
     case ROWS_LIST: {
         uint32_t low = 0, high = rows->count;
@@ -193,6 +184,18 @@ static void add_rows(const struct chunk *c, const struct rows *rows, uint64_t *w
     }
     default:
         return;
+    }
+}
+
+static void add_kept(const struct chunk *c, const struct meta_leaf *leaf, uint64_t *words)
+{
+    if (leaf->bits)
+        add_bits(c, leaf->bits, words);
+    for (uint32_t i = leaf->rows ? leaf->starts[c->number] : 0,
+                  end = leaf->rows ? leaf->starts[c->number + 1] : 0;
+         i < end; i++) {
+        uint32_t row = leaf->rows[i] - c->first;
+        words[row / 64] |= 1ull << row % 64;
     }
 }
 
@@ -266,7 +269,7 @@ static och_code eval_leaf(struct meta_eval *eval, const struct chunk *c, struct 
     if (leaf->direct)
         TRY(set_bits(eval, leaf, (struct meta_window){c->first, c->rows}, words, err));
     else
-        add_rows(c, &leaf->rows, words);
+        add_kept(c, leaf, words);
     for (uint32_t i = 0; i < leaf->column_count; i++) {
         if (!leaf->columns[i].by_list)
             TRY(scan_column(eval, c, &leaf->columns[i], words, err));
@@ -439,6 +442,46 @@ static och_code eval_node(struct meta_eval *eval, const struct chunk *c, struct 
         maybe[i] = other;
     }
     return OCH_OK;
+}
+
+/* ---- chunks without rows ---- */
+
+static bool leaf_is_empty(const struct meta_leaf *leaf, uint32_t chunk)
+{
+    if (!leaf->count)
+        return true;
+    if (leaf->by_list && (!leaf->prepared || leaf->direct || leaf->bits))
+        return false;
+    if (leaf->rows && leaf->starts[chunk] != leaf->starts[chunk + 1])
+        return false;
+    for (uint32_t i = 0; i < leaf->column_count; i++) {
+        const struct meta_spans *spans = &leaf->columns[i];
+        if (spans->by_list)
+            continue;
+        struct meta_zone zone = meta_zone_at(spans->column.zones, chunk);
+        if (zone.max && spans->at[0].from <= zone.max && spans->at[spans->count - 1].to > zone.min)
+            return false;
+    }
+    return true;
+}
+
+/* Recursion is bounded by META_DEPTH_MAX. */
+static bool node_is_empty(const struct meta_node *node, uint32_t chunk)
+{
+    if (node->negate)
+        return false;
+    if (node->kind == NODE_LEAF)
+        return leaf_is_empty(&node->leaf, chunk);
+    bool is_and = node->kind == NODE_AND, empty = node->kind == NODE_OR;
+    for (uint32_t i = 0; i < node->child_count && empty != is_and; i++)
+        empty = node_is_empty(node->children[i], chunk);
+    return empty;
+}
+
+bool meta_search_is_empty(const struct meta_search *search, uint32_t chunk)
+{
+    assert(chunk < search->eval->chunks);
+    return node_is_empty(search->eval->root, chunk);
 }
 
 och_code meta_search_chunk(struct meta_search *search, uint32_t chunk, uint64_t *sure,

@@ -101,6 +101,12 @@ MUST_USE och_code meta_search_init(struct meta_search *search,
 MUST_USE och_code meta_search_chunk(struct meta_search *search, uint32_t chunk, uint64_t *sure,
                                     uint64_t *maybe, och_error *err);
 
+/**
+ * Is it known that no row of the chunk passes?  Then meta_search_chunk would write zeros, and can be left out.  It is known of ranges and values that
+ * lie together, and of short lists from the second chunk that is asked for on.  Cost: a look at each leaf.
+ */
+bool meta_search_is_empty(const struct meta_search *search, uint32_t chunk);
+
 /* ---- counting ---- */
 /** A value that rows have, a scalar or an element of an array, with the type of a scalar; -0.0 is 0.0.  It holds during the call. */
 typedef och_code (*meta_counted)(void *context, uint8_t type, slice value, uint64_t count,

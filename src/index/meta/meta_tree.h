@@ -23,10 +23,13 @@ struct meta_leaf {
     uint32_t count; /* rows, exact if `counted`, else at most */
     bool counted;
     bool unsure;   /* its rows are candidates */
-    bool prepared; /* `rows` holds what comes from lists */
+    bool prepared; /* what comes from lists is decoded: by chunk, or as bits */
     bool direct;   /* lists are read chunk by chunk, nothing is kept */
-    struct rows rows;
-    double cost_ns; /* of one chunk, about */
+    bool by_list;  /* some column's list is read */
+    const uint32_t *rows,
+        *starts; /* those of chunk c: rows[starts[c]] to [starts[c + 1]], in no order; NULL: `bits` has them */
+    const uint64_t *bits; /* NULL too: there are none */
+    double cost_ns;       /* of one chunk, about */
 };
 
 enum meta_node_kind { NODE_CONST, NODE_AND, NODE_OR, NODE_LEAF, NODE_ROWS };

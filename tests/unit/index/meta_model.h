@@ -341,8 +341,14 @@ static inline och_code section_search(struct section *s, const struct filter_nod
         options.compiled = compiled;
     TRY(meta_search_init(search, &options, node, arena, err));
     for (uint32_t chunk = 0; chunk * META_CHUNK < s->index.rows; chunk++) {
-        TRY(meta_search_chunk(search, chunk, sure + (size_t)chunk * META_CHUNK_WORDS,
-                              maybe + (size_t)chunk * META_CHUNK_WORDS, err));
+        uint64_t *chunk_sure = sure + (size_t)chunk * META_CHUNK_WORDS,
+                 *chunk_maybe = maybe + (size_t)chunk * META_CHUNK_WORDS;
+        bool empty = meta_search_is_empty(search, chunk); /* said before it is looked at */
+        TRY(meta_search_chunk(search, chunk, chunk_sure, chunk_maybe, err));
+        for (uint32_t i = 0; empty && i < META_CHUNK_WORDS; i++) {
+            if (i < bitset_words(s->index.rows) - chunk * META_CHUNK_WORDS)
+                assert_true(!chunk_sure[i] && (search->exact || !chunk_maybe[i]));
+        }
     }
     if (search->exact)
         memcpy(maybe, sure, bitset_words(s->index.rows) * 8);

@@ -242,6 +242,61 @@ static void a_leaf_reads_two_blocks_at_most(void **state)
     section_done(&s);
 }
 
+/* ---- chunks without rows ---- */
+
+static slice time_row(void *context, uint32_t row)
+{
+    static uint8_t bytes[32];
+    struct buf out = {.at = bytes, .cap = sizeof(bytes), .max = sizeof(bytes)};
+    (void)context;
+    buf_varint(&out, 1);
+    buf_sized(&out, SLICE("t"));
+    buf_byte(&out, META_INT);
+    buf_varint(&out, 8);
+    buf_u64(&out, row ^ 1);
+    return buf_view(&out);
+}
+
+static void chunks_that_a_range_does_not_touch_are_known(void **state)
+{
+    struct section s;
+    uint32_t rows = 4 * META_CHUNK;
+    struct filter_value low = {.kind = FILTER_INT, .integer = META_CHUNK + 100},
+                        high = {.kind = FILTER_INT, .integer = META_CHUNK + 200};
+    struct filter_node at_least = {.op = FILTER_GTE,
+                                   .key = SLICE("t"),
+                                   .values = &low,
+                                   .value_count = 1},
+                       below = {
+                           .op = FILTER_LT, .key = SLICE("t"), .values = &high, .value_count = 1};
+    struct filter_node *both[] = {&at_least, &below};
+    struct filter_node node = {.op = FILTER_AND, .children = both, .child_count = 2};
+    (void)state;
+    assert_true(section_build(&s, rows, time_row, NULL, 0, NULL));
+    for (unsigned force = META_BY_LISTS; force <= META_BY_SLICES; force++) {
+        struct meta_search search;
+        struct arena arena;
+        struct meta_search_options options = {
+            .index = &s.index, .pages = &s.pages, .rows = rows, .force = (enum meta_force)force};
+        uint64_t *words = calloc(META_CHUNK_WORDS, 8);
+        uint32_t count = 0;
+        assert_non_null(words);
+        arena_init(&arena, NULL, 0);
+        MUST(meta_search_init(&search, &options, &node, &arena, err));
+        /* a list is decoded when the first chunk is asked for; zones tell at once */
+        assert_int_equal(meta_search_is_empty(&search, 3), force == META_BY_SLICES);
+        MUST(meta_search_chunk(&search, 1, words, NULL, err));
+        for (uint32_t i = 0; i < META_CHUNK_WORDS; i++)
+            count += (uint32_t)__builtin_popcountll(words[i]);
+        assert_int_equal(count, 100);
+        for (uint32_t chunk = 0; chunk < 4; chunk++)
+            assert_int_equal(meta_search_is_empty(&search, chunk), chunk != 1);
+        arena_done(&arena);
+        free(words);
+    }
+    section_done(&s);
+}
+
 /* ---- any bytes ---- */
 
 static void any_bytes_give_answers_or_errors(void **state)
@@ -304,6 +359,7 @@ int main(void)
         cmocka_unit_test(filters_of_any_size_are_answered),
         cmocka_unit_test(keys_beyond_the_limit_are_looked_at_row_by_row),
         cmocka_unit_test(a_leaf_reads_two_blocks_at_most),
+        cmocka_unit_test(chunks_that_a_range_does_not_touch_are_known),
         cmocka_unit_test(any_bytes_give_answers_or_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
