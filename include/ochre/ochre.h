@@ -177,7 +177,7 @@ OCH_API och_code och_collection_drop(och_database *database, const och_collectio
  * by themselves.
  *
  * Cost:    nothing is copied but what is not compacted yet.
- * Errors:  OCH_EXISTS, OCH_INVALID (name), OCH_NOT_FOUND, OCH_QUOTA (256 forks of forks of one collection).
+ * Errors:  OCH_EXISTS, OCH_INVALID (name), OCH_NOT_FOUND, OCH_QUOTA (setting fork_edges_max).
  */
 OCH_API och_code och_collection_fork(och_collection *collection, och_bytes name,
                                      och_collection **ret_collection, och_error *err);

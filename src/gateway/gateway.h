@@ -18,6 +18,7 @@ struct gateway_options {
     struct compactor *compactor;
     struct functions *functions; /* NULL: none are attached */
     uint64_t function_records;   /* that wait before one runs; 0: FUNCTION_MIN_RECORDS */
+    uint64_t forks_max;          /* in a tree of them; 0: LIMIT_FORK_EDGES */
     struct budget *budget;
     struct clock *clock;
     struct trace *trace;
@@ -150,7 +151,7 @@ MUST_USE och_code gateway_collection_update(struct gateway *gateway,
  * A new collection `name` in the same database that holds what `source` holds at this moment, everything acknowledged included (D16).
  *
  * Both go on by themselves; parts are shared, nothing but the tail is copied.  Batch ids of the source are not known to the copy.
- * Errors: OCH_NOT_FOUND, OCH_EXISTS, OCH_INVALID (name), OCH_QUOTA (LIMIT_FORK_EDGES in the tree), OCH_BUSY, OCH_UNAVAILABLE as gateway_write.
+ * Errors: OCH_NOT_FOUND, OCH_EXISTS, OCH_INVALID (name), OCH_QUOTA (forks_max in the tree), OCH_BUSY, OCH_UNAVAILABLE as gateway_write.
  */
 MUST_USE och_code gateway_collection_fork(struct gateway *gateway,
                                           const struct gateway_scope *scope, uuid source,

@@ -276,6 +276,7 @@ static och_code open_front(struct database *d, och_error *err)
                                       .compactor = d->compactor,
                                       .functions = d->options.read_only ? NULL : d->functions,
                                       .function_records = (uint64_t)s->min_records_for_invocation,
+                                      .forks_max = (uint64_t)s->fork_edges_max,
                                       .budget = &d->budget,
                                       .clock = d->clock,
                                       .trace = d->trace,

@@ -68,7 +68,7 @@ const struct setting_row setting_rows[] = {
      .help = "Threads that search; 0 is one for each CPU."},
     {FIELD(io_threads, TYPE_INT), .fallback = "0", .min = 0, .max = 64,
      .help = "Event loops that serve connections; 0 is one for each two CPUs, at most 4."},
-    {FIELD(workers, TYPE_INT), .fallback = "256", .min = 1, .max = 65536,
+    {FIELD(workers, TYPE_INT), .fallback = "256", .min = 1, .max = 256,
      .help = "Requests at work at one time."},
     {FIELD(waiting, TYPE_INT), .fallback = "1024", .min = 0, .max = 1000000,
      .help = "Requests that may wait for a worker; more are answered with 429."},
@@ -102,6 +102,8 @@ const struct setting_row setting_rows[] = {
      .help = "Show and accept the schema of collections."},
     {FIELD(min_records_for_invocation, TYPE_INT), .fallback = "100", .min = 1, .max = 1000000000,
      .help = "New records that trigger a run of an attached function."},
+    {FIELD(fork_edges_max, TYPE_INT), .fallback = "256", .min = 1, .max = 10000,
+     .help = "Forks of one collection and of its forks together; one more is answered with 422."},
 };
 const size_t setting_row_count = COUNT_OF(setting_rows);
 static_assert(COUNT_OF(setting_rows) <= SETTING_ROW_MAX, "origins has room");

@@ -5,12 +5,19 @@
 
 #include "model/limits.h"
 
+#include <inttypes.h>
+
 #define TRIES 8 /* at a source that is changed or flushed all the time */
 
 struct fork {
     struct sysdb_fork row;
     bool has_log; /* the log may hold frames of the copy */
 };
+
+static uint64_t forks_max(const struct gateway *gateway)
+{
+    return gateway->options.forks_max ? gateway->options.forks_max : LIMIT_FORK_EDGES;
+}
 
 /* What would be refused in the end is refused before anything is written. */
 static och_code check(struct gateway *gateway, const struct sysdb_collection *source, slice name,
@@ -29,9 +36,10 @@ static och_code check(struct gateway *gateway, const struct sysdb_collection *so
     }
     uint64_t edges;
     TRY(sysdb_fork_count(gateway->options.sysdb, source->id, &edges, err));
-    if (edges >= LIMIT_FORK_EDGES)
-        return FAIL(err, OCH_QUOTA, "Collection [%.*s] cannot be forked: its tree has %d forks",
-                    SLICE_ARG(source->name), LIMIT_FORK_EDGES);
+    if (edges >= forks_max(gateway))
+        return FAIL(err, OCH_QUOTA,
+                    "Collection [%.*s] cannot be forked: its tree has %" PRIu64 " forks",
+                    SLICE_ARG(source->name), edges);
     return OCH_OK;
 }
 
@@ -76,7 +84,7 @@ static och_code fork_once(struct gateway *gateway, const struct gateway_scope *s
     struct fork fork = {.row = {.source = from,
                                 .id = gateway_new_id(gateway),
                                 .name = name,
-                                .edges_max = LIMIT_FORK_EDGES}};
+                                .edges_max = forks_max(gateway)}};
     och_code code = copy_log(gateway, &fork, err);
     if (code == OCH_OK)
         code = sysdb_fork(gateway->options.sysdb, &fork.row, ret_collection, err);

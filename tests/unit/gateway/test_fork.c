@@ -236,6 +236,27 @@ static void what_cannot_be_forked_is_refused(void **state)
     stack_done(s);
 }
 
+static void the_limit_is_a_setting(void **state)
+{
+    (void)state;
+    struct stack stack = {.tail_rows_max = 100, .forks_max = 2}, *s = &stack;
+    char id[UUID_TEXT_SIZE], copy[UUID_TEXT_SIZE];
+    stack_open(s);
+    make_collection(s, "{\"name\":\"root\"}", id);
+    fork_it(s, id, "one", copy);
+    fork_it(s, copy, "two", copy);
+    EXPECT(422, "Collection [two] cannot be forked: its tree has 2 forks", "POST",
+           path(copy, "fork"), "{\"new_name\":\"three\"}");
+    EXPECT(422, "Collection [root] cannot be forked: its tree has 2 forks", "POST",
+           path(id, "fork"), "{\"new_name\":\"three\"}");
+    stack_close(s);
+    s->forks_max = 3;
+    stack_open(s);
+    fork_it(s, id, "three", copy);
+    verify(s);
+    stack_done(s);
+}
+
 /* ---- drops, resets and flushes beside it ---- */
 
 struct hand {
@@ -338,6 +359,7 @@ int main(void)
         cmocka_unit_test(a_flush_may_come_between),
         cmocka_unit_test(keys_are_not_carried_over),
         cmocka_unit_test(what_cannot_be_forked_is_refused),
+        cmocka_unit_test(the_limit_is_a_setting),
         cmocka_unit_test(drops_resets_and_flushes_may_run_beside_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

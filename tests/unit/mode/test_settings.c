@@ -51,6 +51,9 @@ static void the_defaults_are_those_of_the_specification(void **state)
     assert_int_equal(s.tail_rows_max, 16384);
     assert_int_equal(s.tail_bytes_max, 32 << 20);
     assert_int_equal(s.part_rows_max, 20000000);
+    assert_int_equal(s.fork_edges_max, 256);
+    assert_int_equal(s.min_records_for_invocation, 100);
+    assert_int_equal(s.circuit_breaker_requests, 0);
     assert_int_equal(s.log_level, TRACE_INFO);
     assert_int_equal(s.log_format, SETTING_LOG_TEXT);
     assert_int_equal(s.default_knn_index, SETTING_INDEX_HNSW);
