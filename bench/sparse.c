@@ -2,9 +2,11 @@
 /* The sparse index in process, one thread, the section raw in memory: time and size of the build, then BM25 queries of 3, 8 and 30 terms through the
  * index and by plain accumulation over all postings of their terms (one accumulator a row, same posting blocks, same binary).
  *
- *     sparse [--rows N] [--queries N]
+ *     sparse [--rows N] [--queries N] [--terms N] [--k N]
  *       --rows N      (200000)
  *       --queries N   of each kind (200)
+ *       --terms N     only queries of so many terms
+ *       --k N         only queries for so many hits
  *
  * Documents are made: about 72 distinct terms of a Zipf vocabulary of a million, a third of them from the vocabulary of the document's topic; topics
  * lie together, 512 of them, as rows in list order do.  Weights are BM25's (k1 1.2, b 0.75), queries take terms of one document, weighed by idf.
@@ -258,7 +260,9 @@ static void ask_plain(struct bench *b, const struct question *q, size_t k)
     memset(b->sums, 0, (size_t)b->rows * 4);
     for (uint32_t segment = 0; segment < b->index.segment_count; segment++) {
         struct lists lists;
-        if (lists_open(&lists, &b->index, &pages, segment, &terms, NULL, &arena, NULL) != OCH_OK)
+        struct slots slots = {0};
+        if (lists_open(&lists, &slots, &b->index, &pages, segment, &terms, NULL, &arena, NULL) !=
+            OCH_OK)
             die("a list does not open");
         for (uint32_t l = 0; l < lists.count; l++) {
             struct list *list = &lists.lists[l];
@@ -356,14 +360,19 @@ int main(int argc, char **argv)
     static const uint32_t terms[] = {3, 8, 30};
     static const size_t ks[] = {10, 100};
     struct bench b = {.rows = 200000, .queries = 200};
+    uint32_t only_terms = 0, only_k = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         uint32_t value = (uint32_t)strtoul(argv[i + 1], NULL, 10);
         if (strcmp(argv[i], "--rows") == 0)
             b.rows = value;
         else if (strcmp(argv[i], "--queries") == 0)
             b.queries = value;
+        else if (strcmp(argv[i], "--terms") == 0)
+            only_terms = value;
+        else if (strcmp(argv[i], "--k") == 0)
+            only_k = value;
         else
-            die("usage: sparse [--rows N] [--queries N]");
+            die("usage: sparse [--rows N] [--queries N] [--terms N] [--k N]");
     }
     random_seed(&b.random, 5);
     buf_init(&b.section, BUF_MAX_NONE);
@@ -383,8 +392,10 @@ int main(int argc, char **argv)
            "filter "
            "of 1 %%\n");
     for (size_t i = 0; i < COUNT_OF(terms); i++) {
-        for (size_t j = 0; j < COUNT_OF(ks); j++)
-            compare(&b, terms[i], ks[j], allowed, allowed_count);
+        for (size_t j = 0; j < COUNT_OF(ks); j++) {
+            if ((!only_terms || only_terms == terms[i]) && (!only_k || only_k == ks[j]))
+                compare(&b, terms[i], ks[j], allowed, allowed_count);
+        }
     }
     free(b.starts);
     free(b.dims);

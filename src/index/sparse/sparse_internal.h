@@ -90,27 +90,41 @@ struct list {
     double bound;
 };
 
+/** What the greatest and least weight make of it; never below zero. */
+static inline double list_bound(const struct list *list, float max, float min)
+{
+    double most = (double)list->q * (double)max, least = (double)list->q * (double)min;
+    most = most > least ? most : least;
+    return most > 0 ? most : 0;
+}
+
+/** Pieces of the section that lists hold, of several segments; begin with zeros. */
+struct slots {
+    struct list *owners[LENGTHS_SLOT];
+    uint32_t given;
+    const uint8_t *lengths;
+    uint32_t lengths_first, lengths_count;
+    uint64_t fault_offset;
+};
+
 /** Lists of one segment, ascending by dimension. */
 struct lists {
     const struct sparse_index *index;
     const struct sparse_pages *pages;
     struct segment segment;
+    struct slots *slots;
     struct list *lists;
     uint32_t count;
-    struct list *owners[LENGTHS_SLOT];
-    uint64_t fault_offset;
     /* of text; counting needs no weights */
     bool weighs;
     struct terms_norm norm;
     double norm_ratio; /* what a stored bound may be short of */
-    const uint8_t *lengths;
-    uint32_t lengths_first, lengths_count;
 };
 /** Find the query's dimensions in a segment; nothing but short lists is read.  norm NULL: rows will only be counted. */
-MUST_USE och_code lists_open(struct lists *lists, const struct sparse_index *index,
-                             const struct sparse_pages *pages, uint32_t segment,
-                             const struct sparse_terms *terms, const struct terms_norm *norm,
-                             struct arena *arena, och_error *err);
+MUST_USE och_code lists_open(struct lists *lists, struct slots *slots,
+                             const struct sparse_index *index, const struct sparse_pages *pages,
+                             uint32_t segment, const struct sparse_terms *terms,
+                             const struct terms_norm *norm, struct arena *arena, och_error *err);
 /** Decode block b of a list, unless it is: rows ascend and lie within [runs[b].first_row, the next block's or the segment's end). */
 MUST_USE och_code list_decode(struct lists *lists, struct list *list, uint32_t b, och_error *err);
 /** The weight of one row in block b, which need not be decoded for that. */

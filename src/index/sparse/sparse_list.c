@@ -3,13 +3,15 @@
  * known to ascend and to lie where the block directory says before anyone uses them. */
 #include "index/sparse/sparse_internal.h"
 
+#include "kernel/postings.h"
+
 #include <math.h>
 
 #define COUNT_BITS 24u /* of TERMS_COUNT_MAX */
 
 och_code lists_corrupt(struct lists *lists, uint64_t offset, const char *what, och_error *err)
 {
-    lists->fault_offset = offset;
+    lists->slots->fault_offset = offset;
     return FAIL(err, OCH_CORRUPT, "%s", what);
 }
 
@@ -72,7 +74,7 @@ static och_code entry_find(struct lists *lists, uint32_t dim, struct entry *ret,
         return OCH_OK;
     uint64_t offset = lists->segment.dict_offset + (uint64_t)block * DICT_BLOCK;
     TRY(lists->pages->at(lists->pages->context, 0, offset, &at, &len, err));
-    lists->owners[0] = NULL;
+    lists->slots->owners[0] = NULL;
     if (len < DICT_BLOCK)
         return lists_corrupt(lists, offset, "a dictionary block is cut", err);
     struct reader reader = reader_of(slice_make(at, DICT_BLOCK));
@@ -97,55 +99,34 @@ static och_code entry_find(struct lists *lists, uint32_t dim, struct entry *ret,
 static och_code piece_at(struct lists *lists, struct list *list, uint64_t offset,
                          const uint8_t **ret_at, size_t *ret_len, och_error *err)
 {
-    bool mine = lists->owners[list->slot] == list;
+    bool mine = lists->slots->owners[list->slot] == list;
     if (!mine || offset < list->piece_from || offset >= list->piece_end) {
         size_t len;
-        lists->owners[list->slot] = NULL;
+        lists->slots->owners[list->slot] = NULL;
         if (!list->is_short && !lists->index->text) /* its weights lie in the piece that goes */
             list->decoded = NO_BLOCK;
         TRY(lists->pages->at(lists->pages->context, list->slot, offset, &list->piece, &len, err));
         list->piece_from = offset;
         list->piece_end = offset + len;
-        lists->owners[list->slot] = list;
+        lists->slots->owners[list->slot] = list;
     }
     *ret_at = list->piece + (offset - list->piece_from);
     *ret_len = (size_t)(list->piece_end - offset);
     return OCH_OK;
 }
 
-/* Rows from deltas; false: the last is not below `end`.  Sums are of 64 bits, so nothing wraps. */
-static bool unpack_rows(const uint8_t *packed, uint32_t width, uint32_t count, uint32_t first,
-                        uint32_t end, uint32_t *rows)
-{
-    uint64_t row = first, mask = (1ull << width) - 1, bit = 0;
-    rows[0] = first;
-    for (uint32_t i = 1; i < count; i++, bit += width) {
-        /* a block's weights lie behind: eight bytes can be read from any delta on */
-        row += 1 + (load_u64(packed + bit / 8) >> bit % 8 & mask);
-        rows[i] = (uint32_t)row;
-    }
-    return row < end;
-}
-
-/* Values of `width` bits, as f32. */
-static void unpack_counts(const uint8_t *packed, uint32_t width, uint32_t count, float *ret)
-{
-    uint64_t mask = (1ull << width) - 1, bit = 0;
-    for (uint32_t i = 0; i < count; i++, bit += width)
-        ret[i] = (float)(1 + (uint32_t)(load_u64(packed + bit / 8) >> bit % 8 & mask));
-}
-
 static och_code lengths_move(struct lists *lists, uint32_t row, och_error *err)
 {
     size_t len;
     uint64_t offset = lists->index->lengths_at + (uint64_t)row * 4;
-    lists->lengths_count = 0;
-    TRY(lists->pages->at(lists->pages->context, LENGTHS_SLOT, offset, &lists->lengths, &len, err));
+    lists->slots->lengths_count = 0;
+    TRY(lists->pages->at(lists->pages->context, LENGTHS_SLOT, offset, &lists->slots->lengths, &len,
+                         err));
     len = min_size(len / 4, lists->index->rows - row);
     if (!len)
         return lists_corrupt(lists, offset, "documents' lengths are cut", err);
-    lists->lengths_first = row;
-    lists->lengths_count = (uint32_t)len;
+    lists->slots->lengths_first = row;
+    lists->slots->lengths_count = (uint32_t)len;
     return OCH_OK;
 }
 
@@ -155,10 +136,10 @@ static och_code weigh(struct lists *lists, const uint32_t *rows, uint32_t count,
 {
     struct terms_norm norm = lists->norm;
     for (uint32_t i = 0; i < count;) {
-        if (rows[i] - lists->lengths_first >= lists->lengths_count)
+        if (rows[i] - lists->slots->lengths_first >= lists->slots->lengths_count)
             TRY(lengths_move(lists, rows[i], err));
-        const uint8_t *lengths = lists->lengths;
-        uint32_t first = lists->lengths_first, there = lists->lengths_count;
+        const uint8_t *lengths = lists->slots->lengths;
+        uint32_t first = lists->slots->lengths_first, there = lists->slots->lengths_count;
         for (; i < count && rows[i] - first < there; i++)
             values[i] =
                 terms_weight(norm, values[i], load_u32(lengths + 4 * (size_t)(rows[i] - first)));
@@ -190,17 +171,21 @@ static och_code block_at(struct lists *lists, struct list *list, uint64_t place,
 static och_code decode(struct lists *lists, struct list *list, uint64_t place, uint32_t count,
                        uint32_t first, uint32_t end, och_error *err)
 {
+    const struct kernel_postings *kernel = kernel_postings_get();
     const uint8_t *at;
     TRY(block_at(lists, list, place, count, &at, err));
     uint32_t width = at[0];
-    if (!unpack_rows(at + 4, width, count, first, end, list->rows))
+    if (kernel->unpack_rows(at + 4, width, count, first, list->rows) >= end)
         return lists_corrupt(lists, lists->segment.post_offset + place * 4,
                              "a posting block has rows outside its range", err);
     list->count = count;
     list->weights = at + 4 + posting_packed(count, width);
     if (!lists->index->text)
         return OCH_OK;
-    unpack_counts(list->weights, at[2], count, list->computed);
+    uint32_t counts[POSTING_BLOCK];
+    kernel->unpack(list->weights, at[2], count, counts);
+    for (uint32_t i = 0; i < count; i++)
+        list->computed[i] = (float)(1 + counts[i]);
     list->weights = (const uint8_t *)list->computed; // little-endian, as the machine
     return lists->weighs ? weigh(lists, list->rows, count, list->computed, err) : OCH_OK;
 }
@@ -209,7 +194,7 @@ och_code list_decode(struct lists *lists, struct list *list, uint32_t b, och_err
 {
     assert(b < list->block_count);
     if (list->decoded == b &&
-        (list->is_short || lists->index->text || lists->owners[list->slot] == list))
+        (list->is_short || lists->index->text || lists->slots->owners[list->slot] == list))
         return OCH_OK;
     bool last = b == list->block_count - 1;
     list->decoded = NO_BLOCK;
@@ -392,12 +377,13 @@ static double norm_ratio(const struct segment *segment, struct terms_norm norm)
     return (ratio > 1 ? ratio : 1) * (1 + 0x1p-20);
 }
 
-och_code lists_open(struct lists *lists, const struct sparse_index *index,
+och_code lists_open(struct lists *lists, struct slots *slots, const struct sparse_index *index,
                     const struct sparse_pages *pages, uint32_t segment,
                     const struct sparse_terms *terms, const struct terms_norm *norm,
                     struct arena *arena, och_error *err)
 {
-    *lists = (struct lists){.index = index,
+    *lists = (struct lists){.slots = slots,
+                            .index = index,
                             .pages = pages,
                             .segment = segment_at(index, segment),
                             .weighs = norm != NULL,
@@ -417,7 +403,7 @@ och_code lists_open(struct lists *lists, const struct sparse_index *index,
         if (!found)
             continue;
         *list =
-            (struct list){.term = i, .q = terms->weights[i], .slot = lists->count % LENGTHS_SLOT};
+            (struct list){.term = i, .q = terms->weights[i], .slot = slots->given++ % LENGTHS_SLOT};
         TRY(open_list(lists, list, &entry, arena, err));
         lists->count++;
     }
