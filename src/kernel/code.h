@@ -22,6 +22,7 @@
 
 #include "base/attr.h"
 
+#include <math.h>
 #include <string.h>
 
 #define CODE_DIM_STEP   64
@@ -81,6 +82,12 @@ struct code_bound {
     float scale, offset, delta, limit;
 };
 
+/** The key of a list at squared distance delta whose rows lie spread (a mean square) around its centroid:
+ *  (delta + weight*spread) - reach*sqrt(max(delta, 0)*spread), the last term only with a reach. */
+struct code_keys {
+    float weight, reach;
+};
+
 /** Strided sums over one row: r = y - centroid, s_i = +1 if r_i >= 0 else -1. */
 struct code_sums {
     float norm2;        /* sum of r_i^2 */
@@ -110,6 +117,16 @@ struct kernel_code {
     /** The same for all 16*blocks lists of coarse blocks in a row.  Lists that are not there give +inf. */
     void (*coarse16)(const uint8_t *packed, size_t blocks, const struct code_query8 *query,
                      size_t dim, float *out);
+
+    /** keys[count] by struct code_keys.  lists: four f32 a list, the last of them its spread (the others may be no numbers).
+     *  ret_range: the smallest and the largest; +inf and -inf of none. */
+    void (*list_keys)(const float *lists, const float *deltas, size_t count,
+                      const struct code_keys *how, float *keys, float ret_range[2]);
+    /** counts[code_key_bucket(key, least, scale, buckets - 1)]++ for each key; buckets up to 2^20. */
+    void (*count_keys)(const float *keys, size_t count, float least, float scale, uint32_t buckets,
+                       uint32_t *counts);
+    /** Numbers of the keys <= limit, ascending; room for `count` of them.  Returns how many. */
+    size_t (*keys_upto)(const float *keys, size_t count, float limit, uint32_t *ret_numbers);
 
     /** For each row the list with the smallest score = norm2 - 2<x,c> (add |x|^2 for the distance), lower number in a tie.
      *  Continues from best_index (UINT32_MAX at first) and best_score (+inf at first): a list replaces the best if its
@@ -174,6 +191,14 @@ static inline uint64_t code_rotation_sign(uint64_t seed, unsigned round, size_t 
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
     z = (z ^ z >> 27) * 0x94d049bb133111eb;
     return z ^ z >> 31;
+}
+
+/** Buckets of equal width around least + b / scale, b from 0 to last; what lies beyond goes to the first or the last. */
+static inline uint32_t code_key_bucket(float key, float least, float scale, float last)
+{
+    float place = (key - least) * scale;
+    place = place < last ? place : last;
+    return (uint32_t)lrintf(place > 0.0f ? place : 0.0f);
 }
 
 /** Scale and norm2 of an 8-bit row. */

@@ -27,6 +27,19 @@ CODE_SCAN_OF(avx512)
 CODE_SCAN_OF(neon)
 CODE_SCAN_OF(neondot)
 
+/* code_rank_<set>.c */
+#define CODE_RANK_OF(set)                                                                    \
+    void code_list_keys_##set(const float *lists, const float *deltas, size_t count,         \
+                              const struct code_keys *how, float *keys, float ret_range[2]); \
+    void code_count_keys_##set(const float *keys, size_t count, float least, float scale,    \
+                               uint32_t buckets, uint32_t *counts);                          \
+    size_t code_keys_upto_##set(const float *keys, size_t count, float limit,                \
+                                uint32_t *ret_numbers);
+CODE_RANK_OF(scalar)
+CODE_RANK_OF(avx2)
+CODE_RANK_OF(avx512)
+CODE_RANK_OF(neon)
+
 /* code_make_<set>.c */
 #define CODE_MAKE_OF(set)                                                                          \
     void code_quant8_##set(const float *y, size_t dim, uint8_t *row);                              \

@@ -77,6 +77,16 @@ static ALWAYS_INLINE uint32_t v16_not_negative(v16 a)
     int high = _mm256_movemask_ps(_mm256_cmp_ps(a.high, zero, _CMP_GE_OQ));
     return (uint32_t)(low | high << 8);
 }
+static ALWAYS_INLINE uint32_t v16_upto(v16 a, v16 b)
+{
+    int low = _mm256_movemask_ps(_mm256_cmp_ps(a.low, b.low, _CMP_LE_OQ));
+    int high = _mm256_movemask_ps(_mm256_cmp_ps(a.high, b.high, _CMP_LE_OQ));
+    return (uint32_t)(low | high << 8);
+}
+static ALWAYS_INLINE v16 v16_sqrt(v16 a)
+{
+    return (v16){_mm256_sqrt_ps(a.low), _mm256_sqrt_ps(a.high)};
+}
 /* The sign bit in lane i if bit i is set. */
 static ALWAYS_INLINE __m256 signs_of(uint32_t bits)
 {

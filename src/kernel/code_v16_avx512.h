@@ -67,6 +67,15 @@ static ALWAYS_INLINE uint32_t v16_not_negative(v16 a)
 {
     return _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GE_OQ);
 }
+/* Bit i: lane i of a <= that of b. */
+static ALWAYS_INLINE uint32_t v16_upto(v16 a, v16 b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ);
+}
+static ALWAYS_INLINE v16 v16_sqrt(v16 a)
+{
+    return _mm512_sqrt_ps(a);
+}
 /* Lanes whose bit is set change their sign. */
 static ALWAYS_INLINE v16 v16_negate(v16 a, uint32_t bits)
 {

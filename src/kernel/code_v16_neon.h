@@ -88,6 +88,19 @@ static ALWAYS_INLINE uint32_t v16_not_negative(v16 a)
         bits |= vaddvq_u32(vandq_u32(vcgezq_f32(a.quarter[i]), weight)) << 4 * i;
     return bits;
 }
+static ALWAYS_INLINE uint32_t v16_upto(v16 a, v16 b)
+{
+    const uint32x4_t weight = {1, 2, 4, 8};
+    uint32_t bits = 0;
+    for (int i = 0; i < 4; i++)
+        bits |= vaddvq_u32(vandq_u32(vcleq_f32(a.quarter[i], b.quarter[i]), weight)) << 4 * i;
+    return bits;
+}
+static ALWAYS_INLINE v16 v16_sqrt(v16 a)
+{
+    EACH(a, vsqrtq_f32(a.quarter[i_]));
+    return a;
+}
 static ALWAYS_INLINE v16 v16_negate(v16 a, uint32_t bits)
 {
     const int32x4_t up = {31, 30, 29, 28};

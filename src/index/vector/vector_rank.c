@@ -5,27 +5,11 @@
 #include <stdlib.h>
 
 #define KEY_BUCKETS 512
+#define ORDER_FEW   128 /* buckets for few lists */
 
 static inline bool comes_before(const struct ranked_list *a, const struct ranked_list *b)
 {
     return a->key < b->key || (a->key == b->key && a->list < b->list);
-}
-
-/* Where a key lies between the least and the most. */
-static inline uint32_t bucket_of(float key, float least, float scale)
-{
-    float place = (key - least) * scale;
-    /* bytes that nobody wrote may make it no number */
-    return place >= 0 && place < KEY_BUCKETS ? (uint32_t)place : KEY_BUCKETS - 1;
-}
-
-/* Buckets that together hold at least `want` lists; all of them if their keys are alike. */
-static uint32_t buckets_for(const uint32_t *counts, uint32_t want)
-{
-    uint32_t bucket = 0, sum = 0;
-    while (bucket < KEY_BUCKETS - 1 && (sum += counts[bucket]) < want)
-        bucket++;
-    return bucket + 1;
 }
 
 /* Insertion: the items lie near their places already. */
@@ -46,42 +30,83 @@ static int compare_ranked(const void *a, const void *b)
     return comes_before(y, x) - comes_before(x, y);
 }
 
-/* All lists not yet visited, or those of the nearest buckets that hold `want`, in ascending order: by buckets of equal width, then within
- * them.  In order and not as a heap: then it is known what to fetch into the cache. */
-void search_rank_lists(struct vector_search *s, uint32_t want)
+/* The key up to which at least `want` lists lie. */
+static float limit_of(const struct vector_search *s, uint32_t want)
 {
-    uint32_t lists = s->index->lists, counts[KEY_BUCKETS] = {0}, starts[KEY_BUCKETS];
-    bool shared = s->query->plan.key != 0 && want < lists;
-    float least = s->key_least, scale = KEY_BUCKETS / (s->key_most - least);
-    float limit = shared ? s->query->plan.key : INFINITY;
-    if (!(scale > 0) || !isfinite(scale))
-        scale = 0;
-    for (uint32_t j = 0; j < lists; j++)
-        counts[bucket_of(s->keys[j], least, scale)]++;
-    uint32_t buckets = shared || want >= lists ? KEY_BUCKETS : buckets_for(counts, want), sum = 0;
-    for (uint32_t i = 0; i < buckets; i++) {
-        starts[i] = sum;
-        sum += counts[i];
-        counts[i] = 0;
-    }
-    for (uint32_t j = 0; j < lists; j++) {
-        uint32_t bucket = bucket_of(s->keys[j], least, scale);
-        if (bucket < buckets && s->keys[j] <= limit && !(s->visited[j / 64] >> j % 64 & 1))
-            s->order[starts[bucket] + counts[bucket]++] = (struct ranked_list){s->keys[j], j};
-    }
-    s->order_at = s->order_len = 0;
-    for (uint32_t i = 0; i < buckets; i++) {
-        struct ranked_list *items = s->order + starts[i];
-        if (counts[i] > 32)
-            qsort(items, counts[i], sizeof(*items), compare_ranked);
+    uint32_t lists = s->index->lists, counts[KEY_BUCKETS] = {0}, bucket = 0;
+    float least = s->key_least, scale = (KEY_BUCKETS - 1) / (s->key_most - least);
+    if (want >= lists || !(scale > 0) || !isfinite(scale))
+        return s->key_most;
+    s->kernel->count_keys(s->keys, lists, least, scale, KEY_BUCKETS, counts);
+    for (uint32_t sum = counts[0]; sum < want && bucket < KEY_BUCKETS - 1;)
+        sum += counts[++bucket];
+    /* a bucket is centred at its number; a little beyond its end, lest rounding leaves one out */
+    float limit = least + ((float)bucket + 0.52f) / scale;
+    return bucket < KEY_BUCKETS - 1 && limit < s->key_most ? limit : s->key_most;
+}
+
+/* In ascending order: by buckets of equal width, then within them. */
+static void order_lists(struct vector_search *s, const struct ranked_list *items, uint32_t len,
+                        float limit)
+{
+    uint32_t buckets = len <= 256 ? ORDER_FEW : KEY_BUCKETS, starts[KEY_BUCKETS + 1] = {0};
+    float least = s->key_least, scale = (float)(buckets - 1) / (limit - least);
+    scale = scale > 0 && isfinite(scale) ? scale : 0;
+    for (uint32_t i = 0; i < len; i++)
+        starts[code_key_bucket(items[i].key, least, scale, (float)(buckets - 1)) + 1]++;
+    for (uint32_t i = 0; i < buckets; i++)
+        starts[i + 1] += starts[i];
+    for (uint32_t i = 0; i < len; i++)
+        s->order[starts[code_key_bucket(items[i].key, least, scale, (float)(buckets - 1))]++] =
+            items[i];
+    for (uint32_t i = 0, from = 0; i < buckets; from = starts[i++]) { /* starts are ends by now */
+        if (starts[i] - from > 32)
+            qsort(s->order + from, starts[i] - from, sizeof(*items), compare_ranked);
         else
-            order_inside(items, counts[i]);
-        memmove(s->order + s->order_len, items, counts[i] * sizeof(*items));
-        s->order_len += counts[i];
+            order_inside(s->order + from, starts[i] - from);
     }
 }
 
-/* Distances and keys of the lists that may be visited: `all`, or those of the nearest cells; keys of the others are no numbers. */
+/* In order and not as a heap: then it is known what to fetch into the cache. */
+void search_rank_lists(struct vector_search *s, uint32_t want)
+{
+    uint32_t lists = s->index->lists, len = 0;
+    struct ranked_list *items = s->order + lists;
+    bool shared = s->query->plan.key != 0 && want < lists;
+    float limit = shared ? s->query->plan.key : limit_of(s, want);
+    limit = limit < s->key_most ? limit : s->key_most; /* lists without a key: infinite */
+    size_t found = s->kernel->keys_upto(s->keys, lists, limit, s->chosen);
+    for (size_t i = 0; i < found; i++) {
+        uint32_t list = s->chosen[i];
+        if (!(s->visited[list / 64] >> list % 64 & 1))
+            items[len++] = (struct ranked_list){s->keys[list], list};
+    }
+    order_lists(s, items, len, limit);
+    s->order_at = 0;
+    s->order_len = len;
+}
+
+void search_make_keys(struct vector_search *s, const struct vector_range *ranges, uint32_t count,
+                      float gamma)
+{
+    const struct vector_index *index = s->index;
+    const struct vector_plan *plan = &s->query->plan;
+    bool budget = plan->mode == VECTOR_BUDGET;
+    /* vector_nearest or, with a budget, the order that calibration ranked by */
+    struct code_keys how = {.weight = budget ? gamma : 1, .reach = budget ? 0 : 2 * plan->reach};
+    const float *lists = (const float *)(const void *)index->list; // aligned: extents are
+    s->key_least = INFINITY;
+    s->key_most = -INFINITY;
+    for (uint32_t r = 0; r < count; r++) {
+        uint32_t from = ranges[r].from;
+        float range[2];
+        s->kernel->list_keys(lists + 4 * (size_t)from, s->deltas + from, ranges[r].to - from, &how,
+                             s->keys + from, range);
+        s->key_least = range[0] < s->key_least ? range[0] : s->key_least;
+        s->key_most = range[1] > s->key_most ? range[1] : s->key_most;
+    }
+}
+
 och_code search_place_lists(struct vector_search *s, bool all, och_error *err)
 {
     const struct vector_index *index = s->index;
@@ -93,20 +118,8 @@ och_code search_place_lists(struct vector_search *s, bool all, och_error *err)
                       &ranges, &count, err));
     s->some_lists = count != 1 || ranges[0].to - ranges[0].from < index->lists;
     for (uint32_t j = 0; s->some_lists && j < index->lists; j++)
-        s->keys[j] = NAN;
-    s->key_least = INFINITY;
-    s->key_most = -INFINITY;
-    for (uint32_t r = 0; r < count; r++) {
-        for (uint32_t j = ranges[r].from; j < ranges[r].to; j++) {
-            float rms2 = load_f32(index->list + (size_t)j * VECTOR_LIST_SIZE + 12);
-            float key = plan->mode == VECTOR_BUDGET
-                            ? s->deltas[j] + index->gamma * rms2
-                            : vector_nearest(s->deltas[j], rms2, plan->reach);
-            s->keys[j] = key;
-            s->key_least = key < s->key_least ? key : s->key_least;
-            s->key_most = key > s->key_most ? key : s->key_most;
-        }
-    }
+        s->keys[j] = INFINITY;
+    search_make_keys(s, ranges, count, index->gamma);
     return OCH_OK;
 }
 
@@ -115,9 +128,10 @@ och_code search_coarse(struct vector_search *s, och_error *err)
     const struct vector_index *index = s->index;
     uint32_t lists = (uint32_t)round_up(index->lists, CODE_LISTS);
     s->deltas = arena_alloc_aligned(s->arena, 64, 2 * sizeof(float) * lists);
-    s->order = arena_alloc(s->arena, sizeof(*s->order) * index->lists);
+    s->order = arena_alloc(s->arena, 2 * sizeof(*s->order) * index->lists);
+    s->chosen = arena_alloc(s->arena, sizeof(*s->chosen) * index->lists);
     s->visited = ARENA_ARRAY(s->arena, uint64_t, (index->lists + 63) / 64);
-    if (!s->deltas || !s->order || !s->visited)
+    if (!s->deltas || !s->order || !s->chosen || !s->visited)
         return FAIL_NO_MEMORY(err, "a search");
     s->keys = s->deltas + lists;
     return search_place_lists(s, false, err);

@@ -45,7 +45,9 @@ struct vector_search {
     float *deltas, *keys; /* of all lists, or of some */
     bool some_lists;
     float key_least, key_most;
-    struct ranked_list *order; /* ascending; [order_at, order_len) are still to come */
+    struct ranked_list *
+        order; /* ascending; [order_at, order_len) are still to come; behind it, room for as many */
+    uint32_t *chosen; /* room for all lists */
     uint32_t order_at, order_len;
     uint64_t *visited;
     float error;                /* the largest of a distance */
@@ -131,10 +133,13 @@ MUST_USE och_code search_choose(struct vector_search *s, och_error *err);
 
 /* ---- vector_rank.c: the order of lists ---- */
 
-/** Distances and keys of all lists, or of those in the nearest cells. */
+/** Distances and keys of all lists, or of those in the nearest cells; makes room first. */
 MUST_USE och_code search_coarse(struct vector_search *s, och_error *err);
-/** The same, once there is room: `all`, or only those that may be visited; keys of the others are no numbers. */
+/** The same, once there is room: `all`, or only those that may be visited; keys of the others are infinite. */
 MUST_USE och_code search_place_lists(struct vector_search *s, bool all, och_error *err);
+/** Keys of the lists in some ranges, from their distances, with this γ if the plan has a budget; key_least and key_most are of these. */
+void search_make_keys(struct vector_search *s, const struct vector_range *ranges, uint32_t count,
+                      float gamma);
 /** All lists not yet visited, or at least the nearest `want`, in ascending order. */
 void search_rank_lists(struct vector_search *s, uint32_t want);
 

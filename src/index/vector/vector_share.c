@@ -16,38 +16,33 @@ static float key_of_rows(struct vector_query *const *queries, size_t count, doub
         least = from < least ? from : least;
         most = to > most ? to : most;
     }
-    float scale = BUCKETS / (most - least);
+    float scale = (BUCKETS - 1) / (most - least);
     if (!(most > least) || !isfinite(scale))
         return INFINITY;
     for (size_t i = 0; i < count; i++) {
         const struct vector_search *s = queries[i]->begun;
+        uint32_t counts[BUCKETS] = {0};
+        s->kernel->count_keys(s->keys, s->index->lists, least + search_key_shift(s), scale, BUCKETS,
+                              counts);
         double weight = (double)s->index->coded / s->index->lists;
-        for (uint32_t j = 0; j < s->index->lists; j++) {
-            float place = (s->keys[j] - search_key_shift(s) - least) * scale;
-            weights[place >= 0 && place < BUCKETS ? (int)place : BUCKETS - 1] += weight;
-        }
+        for (int bucket = 0; bucket < BUCKETS; bucket++)
+            weights[bucket] += weight * counts[bucket];
     }
     double sum = 0;
     int bucket = 0;
     while (bucket < BUCKETS - 1 && sum + weights[bucket] < rows)
         sum += weights[bucket++];
     double share = weights[bucket] > 0 ? (rows - sum) / weights[bucket] : 1;
-    return least + (float)(bucket + (share < 1 ? share : 1)) / scale;
+    /* a bucket is centred at its number */
+    return least + ((float)bucket - 0.5f + (float)(share < 1 ? share : 1)) / scale;
 }
 
 /* Keys with another γ than this part's own: those of several parts are compared. */
 static void use_gamma(struct vector_search *s, float gamma)
 {
-    const struct vector_index *index = s->index;
-    if (index->gamma == gamma)
-        return;
-    s->key_least = INFINITY;
-    s->key_most = -INFINITY;
-    for (uint32_t j = 0; j < index->lists; j++) {
-        s->keys[j] += (gamma - index->gamma) * list_entry(index, j).rms2;
-        s->key_least = s->keys[j] < s->key_least ? s->keys[j] : s->key_least;
-        s->key_most = s->keys[j] > s->key_most ? s->keys[j] : s->key_most;
-    }
+    struct vector_range all = {0, s->index->lists};
+    if (s->index->gamma != gamma)
+        search_make_keys(s, &all, 1, gamma);
 }
 
 void vector_share(struct vector_query *const *queries, size_t count, float recall, float effort)

@@ -271,6 +271,44 @@ static void any_number_of_coarse_blocks_is_walked(void **state)
     }
 }
 
+/* Keys, their range, how many lie in each bucket, and which are the nearest. */
+static void lists_have_the_same_keys_and_order_in_every_table(void **state)
+{
+    (void)state;
+    uint64_t seed = 15;
+    enum { MOST = 83, BUCKETS = 32 };
+    for (size_t count = 0; count <= MOST; count++) {
+        float *lists = what(0, 4 * count * sizeof *lists),
+              *deltas = what(1, count * sizeof *deltas);
+        for (size_t j = 0; j < count; j++) {
+            for (int i = 0; i < 3; i++)
+                lists[4 * j + (size_t)i] = NAN; /* other figures of a list */
+            lists[4 * j + 3] = fabsf(random_float(&seed));
+            deltas[j] = random_float(&seed) * 3.0f + 2.0f;
+        }
+        struct code_keys how = {random_float(&seed), count % 3 ? random_float(&seed) : 0.0f};
+        float want[MOST + 1], want_range[2], range[2], *keys = what(2, count * sizeof *keys);
+        scalar->list_keys(lists, deltas, count, &how, want, want_range);
+        float scale = (float)BUCKETS / (want_range[1] - want_range[0]) * 1.5f;
+        float limit = count ? want[count / 2] : 0;
+        uint32_t counts[BUCKETS] = {0}, numbers[MOST + 1];
+        scalar->count_keys(want, count, want_range[0], count ? scale : 1, BUCKETS, counts);
+        size_t found = scalar->keys_upto(want, count, limit, numbers);
+        assert_true(found <= count && (!count || found));
+        for (size_t t = 1; t < table_count; t++) {
+            const char *name = tables[t]->name;
+            uint32_t own[BUCKETS] = {0}, *chosen = what(3, count * sizeof *chosen);
+            tables[t]->list_keys(lists, deltas, count, &how, keys, range);
+            same_bytes(keys, want, count * sizeof *keys, name, "list_keys", count);
+            same_bytes(range, want_range, sizeof range, name, "list_keys, range", count);
+            tables[t]->count_keys(keys, count, want_range[0], count ? scale : 1, BUCKETS, own);
+            same_bytes(own, counts, sizeof own, name, "count_keys", count);
+            assert_int_equal(tables[t]->keys_upto(keys, count, limit, chosen), found);
+            same_bytes(chosen, numbers, found * sizeof *chosen, name, "keys_upto", count);
+        }
+    }
+}
+
 static void codes_are_made_the_same_way(void **state)
 {
     (void)state;
@@ -506,6 +544,7 @@ int main(void)
         cmocka_unit_test(products_of_bytes_are_exact),
         cmocka_unit_test(rows_and_lists_have_the_same_distance_in_every_table),
         cmocka_unit_test(any_number_of_coarse_blocks_is_walked),
+        cmocka_unit_test(lists_have_the_same_keys_and_order_in_every_table),
         cmocka_unit_test(codes_are_made_the_same_way),
         cmocka_unit_test(tables_and_signs_are_made_the_same_way),
         cmocka_unit_test(assignment_is_equal_and_prefers_the_lower_number),
