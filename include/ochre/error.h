@@ -42,6 +42,9 @@ typedef struct och_error {
     const char *file; /* where the failure was first noticed */
     int line;
     char message[1024]; /* what, where, expected and got, a way out; UTF-8, cut if too long */
+    /* Parts of the message, for programs: path_len bytes at path_at name the place (as a JSON path; 0: none); the way
+     * out is what stands from hint_at on (0: none).  In what was padding: the size is that of 1.0. */
+    unsigned path_at : 10, path_len : 10, hint_at : 10;
 } och_error;
 
 #ifdef __cplusplus

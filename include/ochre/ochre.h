@@ -73,12 +73,9 @@ typedef struct och_bytes {
         NULL, 0      \
     }
 #define OCH_NO_LIMIT UINT64_MAX
-#define OCH_ERROR           \
-    {                       \
-        OCH_OK, 0, NULL, 0, \
-        {                   \
-            '\0'            \
-        }                   \
+#define OCH_ERROR                           \
+    {                                       \
+        OCH_OK, 0, NULL, 0, {'\0'}, 0, 0, 0 \
     }
 
 /** The bytes of a C string; NULL is absent. */

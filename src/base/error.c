@@ -8,6 +8,8 @@
 
 #define MESSAGE_SIZE sizeof(((och_error *)0)->message)
 
+_Static_assert(MESSAGE_SIZE == 1024, "path_at, path_len and hint_at have ten bits");
+
 /* Drop a UTF-8 sequence that was cut in the middle.  `len` < MESSAGE_SIZE. */
 static void cut_at_character(char *text, size_t len)
 {
@@ -79,11 +81,25 @@ och_code error_set(och_error *err, och_code code, int os_errno, const char *file
             len = add(text, len, ": %s", reason);
     }
     memcpy(err->message, text, len + 1);
+    err->path_at = err->path_len = err->hint_at = 0;
     err->code = code;
     err->os_errno = os_errno;
     err->file = short_file(file);
     err->line = line;
     return code;
+}
+
+/* What was cut off is not marked. */
+static void mark_path(och_error *err, size_t at, size_t path_len, size_t message_len)
+{
+    bool whole = at + path_len <= message_len;
+    err->path_at = (unsigned)(whole ? at : 0) & 1023u;
+    err->path_len = (unsigned)(whole ? path_len : 0) & 1023u;
+}
+
+static void mark_hint(och_error *err, size_t at, size_t message_len)
+{
+    err->hint_at = (unsigned)(at < message_len ? at : 0) & 1023u;
 }
 
 void error_context(och_error *err, const char *format, ...)
@@ -95,8 +111,13 @@ void error_context(och_error *err, const char *format, ...)
     va_start(args, format);
     size_t len = add_v(text, 0, format, args);
     va_end(args);
+    size_t shift = min_size(len + 2, MESSAGE_SIZE - 1); /* how far the message moves */
     len = add(text, len, ": %s", err->message);
     memcpy(err->message, text, len + 1);
+    if (err->path_len)
+        mark_path(err, err->path_at + shift, err->path_len, len);
+    if (err->hint_at)
+        mark_hint(err, err->hint_at + shift, len);
 }
 
 void error_append(och_error *err, const char *format, ...)
@@ -112,6 +133,50 @@ void error_append(och_error *err, const char *format, ...)
     memcpy(err->message, text, len + 1);
 }
 
+void error_mark_path(och_error *err, const char *path, size_t len)
+{
+    if (!err || err->code == OCH_OK || len == 0 || err->path_len)
+        return;
+    size_t size = strlen(err->message);
+    for (size_t at = 0; at + len <= size; at++) {
+        if (memcmp(err->message + at, path, len) == 0) {
+            mark_path(err, at, len, size);
+            return;
+        }
+    }
+}
+
+void error_mark_hint(och_error *err, const char *begin)
+{
+    size_t begin_len = strlen(begin);
+    if (!err || err->code == OCH_OK)
+        return;
+    size_t size = strlen(err->message);
+    for (size_t at = size; begin_len && at-- > 0;) {
+        if (strncmp(err->message + at, begin, begin_len) == 0) {
+            mark_hint(err, at, size);
+            return;
+        }
+    }
+}
+
+void error_hint(och_error *err, const char *format, ...)
+{
+    if (!err || err->code == OCH_OK)
+        return;
+    char text[MESSAGE_SIZE];
+    size_t len = add(text, 0, "%s", err->message);
+    len = add(text, len, "%s", len > 0 && text[len - 1] == '.' ? " " : ". ");
+    size_t at = len;
+    va_list args;
+    va_start(args, format);
+    len = add_v(text, len, format, args);
+    va_end(args);
+    memcpy(err->message, text, len + 1);
+    if (!err->hint_at)
+        mark_hint(err, at, len);
+}
+
 void error_clear(och_error *err)
 {
     if (!err)
@@ -121,6 +186,7 @@ void error_clear(och_error *err)
     err->file = NULL;
     err->line = 0;
     err->message[0] = '\0';
+    err->path_at = err->path_len = err->hint_at = 0;
 }
 
 const char *error_code_name(och_code code)

@@ -18,6 +18,16 @@ void error_context(och_error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 /** Append to the message: a hint, a way out. */
 void error_append(och_error *err, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/** Say that the message names a place: `path` of `len` bytes, at its first occurrence.  Ignored when it is not there or
+ *  a place is marked already (what is deeper knows better). */
+void error_mark_path(och_error *err, const char *path, size_t len);
+
+/** Say that the way out begins at the last occurrence of `begin` in the message.  Ignored when it is not there. */
+void error_mark_hint(och_error *err, const char *begin);
+
+/** Append a way out, a sentence of its own, and mark it. */
+void error_hint(och_error *err, const char *format, ...) PRINTF_LIKE(2, 3);
+
 /** Forget an error that was survived. */
 void error_clear(och_error *err);
 

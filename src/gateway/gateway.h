@@ -138,6 +138,11 @@ MUST_USE och_code gateway_collection_create(struct gateway *gateway,
                                             const struct gateway_collection_new *spec,
                                             const struct sysdb_collection **ret_collection,
                                             och_error *err);
+/** By name or alias.  OCH_NOT_FOUND "Collection [x] does not exist in database ...", with the nearest name there is.  Counted: unref. */
+MUST_USE och_code gateway_collection_find(struct gateway *gateway,
+                                          const struct gateway_scope *scope, slice name,
+                                          const struct sysdb_collection **ret_collection,
+                                          och_error *err);
 MUST_USE och_code gateway_collection_drop(struct gateway *gateway,
                                           const struct gateway_scope *scope, slice name,
                                           och_error *err);

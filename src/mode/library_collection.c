@@ -93,9 +93,10 @@ static och_code find(och_database *database, const och_collection_spec *spec,
                      och_collection **ret_collection, och_error *err)
 {
     const struct sysdb_collection *found CLEANUP(sysdb_collection_cleanup) = NULL;
-    TRY(sysdb_collection_find(database_sysdb(database->database), library_slice(spec->tenant),
-                              library_slice(spec->database), library_slice(spec->name), &found,
-                              err));
+    struct gateway_scope scope = {.tenant = library_slice(spec->tenant),
+                                  .database = library_slice(spec->database)};
+    TRY(gateway_collection_find(database_gateway(database->database), &scope,
+                                library_slice(spec->name), &found, err));
     return handle_new(database, found, ret_collection, err);
 }
 

@@ -2,6 +2,8 @@
 /* The sources in their order, the checks over several settings, and what is shown of them. */
 #include "mode/settings_internal.h"
 
+#include "base/near.h"
+
 #define YAML_BYTES_MAX (1u << 20)
 #define NOTES_MAX      200
 
@@ -32,39 +34,13 @@ const struct setting_original *setting_find_original(slice name)
     return NULL;
 }
 
-#define NEAR_MAX 48
-/* Steps from one name to the other: a byte put in, left out, changed, or two neighbours swapped. */
-static size_t edit_distance(slice a, slice b)
-{
-    size_t rows[3][NEAR_MAX + 1];
-    assert(a.len <= NEAR_MAX && b.len <= NEAR_MAX);
-    for (size_t j = 0; j <= b.len; j++)
-        rows[0][j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        const size_t *before = rows[(i + 1) % 3], *last = rows[(i + 2) % 3];
-        size_t *row = rows[i % 3];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            size_t best = last[j - 1] + (a.at[i - 1] != b.at[j - 1]);
-            best = min_size(best, min_size(last[j], row[j - 1]) + 1);
-            if (i > 1 && j > 1 && a.at[i - 1] == b.at[j - 2] && a.at[i - 2] == b.at[j - 1])
-                best = min_size(best, before[j - 2] + 1);
-            row[j] = best;
-        }
-    }
-    return rows[a.len % 3][b.len];
-}
-
 const char *setting_nearest(slice name)
 {
     const char *nearest = NULL;
     size_t least = SIZE_MAX;
-    if (name.len > NEAR_MAX)
-        return NULL;
     for (size_t i = 0; i < setting_row_count; i++) {
-        slice known = slice_of(setting_rows[i].name);
-        size_t distance = edit_distance(name, known);
-        if (distance < least && distance <= max_size(2, known.len / 3)) {
+        size_t distance = near_distance(name, slice_of(setting_rows[i].name));
+        if (distance < least) {
             least = distance;
             nearest = setting_rows[i].name;
         }

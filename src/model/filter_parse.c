@@ -98,8 +98,12 @@ static och_code fail_at(struct parser *parser, const struct step *step, const ch
         while (text.len && (text.at[0] & 0xc0) == 0x80)
             text = slice_from(text, 1);
     }
-    return FAIL(parser->err, OCH_INVALID, "%s: %s%.*s%s", parser->prefix, long_path ? "..." : "",
-                SLICE_ARG(text), reason);
+    och_code code = FAIL(parser->err, OCH_INVALID, "%s: %s%.*s%s", parser->prefix,
+                         long_path ? "..." : "", SLICE_ARG(text), reason);
+    if (text.len > 2) /* without ": " */
+        error_mark_path(parser->err, (const char *)text.at, text.len - 2);
+    error_mark_hint(parser->err, "Write ");
+    return code;
 }
 
 /* A value for a message: `the string "12"`, `the number 1.5`, `a list`. */

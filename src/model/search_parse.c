@@ -20,9 +20,11 @@ och_code search_fail(struct search_parser *p, const struct json_value *value, co
     uint32_t line = 1, column = 1;
     if (p->text.at)
         json_locate(p->text, value->offset, &line, &column);
-    return FAIL(p->err, OCH_SHAPE,
-                "searches[%" PRIu32 "]%s: %s at line %" PRIu32 " column %" PRIu32, p->index, path,
-                reason, line, column);
+    och_code code =
+        FAIL(p->err, OCH_SHAPE, "searches[%" PRIu32 "]%s: %s at line %" PRIu32 " column %" PRIu32,
+             p->index, path, reason, line, column);
+    error_mark_path(p->err, p->err->message, strcspn(p->err->message, ": "));
+    return code;
 }
 
 och_code search_wrong_type(struct search_parser *p, const struct json_value *value,

@@ -55,6 +55,8 @@ void http_reply_done(struct http_reply *reply);
 void http_reply_header(struct http_reply *reply, const char *name, const char *format, ...)
     PRINTF_LIKE(3, 4);
 const char *http_reason(int status);
+/** The stable name of what a status means when the server itself answers it: "malformed", "slow_request", ... */
+const char *http_error_code(int status);
 /** %XX decoding of one path segment or query value; plus_is_blank for queries.  A % without two hex digits stands for itself.
  *  False: no memory.  Result in arena. */
 bool http_percent_decode(slice text, bool plus_is_blank, struct arena *arena, slice *ret_text);
@@ -68,6 +70,10 @@ struct http_handler {
     bool (*admit)(void *context, const struct http_request *head, struct http_reply *reply);
     /** True when handle() cannot block and is short: it then runs on the loop.  NULL = never. */
     bool (*is_cheap)(void *context, const struct http_request *head);
+    /** Write the answer to what the server itself refuses (framing, time, too many at once), so that all errors look alike; the reply is
+     *  empty, `request` may be, too.  Must not block; any thread.  NULL: a body with error and message. */
+    void (*refuse)(void *context, const struct http_request *request, int status, const char *name,
+                   const char *message, struct http_reply *reply);
 };
 
 struct http_server_options {

@@ -58,6 +58,13 @@ void http_exchange_error(struct http_exchange *exchange, int status, const char 
     http_reply_done(reply);
     http_reply_init(reply, HTTP_REPLY_BYTES_MAX);
     reply->status = status;
+    const struct http_handler *handler = &server->options.handler;
+    if (handler->refuse != NULL) {
+        handler->refuse(handler->context, &exchange->request, status, name, message, reply);
+        if (status == 429)
+            http_reply_header(reply, "Retry-After", "1");
+        return;
+    }
     buf_printf(&reply->body, "{\"error\":\"%s\",\"message\":\"", name);
     for (const char *at = message; *at != '\0'; at++) {
         uint8_t byte = (uint8_t)*at;

@@ -61,6 +61,26 @@ void http_reply_header(struct http_reply *reply, const char *name, const char *f
     buf_text(&reply->headers, "\r\n");
 }
 
+const char *http_error_code(int status)
+{
+    switch (status) {
+    case 408:
+        return "slow_request";
+    case 413:
+        return "too_large";
+    case 415:
+        return "content_type";
+    case 429:
+        return "busy";
+    case 431:
+        return "head_too_large";
+    case 500:
+        return "internal";
+    default:
+        return "malformed";
+    }
+}
+
 const char *http_reason(int status)
 {
     static const struct {

@@ -242,8 +242,7 @@ static och_code write_collection(struct exchange *x, const struct sysdb_collecti
 och_code handle_collection_get(struct exchange *x, och_error *err)
 {
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
-    TRY(sysdb_collection_find(x->gateway->options.sysdb, x->scope.tenant, x->scope.database,
-                              x->target, &collection, err));
+    TRY(gateway_collection_find(x->gateway, &x->scope, x->target, &collection, err));
     return write_collection(x, collection, err);
 }
 

@@ -174,8 +174,17 @@ static void name_place(och_error *err, const char *where)
 {
     if (!err)
         return;
+    char hint[sizeof(err->message)] = "";
     size_t len = strlen(err->message);
+    if (err->hint_at > 1) { /* the way out stays behind it */
+        memcpy(hint, err->message + err->hint_at, len - err->hint_at + 1);
+        len = err->hint_at - 1;
+        len -= err->message[len - 1] == '.';
+        err->hint_at = 0;
+    }
     (void)snprintf(err->message + len, sizeof(err->message) - len, " (%s)", where);
+    if (*hint)
+        error_hint(err, "%s", hint);
 }
 
 /* One after the other, as the plain routes would judge them; then all rows behind each other. */
@@ -189,7 +198,9 @@ static och_code all_rows(struct exchange *x, struct operation *operations, uint3
     if (!inputs)
         return FAIL_NO_MEMORY(err, "operations");
     for (uint32_t i = 0; i < count; i++) {
+        x->within = operations[i].path;
         och_code code = operation_rows(x, &operations[i], collection, &inputs[i], err);
+        x->within = NULL;
         uint32_t given = inputs[i].dimension;
         if (code == OCH_OK && dimension && given && given != dimension)
             code =

@@ -21,7 +21,11 @@ struct exchange {
     size_t route;       /* its number, route_count() when there is none */
     int error_status;   /* of an error that is not what its code usually means; 0: by the code */
     const char *within; /* path of the object within the body that is being read, NULL: the body */
-    uint32_t float_depth; /* json_options: where embeddings are, 0: in the body itself */
+    uint32_t float_depth;     /* json_options: where embeddings are, 0: in the body itself */
+    const char *vectors_name; /* the member that wire_vectors reads, NULL: embeddings */
+    /* where an error is in the body: the whole path, or the member below which the one marked in och_error is; NULL: not said */
+    const char *error_path, *error_root;
+    const char *ask_less; /* how this request could do with less memory, NULL: no idea */
 };
 
 typedef och_code (*exchange_handler)(struct exchange *x, och_error *err);
@@ -146,6 +150,8 @@ MUST_USE och_code exchange_next(struct exchange *x, const struct json_value *cur
                                 och_error *err);
 
 /* ---- reply.c ---- */
+/** The error that comes is at this place of the body, below x->within; the first one told counts. */
+void exchange_at(struct exchange *x, const char *format, ...) PRINTF_LIKE(2, 3);
 void reply_error(struct exchange *x, och_code code, const och_error *err);
 void reply_error_as(struct exchange *x, int status, const char *name, const char *code,
                     const char *message);
@@ -165,6 +171,13 @@ slice openapi_embedded(void);
 /** A request begins; the answer to it is ready after `duration_ns`. */
 void meter_begin(struct meter *meter);
 void meter_end(struct meter *meter, size_t route, int status, uint64_t duration_ns);
+/** An error is answered; `page` as of error_page_find. */
+void meter_error(struct meter *meter, size_t page);
+
+/* ---- help.c ---- */
+och_code handle_root(struct exchange *x, och_error *err);
+och_code handle_help_errors(struct exchange *x, och_error *err);
+och_code handle_help_error(struct exchange *x, och_error *err);
 
 /* ---- handlers ---- */
 och_code handle_metrics(struct exchange *x, och_error *err);

@@ -136,8 +136,11 @@ static och_code read_plan(struct exchange *x, const struct sysdb_collection *col
                           .collection = collection->id,
                           .fields = EXPORT_FIELDS,
                           .limit = PLAN_NO_LIMIT};
+    x->error_root = "where";
     TRY(filter_parse_where(body->where, &x->arena, &where, err));
+    x->error_root = "where_document";
     TRY(filter_parse_document(body->where_document, &x->arena, &document, err));
+    x->error_root = NULL;
     TRY(filter_join(where, document, &x->arena, &both, err));
     plan->filter = both;
     return schema_gate(&collection->schema, both, err);

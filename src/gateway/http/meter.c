@@ -2,8 +2,10 @@
 /* Requests counted by route and code, and GET /metrics.  A request takes five relaxed additions and no lock; a scrape reads what is there. */
 #include "gateway/http/exchange.h"
 
+#include "base/error_page.h"
 #include "base/metric.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* The codes that we answer (reply.c); any other counts as the last. */
@@ -15,9 +17,14 @@ struct route_meter {
     struct histogram latency;
 } __attribute__((aligned(64))); /* routes do not share cache lines */
 
+struct tally {
+    _Atomic uint64_t count;
+};
+
 struct meter {
     _Atomic int64_t running;
     struct route_meter *routes; /* route_count() + 1; the last: no route */
+    struct tally *errors;       /* error_page_count() + 1; the last: no page */
 };
 
 och_code gateway_http_meter_new(struct meter **ret_meter, och_error *err)
@@ -25,12 +32,15 @@ och_code gateway_http_meter_new(struct meter **ret_meter, och_error *err)
     size_t bytes = (route_count() + 1) * sizeof(struct route_meter);
     struct meter *meter = MEM_NEW(struct meter);
     struct route_meter *routes = meter ? mem_alloc_aligned(64, bytes) : NULL;
-    if (!routes) {
+    struct tally *errors = routes ? mem_zalloc((error_page_count() + 1) * sizeof(*errors)) : NULL;
+    if (!errors) {
+        mem_free_aligned(routes);
         mem_free(meter);
         return FAIL_NO_MEMORY(err, "the gateway");
     }
     memset(routes, 0, bytes);
     meter->routes = routes;
+    meter->errors = errors;
     *ret_meter = meter;
     return OCH_OK;
 }
@@ -40,6 +50,7 @@ void gateway_http_meter_free(struct meter *meter)
     if (!meter)
         return;
     mem_free_aligned(meter->routes);
+    mem_free(meter->errors);
     mem_free(meter);
 }
 
@@ -57,6 +68,11 @@ void meter_end(struct meter *meter, size_t route, int status, uint64_t duration_
     atomic_fetch_add_explicit(&m->answers[code], 1, memory_order_relaxed);
     histogram_add(&m->latency, duration_ns);
     atomic_fetch_sub_explicit(&meter->running, 1, memory_order_relaxed);
+}
+
+void meter_error(struct meter *meter, size_t page)
+{
+    atomic_fetch_add_explicit(&meter->errors[page].count, 1, memory_order_relaxed);
 }
 
 /* ---- GET /metrics ---- */
@@ -105,6 +121,19 @@ static void write_latencies(struct meter *meter, struct buf *out, struct buf *la
     }
 }
 
+static void write_errors(struct meter *meter, struct buf *out)
+{
+    static const char name[] = "ochre_errors_total";
+    metric_family(out, name, "counter", "Errors answered, by code; /help/errors explains them.");
+    for (size_t i = 0; i < error_page_count(); i++) {
+        uint64_t count = atomic_load_explicit(&meter->errors[i].count, memory_order_relaxed);
+        char label[64];
+        (void)snprintf(label, sizeof(label), "code=\"%s\"", error_page_at(i)->code);
+        if (count > 0)
+            metric_u64(out, name, label, count);
+    }
+}
+
 och_code handle_metrics(struct exchange *x, och_error *err)
 {
     struct meter *meter = x->gateway->meter;
@@ -112,6 +141,7 @@ och_code handle_metrics(struct exchange *x, och_error *err)
     struct buf labels CLEANUP(buf_cleanup);
     buf_init(&labels, BUF_MAX_NONE);
     write_answers(meter, out, &labels);
+    write_errors(meter, out);
     write_latencies(meter, out, &labels);
     int64_t running = atomic_load_explicit(&meter->running, memory_order_relaxed);
     metric_one(out, "ochre_http_requests_running", "gauge",

@@ -36,8 +36,11 @@ static och_code read_filter(struct exchange *x, const struct read_body *body, st
                             och_error *err)
 {
     struct filter_node *where, *document, *both;
+    x->error_root = "where";
     TRY(filter_parse_where(body->where, &x->arena, &where, err));
+    x->error_root = "where_document";
     TRY(filter_parse_document(body->where_document, &x->arena, &document, err));
+    x->error_root = NULL;
     TRY(filter_join(where, document, &x->arena, &both, err));
     plan->filter = both;
     return OCH_OK;
@@ -251,6 +254,8 @@ static och_code run_get(struct exchange *x, const struct wire_body *shape, bool 
     plan.fields = include & ~WIRE_DISTANCES;
     plan.limit = body.limit ? (uint64_t)body.limit->integer : PLAN_NO_LIMIT;
     plan.offset = body.offset ? (uint64_t)body.offset->integer : 0;
+    x->ask_less = body.limit ? arena_printf(&x->arena, "lower limit (now %" PRIu64 ")", plan.limit)
+                             : "set a limit";
     TRY(exchange_order(body.order_by, &plan, err));
     TRY(exchange_cursor(x, body.cursor, &plan, err));
     struct query_result result;
@@ -305,6 +310,18 @@ och_code handle_conditional_get(struct exchange *x, och_error *err)
     return run_get(x, &shape, true, err);
 }
 
+static och_code check_query_dimension(struct exchange *x, const struct sysdb_collection *collection,
+                                      const struct wire_vectors *vectors, och_error *err)
+{
+    och_code code = gateway_check_dimension(x->gateway, collection, vectors->dimension, err);
+    if (code == OCH_INVALID) {
+        exchange_at(x, "query_embeddings[0]");
+        error_hint(err, "Query with the model that filled collection \"%.*s\".",
+                   (int)min_size(collection->name.len, 40), (const char *)collection->name.at);
+    }
+    return code;
+}
+
 och_code handle_query(struct exchange *x, och_error *err)
 {
     static const struct wire_member members[] = {
@@ -331,9 +348,10 @@ och_code handle_query(struct exchange *x, och_error *err)
     TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_QUERY, &plan, err));
     struct wire_vectors vectors;
+    x->vectors_name = "query_embeddings";
     TRY(wire_vectors(x, body.query_embeddings, true, &vectors, err));
     TRY(read_filter(x, &body, &plan, err));
-    TRY(gateway_check_dimension(x->gateway, collection, vectors.dimension, err));
+    TRY(check_query_dimension(x, collection, &vectors, err));
     unsigned include =
         wire_include(body.include, RECORD_DOCUMENT | RECORD_METADATA | WIRE_DISTANCES);
     plan.fields = include & ~WIRE_DISTANCES;
@@ -341,7 +359,10 @@ och_code handle_query(struct exchange *x, och_error *err)
     plan.vector_count = vectors.count;
     plan.dimension = vectors.dimension;
     plan.k = body.n_results ? (uint32_t)body.n_results->integer : LIMIT_QUERY_N_RESULTS_DEFAULT;
+    x->ask_less = arena_printf(&x->arena, "lower n_results (now %" PRIu32 ")", plan.k);
+    x->error_root = "recall";
     TRY(read_recall(body.recall, &plan.recall, err));
+    x->error_root = NULL;
     TRY(exchange_bounds(body.max_distance, body.mmr, &plan, err));
     struct query_result result;
     TRY(gateway_read(x->gateway, &x->scope, &plan, &x->arena, &result, err));

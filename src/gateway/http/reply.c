@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Errors as the wire has them (http-api.md §2, experience.md §3): the one place where codes become statuses and names. */
+#include "base/error_page.h"
 #include "gateway/http/exchange.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
+#define RETRY_S      1
 #define SHAPE_PREFIX "Failed to deserialize the JSON body into the target type: "
 
 static const struct {
@@ -74,26 +77,107 @@ static void write_message(struct buf *body, slice text, struct arena *arena)
     json_write_string(body, clean ? slice_make(clean, len) : text);
 }
 
-void reply_error_as(struct exchange *x, int status, const char *name, const char *code,
-                    const char *message)
+/* What an error body says besides its kind. */
+struct told {
+    const char *message;
+    slice path, hint; /* len 0: none */
+};
+
+static void write_error(struct exchange *x, int status, const char *name, const char *code,
+                        const struct told *told)
 {
     struct buf *body = &x->reply->body;
+    const char *message = told->message ? told->message : "no memory";
     char trace_id[33];
     make_trace_id(x, trace_id);
+    meter_error(x->gateway->meter, error_page_find(slice_of(code)));
     x->reply->status = status;
+    x->reply->content_type = SLICE("application/json");
+    bool failure = status >= 500 && status != 501;
+    if (failure) /* clients show only this member, and it leads to the line of the log */
+        message = arena_printf(&x->arena, "%s (trace %s)", message, trace_id);
+    if (!message)
+        message = "no memory";
     buf_clear(body);
     buf_text(body, "{\"error\":");
     json_write_string(body, slice_of(name));
     buf_text(body, ",\"message\":");
-    write_message(body, slice_of(message ? message : "no memory"), &x->arena);
-    buf_printf(body, ",\"code\":\"%s\",\"help\":\"/help/errors/%s\"", code, code);
+    write_message(body, slice_of(message), &x->arena);
+    buf_printf(body, ",\"code\":\"%s\"", code);
+    if (told->path.len) {
+        buf_text(body, ",\"path\":");
+        write_message(body, told->path, &x->arena);
+    }
+    if (told->hint.len) {
+        buf_text(body, ",\"hint\":");
+        write_message(body, told->hint, &x->arena);
+    }
+    buf_printf(body, ",\"help\":\"/help/errors/%s\"", code);
     if (status >= 500)
         buf_printf(body, ",\"trace_id\":\"%s\"", trace_id);
     buf_byte(body, '}');
     http_reply_header(x->reply, "chroma-trace-id", "%s", trace_id);
-    if (status >= 500 && status != 501)
-        trace_line(x->gateway->options.trace, TRACE_ERROR, "http", message ? message : "no memory",
-                   "request", trace_id, "code", code, NULL);
+    if (failure)
+        trace_line(x->gateway->options.trace, TRACE_ERROR, "http",
+                   told->message ? told->message : "no memory", "request", trace_id, "code", code,
+                   NULL);
+}
+
+void reply_error_as(struct exchange *x, int status, const char *name, const char *code,
+                    const char *message)
+{
+    write_error(x, status, name, code, &(struct told){.message = message});
+}
+
+void gateway_http_refuse(void *context, const struct http_request *request, int status,
+                         const char *name, const char *message, struct http_reply *reply)
+{
+    struct exchange x = {
+        .gateway = context, .request = request, .reply = reply, .route = route_count()};
+    arena_init(&x.arena, x.gateway->options.budget, 0);
+    reply_error_as(&x, status, name, http_error_code(status), message);
+    arena_done(&x.arena);
+}
+
+void exchange_at(struct exchange *x, const char *format, ...)
+{
+    char path[256];
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(path, sizeof(path), format, args);
+    va_end(args);
+    if (len < 0 || (size_t)len >= sizeof(path) || x->error_path)
+        return;
+    const char *within = x->within ? x->within : "";
+    x->error_path = arena_printf(&x->arena, "%s%s%s", within,
+                                 *within && path[0] != '[' && path[0] != '\0' ? "." : "", path);
+}
+
+/* "Validation error: limit: ..." and "cursor: ..." name a member of the body. */
+static slice leading_member(const char *message)
+{
+    slice text = slice_of(message), prefix = SLICE("Validation error: ");
+    if (slice_starts_with(text, prefix))
+        text = slice_from(text, prefix.len);
+    size_t len = 0;
+    while (len < text.len && ((text.at[len] >= 'a' && text.at[len] <= 'z') || text.at[len] == '_'))
+        len++;
+    bool named = len > 0 && len + 1 < text.len && text.at[len] == ':' && text.at[len + 1] == ' ';
+    return named ? slice_make(text.at, len) : SLICE_NONE;
+}
+
+/* Where in the body the error is: what a handler said, else what the message names. */
+static slice path_of(struct exchange *x, och_code code, const och_error *err)
+{
+    slice marked = slice_make(err->message + err->path_at, err->path_len);
+    if (x->error_path)
+        return slice_of(x->error_path);
+    if (!x->error_root && marked.len == 0)
+        return code == OCH_INVALID || code == OCH_SHAPE ? leading_member(err->message) : SLICE_NONE;
+    const char *root = x->error_root ? x->error_root : "";
+    bool dot = *root && marked.len > 0 && marked.at[0] != '[';
+    const char *path = arena_printf(&x->arena, "%s%s%.*s", root, dot ? "." : "", SLICE_ARG(marked));
+    return path ? slice_of(path) : SLICE_NONE;
 }
 
 /* No memory because the limit says so is a refusal with the figure, not a failure (D24). */
@@ -111,13 +195,23 @@ static och_code judge_memory(struct exchange *x, och_error *refusal)
     return code;
 }
 
+/* A refusal over memory has a way out beside waiting. */
+static void hint_less(struct exchange *x, och_error *err)
+{
+    if (!err->hint_at && strstr(err->message, "memory"))
+        error_hint(err, "Try again in %d s%s%s.", RETRY_S, x->ask_less ? ", or " : "",
+                   x->ask_less ? x->ask_less : "");
+}
+
 void reply_error(struct exchange *x, och_code code, const och_error *err)
 {
-    och_error refusal = {0};
-    if (code == OCH_NO_MEMORY) {
+    och_error refusal = *err;
+    if (code == OCH_NO_MEMORY)
         code = judge_memory(x, &refusal);
-        err = code == OCH_BUSY ? &refusal : err;
-    }
+    if (code == OCH_BUSY)
+        hint_less(x, &refusal);
+    if (code == OCH_BUSY)
+        err = &refusal;
     int status = 500;
     const char *name = "InternalError";
     for (size_t i = 0; i < COUNT_OF(statuses); i++) {
@@ -133,10 +227,12 @@ void reply_error(struct exchange *x, och_code code, const och_error *err)
         status = x->error_status;
         name = "ChromaError";
     }
-    reply_error_as(x, status, name, status == 415 ? "content_type" : error_code_name(code),
-                   message);
+    struct told told = {.message = message,
+                        .path = path_of(x, code, err),
+                        .hint = err->hint_at ? slice_of(err->message + err->hint_at) : SLICE_NONE};
+    write_error(x, status, name, status == 415 ? "content_type" : error_code_name(code), &told);
     if (status == 429 || status == 503)
-        http_reply_header(x->reply, "Retry-After", "1");
+        http_reply_header(x->reply, "Retry-After", "%d", RETRY_S);
 }
 
 void reply_cors(struct exchange *x)

@@ -69,6 +69,9 @@ static const struct route {
     {"GET", "openapi.json", handle_openapi, false},
     {"GET", "docs", handle_docs, false},
     {"GET", "docs/*", handle_docs_file, false},
+    {"GET", "", handle_root, false},
+    {"GET", "help/errors", handle_help_errors, false},
+    {"GET", "help/errors/*", handle_help_error, false},
 };
 
 size_t route_count(void)
@@ -88,6 +91,8 @@ static bool matches(const char *pattern, const struct exchange *x, slice *ret_ta
                     slice ret_stars[2])
 {
     size_t stars = 0, i = 0;
+    if (!*pattern) /* "/" */
+        return x->segment_count == 1 && x->segments[0].len == 0;
     for (const char *at = pattern; *at; i++) {
         size_t len = strcspn(at, "/");
         if (i >= x->segment_count)

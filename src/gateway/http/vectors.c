@@ -24,6 +24,12 @@ static uint32_t find_non_finite(const float *values, uint32_t count)
     return i;
 }
 
+/* The error that comes is in this row. */
+static void at_row(struct exchange *x, uint32_t i)
+{
+    exchange_at(x, "%s[%" PRIu32 "]", x->vectors_name ? x->vectors_name : "embeddings", i);
+}
+
 static och_code base64_size(slice text, uint32_t i, size_t *ret_bytes, och_error *err)
 {
     if (text.len % 4 != 0)
@@ -92,7 +98,10 @@ static och_code decode_all(struct exchange *x, const struct json_value *value,
         size_t bytes = 0;
         if (value->items[i].kind == JSON_NULL)
             continue;
-        TRY(base64_size(value->items[i].string, i, &bytes, err));
+        och_code code = base64_size(value->items[i].string, i, &bytes, err);
+        if (code != OCH_OK)
+            at_row(x, i);
+        TRY(code);
         most = max_size(most, bytes);
     }
     size_t total, stride = (most + 3) & ~(size_t)3; /* floats are read in place, of bad sizes too */
@@ -102,6 +111,7 @@ static och_code decode_all(struct exchange *x, const struct json_value *value,
     if (!out)
         return FAIL_NO_MEMORY(err, "embeddings");
     bool differ = false;
+    uint32_t odd = 0;
     for (uint32_t i = 0; i < value->count; i++) {
         uint8_t *row = out + (size_t)i * stride;
         size_t bytes = 0;
@@ -109,13 +119,21 @@ static och_code decode_all(struct exchange *x, const struct json_value *value,
             memset(row, 0, stride);
             continue;
         }
-        TRY(decode_row(&value->items[i], i, row, most, &bytes, err));
+        och_code code = decode_row(&value->items[i], i, row, most, &bytes, err);
+        if (code == OCH_OK)
+            code = check_row((const float *)(const void *)row, (uint32_t)(bytes / 4), true, err);
+        if (code != OCH_OK)
+            at_row(x, i);
+        TRY(code);
+        if (bytes != most && !differ)
+            odd = i;
         differ |= bytes != most;
-        TRY(check_row((const float *)(const void *)row, (uint32_t)(bytes / 4), true, err));
     }
     if (most == 0)
         return FAIL(err, OCH_INVALID,
                     "Validation error: embeddings: Each embedding must have at least 1 dimension");
+    if (differ)
+        at_row(x, odd);
     if (differ)
         return FAIL(err, OCH_INVALID, "Inconsistent dimensions in provided embeddings");
     v->matrix = (const float *)(const void *)out;
@@ -127,7 +145,7 @@ static och_code gather_rows(struct exchange *x, const struct json_value *value, 
                             struct wire_vectors *v, och_error *err)
 {
     bool contiguous = true, differ = false, given = false;
-    uint32_t dim = 0;
+    uint32_t dim = 0, odd = 0;
     const float *first = NULL;
     for (uint32_t i = 0; i < value->count; i++) {
         const struct json_value *item = &value->items[i];
@@ -135,19 +153,27 @@ static och_code gather_rows(struct exchange *x, const struct json_value *value, 
             contiguous = false;
             continue;
         }
-        if (item->count == 0 && !allow_empty)
-            return FAIL(
-                err, OCH_INVALID,
-                "Validation error: embeddings: Each embedding must have at least 1 dimension");
-        TRY(check_row(item->floats, item->count, false, err));
+        och_code code =
+            item->count == 0 && !allow_empty
+                ? FAIL(
+                      err, OCH_INVALID,
+                      "Validation error: embeddings: Each embedding must have at least 1 dimension")
+                : check_row(item->floats, item->count, false, err);
+        if (code != OCH_OK)
+            at_row(x, i);
+        TRY(code);
         if (!given) {
             dim = item->count;
             first = dim ? item->floats : NULL; /* an empty row is no JSON_FLOATS */
             given = true;
         }
+        if (item->count != dim && !differ)
+            odd = i;
         differ |= item->count != dim;
         contiguous = contiguous && dim && item->floats == first + (size_t)i * dim;
     }
+    if (differ)
+        at_row(x, odd);
     if (differ)
         return FAIL(err, OCH_INVALID, "Inconsistent dimensions in provided embeddings");
     v->dimension = dim;

@@ -19,6 +19,8 @@ och_code wire_fail(struct exchange *x, const struct json_value *value, och_error
     uint32_t line, column;
     json_locate(x->request->body, value ? value->offset : 0, &line, &column);
     const char *within = x->within ? x->within : "";
+    if (*path || *within)
+        exchange_at(x, "%s", path);
     return FAIL(err, OCH_SHAPE, "%s%s%s%s%s at line %" PRIu32 " column %" PRIu32, within,
                 *within && *path ? "." : "", path, *within || *path ? ": " : "", reason, line,
                 column);
@@ -44,14 +46,33 @@ static och_code check_content_type(struct exchange *x, och_error *err)
     return FAIL(err, OCH_INVALID, "Expected request with `Content-Type: application/json`");
 }
 
+/* 41943040 as 41,943,040. */
+static const char *grouped(uint64_t value, char text[32])
+{
+    char digits[24];
+    int count = snprintf(digits, sizeof(digits), "%" PRIu64, value);
+    char *to = text;
+    for (int i = 0; i < count; i++) {
+        if (i > 0 && (count - i) % 3 == 0)
+            *to++ = ',';
+        *to++ = digits[i];
+    }
+    *to = '\0';
+    return text;
+}
+
 och_code wire_check_size(struct exchange *x, och_error *err)
 {
     if (x->request->body_size_refused == 0)
         return OCH_OK;
-    return FAIL(err, OCH_TOO_LARGE,
-                "Failed to buffer the request body: length limit exceeded: %" PRIu64
-                " bytes, limit %" PRIu64 " (max_payload_size_bytes). Send fewer records per call.",
-                x->request->body_size_refused, x->gateway->options.body_bytes_max);
+    char size[32], limit[32];
+    och_code code = FAIL(err, OCH_TOO_LARGE,
+                         "Failed to buffer the request body: length limit exceeded: %s bytes, "
+                         "limit %s (max_payload_size_bytes).",
+                         grouped(x->request->body_size_refused, size),
+                         grouped(x->gateway->options.body_bytes_max, limit));
+    error_hint(err, "Send fewer records per call.");
+    return code;
 }
 
 /* ---- types ---- */
@@ -276,6 +297,7 @@ static och_code unknown_member(struct exchange *x, const struct wire_body *shape
     buf_init(&known, 1024);
     for (size_t i = 0; i < shape->count; i++)
         buf_printf(&known, "%s`%s`", i ? ", " : "", shape->members[i].name);
+    exchange_at(x, "%.*s", (int)min_size(member->name.len, 40), (const char *)member->name.at);
     och_code code =
         wire_fail(x, &member->value, err, "", "unknown field `%.*s`, expected one of %.*s",
                   (int)min_size(member->name.len, 40), (const char *)member->name.at,
@@ -315,6 +337,8 @@ och_code wire_spread(struct exchange *x, const struct wire_body *shape,
         const struct json_value **place =
             (const struct json_value **)(void *)((char *)ret_values + member->at);
         if (*place)
+            exchange_at(x, "%s", member->name);
+        if (*place)
             return wire_fail(x, &given->value, err, "", "duplicate field `%s`", member->name);
         TRY(check_member(x, member, &given->value, err));
         *place = &given->value;
@@ -322,8 +346,10 @@ och_code wire_spread(struct exchange *x, const struct wire_body *shape,
     for (size_t i = 0; i < shape->count; i++) {
         const struct json_value **place =
             (const struct json_value **)(void *)((char *)ret_values + shape->members[i].at);
-        if (!*place && is_required(&shape->members[i], body))
+        if (!*place && is_required(&shape->members[i], body)) {
+            exchange_at(x, "%s", shape->members[i].name);
             return wire_fail(x, body, err, "", "missing field `%s`", shape->members[i].name);
+        }
         if (*place && (*place)->kind == JSON_NULL)
             *place = NULL;
     }

@@ -16,6 +16,7 @@ struct write_request {
     slice *metadatas; /* encoded, at NULL: none */
     och_code later;   /* a bad metadata key: judged after the collection is known */
     och_error later_error;
+    uint32_t later_row;
     struct wire_vectors vectors;
 };
 /** The members that an add, upsert or update has. */

@@ -63,6 +63,8 @@ och_code write_check_shape(struct exchange *x, struct write_request *w, och_erro
         if (code == OCH_INVALID) {
             all.len = starts[i];
             if (w->later == OCH_OK)
+                w->later_row = i;
+            if (w->later == OCH_OK)
                 w->later = FAIL(&w->later_error, OCH_INVALID,
                                 "Validation error: metadatas: Invalid metadata at index %" PRIu32
                                 ": %.600s",
@@ -222,6 +224,22 @@ void exchange_counts(struct buf *out, const struct gateway_counts *counts)
                counts->inserted, counts->updated, counts->skipped, counts->deleted);
 }
 
+/* All vectors of a call have one dimension; the first stands for them. */
+static void blame_first(struct exchange *x, const struct write_request *w,
+                        const struct sysdb_collection *collection, och_error *err)
+{
+    uint32_t i = 0;
+    while (w->vectors.present && i + 1 < w->vectors.count && !w->vectors.present[i])
+        i++;
+    exchange_at(x, "embeddings[%" PRIu32 "]", i);
+    slice id = i < w->body.ids->count ? w->body.ids->items[i].string : SLICE_NONE;
+    error_append(err, ": record %" PRIu32, i);
+    if (id.len)
+        error_append(err, " (\"%.*s\")", (int)min_size(id.len, 40), (const char *)id.at);
+    error_hint(err, "Collection \"%.*s\" was filled by another model.",
+               (int)min_size(collection->name.len, 40), (const char *)collection->name.at);
+}
+
 och_code write_read_rows(struct exchange *x, struct write_request *w,
                          const struct sysdb_collection *collection, struct batch_input *ret_input,
                          och_error *err)
@@ -229,8 +247,13 @@ och_code write_read_rows(struct exchange *x, struct write_request *w,
     if (w->body.embeddings)
         TRY(wire_vectors(x, w->body.embeddings, false, &w->vectors, err));
     if (w->later != OCH_OK)
+        exchange_at(x, "metadatas[%" PRIu32 "]", w->later_row);
+    if (w->later != OCH_OK)
         return FAIL(err, w->later, "%s", w->later_error.message);
-    TRY(gateway_check_dimension(x->gateway, collection, w->vectors.dimension, err));
+    och_code code = gateway_check_dimension(x->gateway, collection, w->vectors.dimension, err);
+    if (code == OCH_INVALID)
+        blame_first(x, w, collection, err);
+    TRY(code);
     TRY(check_lengths(&w->body, err));
     return make_rows(x, w, ret_input, err);
 }
@@ -263,6 +286,10 @@ static och_code write_records(struct exchange *x, struct write_request *w, int s
     och_code code = gateway_write(x->gateway, &x->scope, &write, &counts, err);
     if (code == OCH_CONFLICT)
         x->error_status = 422; /* another request under the same Idempotency-Key (D17) */
+    for (uint32_t i = 0; code == OCH_INVALID && i < write.input.count; i++) {
+        if (write.input.rows[i].id.len == 0)
+            exchange_at(x, "ids[%" PRIu32 "]", i);
+    }
     TRY(code);
     x->reply->status = status;
     if (write.want_counts)
@@ -275,6 +302,7 @@ static och_code write_records(struct exchange *x, struct write_request *w, int s
 static och_code handle_write(struct exchange *x, enum batch_op op, int status, och_error *err)
 {
     struct write_request w = {.op = op};
+    x->ask_less = "send fewer records per call";
     TRY(wire_read(x, write_shape(op), &w.body, err));
     return write_records(x, &w, status, err);
 }

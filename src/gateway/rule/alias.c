@@ -20,8 +20,7 @@ och_code gateway_alias_change(struct gateway *gateway, const struct gateway_scop
         if (!changes[i].collection.at)
             continue; /* zero: it goes */
         const struct sysdb_collection *target CLEANUP(sysdb_collection_cleanup) = NULL;
-        code = sysdb_collection_find(gateway->options.sysdb, scope->tenant, scope->database,
-                                     changes[i].collection, &target, err);
+        code = gateway_collection_find(gateway, scope, changes[i].collection, &target, err);
         if (code == OCH_OK)
             rows[i].target = target->id;
     }

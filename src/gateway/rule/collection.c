@@ -154,8 +154,7 @@ och_code gateway_collection_drop(struct gateway *gateway, const struct gateway_s
 {
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     mutex_lock(&gateway->drop_lock);
-    och_code code = sysdb_collection_find(gateway->options.sysdb, scope->tenant, scope->database,
-                                          name, &collection, err);
+    och_code code = gateway_collection_find(gateway, scope, name, &collection, err);
     if (code == OCH_OK && !slice_equal(collection->name, name))
         code = FAIL(err, OCH_INVALID,
                     "[%.*s] is an alias of collection [%.*s]: remove the alias, or drop the "

@@ -48,7 +48,8 @@ struct http_handler gateway_handler(struct gateway *gateway)
     return (struct http_handler){.context = gateway,
                                  .handle = gateway_http_handle,
                                  .admit = gateway_http_admit,
-                                 .is_cheap = gateway_http_is_cheap};
+                                 .is_cheap = gateway_http_is_cheap,
+                                 .refuse = gateway_http_refuse};
 }
 
 uuid gateway_new_id(struct gateway *gateway)

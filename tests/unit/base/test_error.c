@@ -174,6 +174,40 @@ static void a_trace_line_that_is_too_long_is_cut_at_a_value(void **state)
     assert_non_null(strstr(sink.text, "Z error wal "));
 }
 
+static bool part_is(const och_error *err, size_t at, size_t len, const char *expected)
+{
+    return len == strlen(expected) && memcmp(err->message + at, expected, len) == 0;
+}
+
+static void place_and_way_out_are_found_in_the_message(void **state)
+{
+    (void)state;
+    och_error err = {0};
+    (void)FAIL(&err, OCH_INVALID, "filter: a.b: wrong");
+    error_mark_path(&err, "a.b", 3);
+    error_hint(&err, "Write %d.", 5);
+    assert_string_equal(err.message, "filter: a.b: wrong. Write 5.");
+    error_context(&err, "line %d", 12);
+    assert_string_equal(err.message, "line 12: filter: a.b: wrong. Write 5.");
+    assert_true(part_is(&err, err.path_at, err.path_len, "a.b"));
+    assert_true(part_is(&err, err.hint_at, strlen(err.message) - err.hint_at, "Write 5."));
+    error_mark_path(&err, "line 12", 7);
+    assert_true(part_is(&err, err.path_at, err.path_len, "a.b")); /* the deeper one stays */
+    (void)FAIL(&err, OCH_INVALID, "another");
+    assert_true(err.path_len == 0 && err.hint_at == 0);
+    error_mark_path(&err, "nowhere", 7);
+    error_mark_hint(&err, "nothing");
+    assert_true(err.path_len == 0 && err.hint_at == 0);
+    char big[1100];
+    memset(big, 'x', sizeof(big) - 1);
+    big[sizeof(big) - 1] = '\0';
+    error_mark_hint(&err, "other");
+    error_mark_path(&err, "another", 7);
+    error_context(&err, "%s", big); /* pushes both out */
+    assert_true(err.path_len == 0 && err.hint_at == 0);
+    assert_int_equal(sizeof(och_error), sizeof(void *) == 8 ? 1048 : 1044); /* that of 1.0 */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +218,7 @@ int main(void)
         cmocka_unit_test(a_message_may_be_made_of_itself),
         cmocka_unit_test(a_long_message_is_cut_between_characters),
         cmocka_unit_test(every_code_has_a_name),
+        cmocka_unit_test(place_and_way_out_are_found_in_the_message),
         cmocka_unit_test(a_trace_line_reads_as_documented),
         cmocka_unit_test(a_json_trace_line_has_the_same_keys),
         cmocka_unit_test(a_trace_line_that_is_too_long_is_cut_at_a_value),

@@ -280,7 +280,8 @@ static void collections_are_made_changed_and_dropped(void **state)
     make_collection(s, "{\"name\":\"taken\"}", again);
     EXPECT(409, "Collection [taken] already exists", "PUT", target, "{\"new_name\":\"taken\"}");
     EXPECT(200, "{\"id\"", "GET", BASE "/collections/docs");
-    EXPECT(404, "Collection [nobody] does not exist\"", "GET", BASE "/collections/nobody");
+    EXPECT(404, "Collection [nobody] does not exist in database", "GET",
+           BASE "/collections/nobody");
     (void)snprintf(target, sizeof(target), BASE "/collections/by-id/%s", id);
     EXPECT(200, "{\"id\"", "GET", target);
     EXPECT(400, "Validation error: collection_id: Invalid collection ID format", "GET",

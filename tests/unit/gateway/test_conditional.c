@@ -458,7 +458,8 @@ static void operations_are_judged_in_order_as_by_the_plain_routes(void **state)
         {"{\"operations\":[" ADD_Z "," OP("add", "\"ids\":[\"\"],\"embeddings\":[[1,1]]") "]}", 400,
          "Empty ID, ID must have at least one character: record 0 (operations[1])"},
         {"{\"operations\":[" OP("add", "\"ids\":[\"q\"],\"embeddings\":[[1,2,3]]") "]}", 400,
-         "Collection expecting embedding with dimension of 2, got 3 (operations[0])"},
+         "Collection expecting embedding with dimension of 2, got 3: record 0 (\\\"q\\\") "
+         "(operations[0]). Collection"},
         {"{\"operations\":[" OP("add", "\"ids\":[\"q\",\"r\"],\"embeddings\":[[1,2]]") "]}", 400,
          "Inconsistent number of IDs, embeddings, documents, URIs and metadatas"},
         {"{\"operations\":[" OP("add", "\"ids\":[\"q\"],\"embeddings\":[\"!\"]") "]}", 400,
@@ -500,7 +501,7 @@ static void the_first_vector_of_a_commit_fixes_the_dimension_if_a_record_takes_i
     commit(s, id, 0, "",
            OP("add", "\"ids\":[\"a\"],\"embeddings\":[[1,2]]") "," OP(
                "add", "\"ids\":[\"b\"],\"embeddings\":[[1,2,3]]"),
-           400, "Collection expecting embedding with dimension of 2, got 3 (operations[1])");
+           400, "Collection expecting embedding with dimension of 2, got 3");
     /* Nobody is there to take them. */
     uint64_t token = begin(s, id, "{\"limit\":1}", "{\"ids\":[]");
     commit(s, id, token, "",
