@@ -43,6 +43,14 @@ struct gateway_scope {
     slice tenant, database;
     struct limits_of_work limits;
     uint64_t as_of; /* gateway_read: at the state of this read token; 0: now */
+    const struct gateway_version_ref *version; /* gateway_read: or at this version; NULL: now */
+};
+/** Which version of a collection is meant. */
+struct gateway_version_ref {
+    enum { GATEWAY_BY_NUMBER, GATEWAY_BY_NAME, GATEWAY_BY_TIME } by;
+    uint64_t number;
+    slice name;
+    int64_t time_ms; /* the newest one of then or before */
 };
 struct gateway_counts {
     uint64_t inserted, updated, skipped, deleted;
@@ -163,6 +171,47 @@ MUST_USE och_code gateway_collection_fork(struct gateway *gateway,
                                           slice name,
                                           const struct sysdb_collection **ret_collection,
                                           och_error *err);
+/** A state of a collection that can be read and come back to. */
+struct gateway_version {
+    uint64_t number;       /* its log offset: so many operations came before */
+    slice name;            /* at NULL: kept by retention, or the present one */
+    int64_t time_ms;       /* of its last operation, or when it was named; 0: nothing was written yet */
+    int64_t keep_until_ms; /* 0: by its name until that is removed, or it is the present one */
+    uint64_t records;      /* expiry not considered */
+    bool current;          /* the present state: kept only if another line says so */
+};
+/** Ascending, the present one last.  In the arena. */
+MUST_USE och_code gateway_versions(struct gateway *gateway, const struct gateway_scope *scope,
+                                   uuid collection, struct arena *arena,
+                                   struct gateway_version **ret_rows, size_t *ret_count,
+                                   och_error *err);
+/** Keep the present state, everything acknowledged included, until its name is removed.  ret_version->name is `name`.
+ *  Errors: OCH_INVALID (name), OCH_EXISTS, OCH_QUOTA, OCH_BUSY: attached functions hold it up. */
+MUST_USE och_code gateway_version_keep(struct gateway *gateway, const struct gateway_scope *scope,
+                                       uuid collection, slice name,
+                                       struct gateway_version *ret_version, och_error *err);
+/** Give up what is kept under a name or of a number.  OCH_NOT_FOUND. */
+MUST_USE och_code gateway_version_drop(struct gateway *gateway, const struct gateway_scope *scope,
+                                       uuid collection, const struct gateway_version_ref *ref,
+                                       uint64_t *ret_dropped, och_error *err);
+struct gateway_restore {
+    struct gateway_version_ref to;
+    slice keep; /* name under which the present state is kept; at NULL: by retention, if that is set */
+    bool dry_run;
+};
+struct gateway_restored {
+    uint64_t restored, version;       /* what was gone back to, and the new version that it is */
+    uint64_t records, records_before; /* by the clock of now */
+};
+/**
+ * Make the records of a version those of the collection, as a new version, at once and durably.  Name, metadata, schema and dimension stay; conditional
+ * commits that have read before it fail.
+ *
+ * Errors: OCH_NOT_FOUND; OCH_EXISTS: an attached function reads from the collection or writes to it, or `keep` is taken; OCH_BUSY; as gateway_write.
+ */
+MUST_USE och_code gateway_restore(struct gateway *gateway, const struct gateway_scope *scope,
+                                  uuid collection, const struct gateway_restore *restore,
+                                  struct gateway_restored *ret_restored, och_error *err);
 /** The Collection object as JSON (http-api.md §5.1), with schema pairs of the tail. */
 MUST_USE och_code gateway_collection_write(struct gateway *gateway,
                                            const struct sysdb_collection *collection,

@@ -28,6 +28,8 @@ MUST_USE och_code gateway_default_expiry(struct gateway *gateway,
                                          och_error *err);
 /** Is the default in a collection's metadata, if any, one?  OCH_INVALID. */
 MUST_USE och_code gateway_check_ttl(slice metadata, const char *member, och_error *err);
+/** Is the time that superseded versions are kept, if it is in a collection's metadata, one?  OCH_INVALID. */
+MUST_USE och_code gateway_check_retention(slice metadata, const char *member, och_error *err);
 /** What a batch did that was applied before under its batch id (D17). */
 MUST_USE och_code gateway_counts_of_repeated(struct gateway *gateway, uuid collection,
                                              uuid batch_id, const struct wal_appended *appended,

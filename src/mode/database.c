@@ -169,6 +169,7 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
                                       .clock = d->clock,
                                       .trace = d->trace,
                                       .budget = &d->budget,
+                                      .retention_ms = s->version_retention,
                                       .read_only = d->options.read_only,
                                       .create = create};
     TRY(sysdb_open(&catalogue, &d->sysdb, err));

@@ -95,6 +95,9 @@ const struct setting_row setting_rows[] = {
      .help = "Bytes in the tail of a collection before they become a part."},
     {FIELD(part_rows_max, TYPE_INT), .fallback = "20000000", .min = 1000, .max = 1000000000,
      .help = "Most records of one part."},
+    {FIELD(version_retention, TYPE_MILLIS), .fallback = "0ms", .min = 0, .max = 36500 * DAY,
+     .help = "Time that a replaced version of a collection can still be read and restored; a "
+             "collection's metadata ochre:version_retention_seconds says otherwise for it."},
     {FIELD(default_knn_index, TYPE_CHOICE), .fallback = "hnsw", .choices = indexes,
      .choices_text = "hnsw, spann",
      .help = "Kind of index that new collections report to clients; what is built is the same."},

@@ -160,6 +160,7 @@ static struct sysdb_kept read_kept(const struct row *row)
     const struct value *at = row->at;
     struct sysdb_kept kept = {.log_offset = (uint64_t)at[VERSION_LOG_OFFSET].number,
                               .taken_at = at[VERSION_TAKEN].number,
+                              .last_at = at[VERSION_LAST_CREATED].number,
                               .keep_until = at[VERSION_KEEP_UNTIL].number,
                               .rows = (uint64_t)at[VERSION_ROWS].number};
     memcpy(kept.id.bytes, at[VERSION_ID].bytes.at, 16);
@@ -177,8 +178,12 @@ static och_code run_keep(struct session *session, void *arg, och_error *err)
     if ((uint64_t)collection.at[COLLECTION_LOG_OFFSET].number < keep->log_offset)
         return FAIL(err, OCH_STALE, "the version does not reach offset %llu",
                     (unsigned long long)keep->log_offset);
-    TRY(keep_named(session, &collection, keep->id, keep->name, keep->taken_at, keep->max, &row,
-                   err));
+    if (keep->name.at)
+        TRY(keep_named(session, &collection, keep->id, keep->name, keep->taken_at, keep->max, &row,
+                       err));
+    else
+        TRY(kept_add(session, &collection, keep->id, value_null(), keep->taken_at, keep->keep_until,
+                     &row, err));
     run->kept = read_kept(&row);
     run->kept.name = keep->name; // the row's is ours, too
     return OCH_OK;

@@ -247,6 +247,7 @@ struct sysdb_kept {
     slice name; /* at NULL: kept by retention */
     uint64_t log_offset;
     int64_t taken_at;   /* ms: by this clock it is read */
+    int64_t last_at;    /* ms, of its last operation; it stood from then to taken_at at least */
     int64_t keep_until; /* ms; 0: until it is given up */
     uint64_t rows;      /* that live in it, expiry not considered */
 };
@@ -255,7 +256,8 @@ MUST_USE och_code sysdb_kept_list(struct sysdb *sysdb, uuid collection, struct a
                                   struct sysdb_kept **ret_rows, size_t *ret_count, och_error *err);
 struct sysdb_keep {
     uuid collection, id;
-    slice name;
+    slice name; /* at NULL: until keep_until, in ms */
+    int64_t keep_until;
     uint64_t log_offset; /* the version must reach so far */
     int64_t taken_at;
     size_t max; /* names of one collection */

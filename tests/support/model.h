@@ -270,7 +270,7 @@ static void bench_close(struct bench *b)
     b->database = NULL;
 }
 
-static const struct gateway_scope bench_scope = {
+static struct gateway_scope bench_scope = {
     .tenant = {(const uint8_t *)"default_tenant", 14},
     .database = {(const uint8_t *)"default_database", 16}};
 

@@ -112,6 +112,11 @@ MUST_USE och_code exchange_clear(const struct json_value *names, const char *whe
 MUST_USE och_code exchange_read_token(struct exchange *x, const struct json_value *value,
                                       uint64_t *ret_token, och_error *err);
 
+/* ---- versions.c ---- */
+/** as_of of a read into x->scope: a read token, or an object that names a version.  NULL: now. */
+MUST_USE och_code exchange_as_of(struct exchange *x, const struct json_value *value,
+                                 och_error *err);
+
 /** When a record expires: `expires_at` in ms since 1970 (0: never), else `ttl_seconds` from now; NULL or null: not said, *expires_ms stays. */
 MUST_USE och_code exchange_expiry(struct exchange *x, const struct json_value *expires_at,
                                   const struct json_value *ttl_seconds, int64_t *expires_ms,
@@ -187,6 +192,10 @@ och_code handle_docs_file(struct exchange *x, och_error *err);
 och_code handle_indexing_status(struct exchange *x, och_error *err);
 och_code handle_fork(struct exchange *x, och_error *err);
 och_code handle_fork_count(struct exchange *x, och_error *err);
+och_code handle_version_list(struct exchange *x, och_error *err);
+och_code handle_version_keep(struct exchange *x, och_error *err);
+och_code handle_version_drop(struct exchange *x, och_error *err);
+och_code handle_restore(struct exchange *x, och_error *err);
 och_code handle_heartbeat(struct exchange *x, och_error *err);
 och_code handle_healthcheck(struct exchange *x, och_error *err);
 och_code handle_version(struct exchange *x, och_error *err);

@@ -114,7 +114,7 @@ och_code handle_facets(struct exchange *x, och_error *err)
     struct plan plan;
     struct query_result result;
     TRY(wire_read(x, &shape, &body, err));
-    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
+    TRY(exchange_as_of(x, body.as_of, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
     TRY(exchange_plan(x, body.ids, body.where, body.where_document, PLAN_FACETS, &plan, err));

@@ -246,7 +246,7 @@ static och_code run_get(struct exchange *x, const struct wire_body *shape, bool 
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     uint64_t token = 0;
     TRY(exchange_read_token(x, body.read_token, &token, err));
-    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
+    TRY(exchange_as_of(x, body.as_of, err));
     TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_GET, &plan, err));
     TRY(read_filter(x, &body, &plan, err));
@@ -343,7 +343,7 @@ och_code handle_query(struct exchange *x, och_error *err)
     struct read_body body = {0};
     struct plan plan;
     TRY(wire_read(x, &shape, &body, err));
-    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
+    TRY(exchange_as_of(x, body.as_of, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_QUERY, &plan, err));
@@ -422,7 +422,7 @@ och_code handle_count_where(struct exchange *x, och_error *err)
     struct read_body body = {0};
     struct plan plan;
     TRY(wire_read(x, &shape, &body, err));
-    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
+    TRY(exchange_as_of(x, body.as_of, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
     TRY(plan_begin(x, &body, PLAN_COUNT, &plan, err));

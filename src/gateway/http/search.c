@@ -204,7 +204,7 @@ och_code handle_search(struct exchange *x, och_error *err)
     struct search_request request;
     struct plan plan = {.kind = PLAN_SEARCH, .limit = PLAN_NO_LIMIT};
     TRY(wire_read(x, &shape, &body, err));
-    TRY(exchange_read_token(x, body.as_of, &x->scope.as_of, err));
+    TRY(exchange_as_of(x, body.as_of, err));
     TRY(search_parse(body.searches, x->request->body, &x->arena, &request, err));
     /* One process: every level sees everything, as on the original's single node. */
     uint8_t read_level;

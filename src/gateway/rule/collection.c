@@ -59,6 +59,8 @@ och_code gateway_collection_create(struct gateway *gateway, const struct gateway
     och_code code = encode_metadata(spec->metadata, "metadata", 0, &arena, &row.metadata, err);
     if (code == OCH_OK)
         code = gateway_check_ttl(row.metadata, "metadata", err);
+    if (code == OCH_OK)
+        code = gateway_check_retention(row.metadata, "metadata", err);
     if (code == OCH_OK && spec->get_or_create) {
         /* An existing one is returned unchanged, whatever else the request says (schema-and-config.md §4). */
         code = sysdb_collection_find(gateway->options.sysdb, scope->tenant, scope->database,
@@ -107,6 +109,8 @@ static och_code update_collection(struct gateway *gateway, const struct gateway_
                                &change.metadata, err);
     if (code == OCH_OK)
         code = gateway_check_ttl(change.metadata, "new_metadata", err);
+    if (code == OCH_OK)
+        code = gateway_check_retention(change.metadata, "new_metadata", err);
     if (code == OCH_OK && change.set_schema)
         code = schema_update(collection->schema_json, new_configuration, &arena,
                              &change.schema_json, err);

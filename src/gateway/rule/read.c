@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading records: scope, schema gate, then the Query Executor. */
 #include "gateway/rule/token.h"
+#include "gateway/rule/version.h"
 
 /* Filters as in other reads; a sparse vector asks an index that the schema must have enabled, and weighs as that says. */
 static och_code gate_searches(const struct schema *schema, const struct plan *plan, och_error *err)
@@ -42,6 +43,12 @@ och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope
     /* A changed effort counts at once: the view has that of the time when it was made. */
     if (!(plan->recall > 0))
         aimed.recall = collection->schema.recall;
+    if (scope->version) {
+        struct view *view CLEANUP(view_cleanup) = NULL;
+        TRY(gateway_version_view(gateway, scope, plan->collection, scope->version, &view, err));
+        return query_run_view(gateway->options.query, &aimed, view, &scope->limits, arena,
+                              ret_result, err);
+    }
     if (!scope->as_of)
         return query_run(gateway->options.query, &aimed, &scope->limits, arena, ret_result, err);
     struct token *token = NULL;
