@@ -3,6 +3,7 @@
  *
  *     ingest BINARY [options]
  *       --rows N --dim D      200000, 768
+ *       --data DIR            rows and queries of a data set (shape.txt: "rows dim queries", base.f32, query.f32) in place of made ones
  *       --batch B             rows a request (500)
  *       --rate R              rows a second at most; 0 (default): as fast as they are taken
  *       --pause MS            between two queries (0)
@@ -13,12 +14,17 @@
  *       --idle S              seconds of queries at rest (10)
  *       --settle S            seconds at most to wait until compaction is at rest before (600)
  *       --churn               afterwards update 30 %, delete 50 %, add them back; beside a fresh build
+ *       --restarts N          then kill -9 and start so often: to the first answer, pages in the system's cache and dropped by turns (0)
  *       --stop-at SHARE       SIGTERM after this share of the rows: how long does it take?
  *
  * One writer adds rows in batches; one reader asks for the ten nearest all the while: first while rows are added (a line each tenth), then while the
  * server still compacts, then at rest.  Recall: of a sample of the answers, computed afterwards against all rows that were acknowledged
  * before the query was sent; a returned row counts when it is as near as the tenth of them.  Threads of the server are told by their names. */
 #include "serve.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #define K             10
 #define QUERIES       1000
@@ -47,8 +53,10 @@ struct phase {
 };
 struct bench {
     struct serve serve;
-    uint32_t rows, dim, batch, rate, pause_ms;
-    const char *space;
+    uint32_t rows, dim, batch, rate, pause_ms, restarts;
+    const char *space, *data;
+    uint32_t data_rows; /* of the data set */
+    const float *drawn; /* its rows */
     double idle_s, settle_s, stop_at;
     bool keep, churn;
     uint8_t *gone; /* by row: deleted now; NULL: none */
@@ -168,10 +176,12 @@ static void phase_end(struct bench *b, int i)
     p->cpu_merge += serve_cpu(&b->serve, "ochre-merge") + serve_cpu(&b->serve, "ochre-build");
     p->cpu_all += serve_cpu(&b->serve, "");
     p->peak_mb = serve_mb(&b->serve, "VmHWM:");
+    (void)fprintf(stderr, "%.1f s: %u rows; phase %d took %.1f s\n", p->ended - b->phases[0].began,
+                  p->rows_ended, i, p->ended - p->began);
 }
 
 /* All tenths together, and how far from rest that is. */
-static void ingest_print(struct bench *b)
+static void ingest_print(struct bench *b, double peak_mb)
 {
     struct phase all = {0}, *idle = &b->phases[IDLE];
     for (int i = 0; i < SETTLING; i++) {
@@ -194,6 +204,15 @@ static void ingest_print(struct bench *b)
            quantile(b->add_ms, b->add_count, 0.5), quantile(b->add_ms, b->add_count, 0.99),
            quantile(b->add_ms, b->add_count, 1));
     free(all.ms);
+    const struct phase *p = b->phases;
+    double seconds[3] = {0};
+    for (int i = 0; i < SETTLING; i++)
+        seconds[i / 4] += p[i].ended - p[i].began;
+    printf(
+        "rows/s: first four tenths %.0f, next four %.0f, last two %.0f; peak memory %.0f MB, limit "
+        "%s\n",
+        0.4 * b->rows / seconds[0], 0.4 * b->rows / seconds[1], 0.2 * b->rows / seconds[2], peak_mb,
+        b->serve.memory_limit ? b->serve.memory_limit : "half of the machine");
 }
 
 static void phase_print(struct bench *b, int i)
@@ -324,30 +343,31 @@ static float distance(const struct bench *b, float sum, float norm2_q, float nor
     return kernel_cosine_distance(sum, norm2_q, norm2_row);
 }
 
-/* One answer: the tenth nearest distance among the rows acknowledged before it, then what was returned. */
-static void judge(struct bench *b, const struct answer *a, const float *norms)
+/* Rows [at, at + count) into the nearest distances of an answer. */
+static void nearer(const struct bench *b, const float *query, const float *norms, uint32_t at,
+                   uint32_t count, float *best)
 {
-    enum { BLOCK = 256 };
+    float sums[256], norm2 = kernel_get()->dot_f32(query, query, b->dim);
+    bool l2 = strcmp(b->space, "l2") == 0;
+    (l2 ? kernel_get()->l2_rows_f32 : kernel_get()->dot_rows_f32)(
+        query, b->base + (size_t)at * b->dim, b->dim, b->dim, count, sums);
+    for (uint32_t i = 0; i < count; i++) {
+        float d = distance(b, sums[i], norm2, norms[at + i]);
+        if (d >= best[K - 1] || (b->gone && b->gone[at + i]))
+            continue;
+        int place = K - 1;
+        for (; place > 0 && best[place - 1] > d; place--)
+            best[place] = best[place - 1];
+        best[place] = d;
+    }
+}
+
+static void count_hits(struct bench *b, const struct answer *a, const float *norms, float worst)
+{
     const struct kernel *kernel = kernel_get();
     const float *query = b->queries + (size_t)a->query * b->dim;
-    float best[K], sums[BLOCK], norm2 = kernel->dot_f32(query, query, b->dim);
+    float norm2 = kernel->dot_f32(query, query, b->dim);
     bool l2 = strcmp(b->space, "l2") == 0;
-    for (int i = 0; i < K; i++)
-        best[i] = INFINITY;
-    for (uint32_t at = 0; at < a->acknowledged; at += BLOCK) {
-        uint32_t count = a->acknowledged - at < BLOCK ? a->acknowledged - at : BLOCK;
-        const float *rows = b->base + (size_t)at * b->dim;
-        (l2 ? kernel->l2_rows_f32 : kernel->dot_rows_f32)(query, rows, b->dim, b->dim, count, sums);
-        for (uint32_t i = 0; i < count; i++) {
-            float d = distance(b, sums[i], norm2, norms[at + i]);
-            if (d >= best[K - 1] || (b->gone && b->gone[at + i]))
-                continue;
-            int place = K - 1;
-            for (; place > 0 && best[place - 1] > d; place--)
-                best[place] = best[place - 1];
-            best[place] = d;
-        }
-    }
     struct phase *p = &b->phases[a->phase];
     for (int i = 0; i < K; i++) {
         p->wanted++;
@@ -356,8 +376,29 @@ static void judge(struct bench *b, const struct answer *a, const float *norms)
         b->ghosts += b->gone && b->gone[a->rows[i]];
         const float *row = b->base + (size_t)a->rows[i] * b->dim;
         float sum = l2 ? kernel->l2_f32(query, row, b->dim) : kernel->dot_f32(query, row, b->dim);
-        p->hits += distance(b, sum, norm2, norms[a->rows[i]]) <= best[K - 1];
+        p->hits += distance(b, sum, norm2, norms[a->rows[i]]) <= worst;
     }
+}
+
+/* The tenth nearest distance among the rows acknowledged before each answer, then what was returned.  Rows go by once, for all answers. */
+static void judge(struct bench *b, const struct answer *const *answers, size_t count,
+                  const float *norms)
+{
+    enum { BLOCK = 256 };
+    float *best = need(count * K, sizeof(float));
+    for (size_t i = 0; i < count * K; i++)
+        best[i] = INFINITY;
+    for (uint32_t at = 0; at < b->rows; at += BLOCK) {
+        for (size_t i = 0; i < count; i++) {
+            uint32_t end = answers[i]->acknowledged;
+            if (end > at)
+                nearer(b, b->queries + (size_t)answers[i]->query * b->dim, norms, at,
+                       end - at < BLOCK ? end - at : BLOCK, best + i * K);
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        count_hits(b, answers[i], norms, best[i * K + K - 1]);
+    free(best);
 }
 
 static float *norms_of(const struct bench *b)
@@ -374,6 +415,8 @@ static float *norms_of(const struct bench *b)
 static void judge_all(struct bench *b)
 {
     float *norms = norms_of(b);
+    const struct answer **answers = need(SAMPLE + PHASES, sizeof(*answers));
+    size_t chosen = 0;
     /* Evenly over the phases, as far as there are answers. */
     for (int phase = 0; phase < PHASES; phase++) {
         size_t count = 0, seen = 0, share = SAMPLE / PHASES;
@@ -382,9 +425,11 @@ static void judge_all(struct bench *b)
         size_t step = count / share + 1;
         for (size_t i = 0; i < b->answer_count; i++) {
             if (b->answers[i].phase == phase && seen++ % step == 0)
-                judge(b, &b->answers[i], norms);
+                answers[chosen++] = &b->answers[i];
         }
     }
+    judge(b, answers, chosen, norms);
+    free(answers);
     free(norms);
 }
 
@@ -406,7 +451,47 @@ static void create(struct bench *b, char *add_path, size_t room, const char *nam
     link_close(&link);
 }
 
+/* ---- after a kill ---- */
+
+static void drop_pages(const char *folder)
+{
+    char command[700];
+    (void)snprintf(command, sizeof(command),
+                   "find '%s' -type f -exec dd if={} iflag=nocache count=0 status=none \\;",
+                   folder);
+    if (system(command) != 0)
+        die("pages are not dropped");
+}
+
+static void restarts(struct bench *b)
+{
+    for (uint32_t i = 0; i < b->restarts; i++) {
+        double beat;
+        if (i % 2)
+            drop_pages(b->serve.folder);
+        double ms = serve_restart(&b->serve, b->path, &b->bodies[i % QUERIES], &beat);
+        printf(
+            "killed and started again, pages %s: first heartbeat %.1f ms, first answer %.1f ms\n",
+            i % 2 ? "dropped" : "cached", beat, ms);
+        (void)fflush(stdout);
+        sched_sleep_ns(1000000000);
+    }
+}
+
 /* ---- churn ---- */
+
+/* A row of a version: version 0 is the data set's, later ones are other rows of it, somewhat changed. */
+static void draw_row(const struct bench *b, uint32_t row, uint64_t version, float *out)
+{
+    if (!b->data) {
+        maker_row(&b->maker, row, version, out);
+        return;
+    }
+    uint64_t state = row * 0x2545f4914f6cdd1du + version;
+    const float *from = b->drawn + (mix(&state) % b->data_rows) * b->dim;
+    for (uint32_t i = 0; i < b->dim; i++)
+        out[i] = from[i] * (1 + 0.1f * bell(&state));
+}
 
 /* Queries at rest, each judged against the rows as they are now. */
 static void ask_and_judge(struct bench *b, const char *what)
@@ -426,8 +511,11 @@ static void ask_and_judge(struct bench *b, const char *what)
     }
     link_close(&link);
     float *norms = norms_of(b);
+    const struct answer **answers = need(b->answer_count, sizeof(*answers));
     for (size_t i = 0; i < b->answer_count; i++)
-        judge(b, &b->answers[i], norms);
+        answers[i] = &b->answers[i];
+    judge(b, answers, b->answer_count, norms);
+    free(answers);
     free(norms);
     printf("%-28s recall %.4f, deleted rows returned %llu; parts %.1f, tail %.0f\n", what,
            p->hits / p->wanted, (unsigned long long)b->ghosts, p->parts / CHURN_QUERIES,
@@ -468,7 +556,7 @@ static void send_rows(struct bench *b, const char *verb, bool (*which)(uint32_t 
         if (version) {
             float *at = b->base + (size_t)row * b->dim;
             if (version != KEEP_VERSION)
-                maker_row(&b->maker, row, version, at);
+                draw_row(b, row, version, at);
             text_add(&vectors, "%s", count ? "," : "");
             text_vector(&vectors, at, b->dim);
         }
@@ -523,18 +611,59 @@ static void churn(struct bench *b)
 
 /* ---- all of it ---- */
 
-static void make_data(struct bench *b)
+/* The file's floats, ours to change in memory. */
+static float *map_floats(const char *folder, const char *name, size_t count)
+{
+    char path[512];
+    struct stat info;
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &info) != 0 || (size_t)info.st_size < count * 4)
+        die("%s: missing or too short", path);
+    void *at = mmap(NULL, count * 4, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (at == MAP_FAILED)
+        die("%s: not mapped", path);
+    (void)close(fd);
+    return at;
+}
+
+static void open_data(struct bench *b)
+{
+    char path[512];
+    unsigned queries;
+    (void)snprintf(path, sizeof(path), "%s/shape.txt", b->data);
+    FILE *file = fopen(path, "re");
+    if (!file || fscanf(file, "%u %u %u", &b->data_rows, &b->dim, &queries) != 3 ||
+        queries < QUERIES)
+        die("%s: not a data set of %d queries", path, QUERIES);
+    (void)fclose(file);
+    b->rows = b->rows < b->data_rows ? b->rows : b->data_rows;
+    b->base = map_floats(b->data, "base.f32", (size_t)b->rows * b->dim);
+    b->drawn = map_floats(b->data, "base.f32", (size_t)b->data_rows * b->dim);
+    b->queries = map_floats(b->data, "query.f32", (size_t)QUERIES * b->dim);
+}
+
+static void make_rows(struct bench *b)
 {
     maker_init(&b->maker, b->dim, b->rows);
     b->base = need((size_t)b->rows * b->dim, 4);
     b->queries = need((size_t)QUERIES * b->dim, 4);
-    b->bodies = need(QUERIES, sizeof(struct text));
-    b->add_ms = need(b->rows / b->batch + 2, sizeof(double));
     for (uint32_t i = 0; i < b->rows; i++)
         maker_row(&b->maker, i, 0, b->base + (size_t)i * b->dim);
+    for (uint32_t i = 0; i < QUERIES; i++)
+        maker_row(&b->maker, (uint64_t)b->rows + i, 0, b->queries + (size_t)i * b->dim);
+}
+
+static void make_data(struct bench *b)
+{
+    if (b->data)
+        open_data(b);
+    else
+        make_rows(b);
+    b->bodies = need(QUERIES, sizeof(struct text));
+    b->add_ms = need(b->rows / b->batch + 2, sizeof(double));
     for (uint32_t i = 0; i < QUERIES; i++) {
-        float *query = b->queries + (size_t)i * b->dim;
-        maker_row(&b->maker, (uint64_t)b->rows + i, 0, query);
+        const float *query = b->queries + (size_t)i * b->dim;
         struct text *body = &b->bodies[i];
         *body = (struct text){0};
         text_add(body,
@@ -573,6 +702,10 @@ static void parse(struct bench *b, int argc, char **argv)
             b->rate = (uint32_t)strtoul(value, NULL, 10);
         else if (strcmp(name, "--pause") == 0)
             b->pause_ms = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--restarts") == 0)
+            b->restarts = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(name, "--data") == 0)
+            b->data = value;
         else if (strcmp(name, "--space") == 0)
             b->space = value;
         else if (strcmp(name, "--memory-limit") == 0)
@@ -620,10 +753,12 @@ int main(int argc, char **argv)
     phase_end(&b, IDLE);
     atomic_store(&b.stop, true);
     thread_join(&reader);
+    double peak_mb = serve_mb(&b.serve, "VmHWM:");
+    restarts(&b);
     judge_all(&b);
     for (int i = 0; i < PHASES; i++)
         phase_print(&b, i);
-    ingest_print(&b);
+    ingest_print(&b, peak_mb);
     if (b.churn)
         churn(&b);
     double stop_s = serve_stop(&b.serve);

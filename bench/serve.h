@@ -164,7 +164,7 @@ struct serve {
     const char *binary, *folder, *memory_limit;
 };
 
-static inline void serve_start(struct serve *s)
+static inline void serve_spawn(struct serve *s)
 {
     char port[16];
     (void)snprintf(port, sizeof(port), "%d", s->port);
@@ -176,6 +176,11 @@ static inline void serve_start(struct serve *s)
                     (char *)NULL);
         _exit(127);
     }
+}
+
+static inline void serve_start(struct serve *s)
+{
+    serve_spawn(s);
     for (int i = 0; i < 3000; i++) {
         struct link link;
         link_open(&link, s->port);
@@ -200,6 +205,33 @@ static inline double serve_stop(struct serve *s)
     if (status != 0)
         (void)fprintf(stderr, "the server ended with status %d\n", status);
     return now_s() - began;
+}
+
+/* kill -9, and milliseconds until a new process answers `body` at `path`; *ret_beat_ms: until it answers at all. */
+static inline double serve_restart(struct serve *s, const char *path, const struct text *body,
+                                   double *ret_beat_ms)
+{
+    struct link link;
+    int status = 0;
+    (void)kill(s->pid, SIGKILL);
+    (void)waitpid(s->pid, &status, 0);
+    double began = now_s();
+    serve_spawn(s);
+    for (int i = 0; i < 60000; i++) {
+        link_open(&link, s->port);
+        if (link.fd >= 0 && link_call(&link, "GET", "/api/v2/heartbeat", "", 0) == 200) {
+            *ret_beat_ms = (now_s() - began) * 1e3;
+            status = link_call(&link, "POST", path, body->at, body->len);
+            double ms = (now_s() - began) * 1e3;
+            if (status != 200)
+                die("first answer: %d %.200s", status, status ? link.body : "");
+            link_close(&link);
+            return ms;
+        }
+        link_close(&link);
+        sched_sleep_ns(500000);
+    }
+    die("the server does not answer");
 }
 
 /* A figure of /proc/PID/status in MB. */
