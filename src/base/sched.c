@@ -346,7 +346,8 @@ void thread_join(struct thread *thread)
 void thread_be_nice(int nice)
 {
     // on Linux `who` 0 is the calling thread; being refused only costs speed elsewhere
-    (void)setpriority(PRIO_PROCESS, 0, nice);
+    nice += getpriority(PRIO_PROCESS, 0);
+    (void)setpriority(PRIO_PROCESS, 0, nice < 19 ? nice : 19);
 }
 
 /* As sched_setattr(2) describes it; its header and the C library's do not go together. */

@@ -102,7 +102,7 @@ void thread_join(struct thread *thread);
 void thread_be_prompt(void);
 /** Lowest priority for the calling thread: background work. */
 void thread_lower_priority(void);
-/** The calling thread's own niceness, 0 (as it starts) to 19; it cannot be taken back.  Threads that it starts inherit it. */
+/** The calling thread is so much nicer than it was, at most 19; it cannot be taken back.  Threads that it starts inherit it. */
 void thread_be_nice(int nice);
 
 /** Cancel flag shared by a request and who may give it up; any thread, signal handlers too. */

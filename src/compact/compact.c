@@ -3,8 +3,9 @@
  * merging of small parts.
  *
  * Priorities.  The longer the tail and the more small parts, the more each query costs: at lowest priority flushes would stand still exactly when
- * queries keep all processors busy, and queries would get slower by what was not flushed.  So the flusher competes like a query, small merges a
- * little below, and large ones, which nobody waits for, at the end. */
+ * queries keep all processors busy, and queries would get slower by what was not flushed.  So the flusher competes like a query.  Merges are nice
+ * while nobody waits for them; those that start while writers are slowed by the number of parts compete like queries as well: the pace of writers
+ * is that of merges, and beside a reader that never pauses nice ones get a tenth of a processor. */
 #include "compact/compact_internal.h"
 
 #include "model/limits.h"
@@ -27,8 +28,8 @@
 #define SLOW_PARTS \
     4 /* small parts from which on writers are slowed, at the limit to the pace of merges */
 #define SLOW_LARGE 2 /* large parts above their limit: writers have the pace of their merges */
-#define NICE_SMALL 10
-#define NICE_LARGE 10
+#define NICE_MERGE 10
+#define SLOWED_NS  (2000 * MS) /* writers that were slowed by parts so lately wait for merges */
 
 bool compact_stopping(struct compactor *c)
 {
@@ -410,6 +411,32 @@ static void merge_one(struct compactor *c, enum merge_tier tier, uuid id, bool i
     mutex_unlock(&c->lock);
 }
 
+/* Niceness once taken cannot be given back without privileges, but a new thread has none. */
+struct apart {
+    struct compactor *c;
+    uuid id;
+    enum merge_tier tier;
+    bool idle, nice;
+};
+
+static void run_apart(void *arg)
+{
+    const struct apart *a = arg;
+    if (a->nice)
+        thread_be_nice(NICE_MERGE);
+    merge_one(a->c, a->tier, a->id, a->idle);
+}
+
+static void merge_apart(struct apart *apart)
+{
+    struct thread thread;
+    const char *name = apart->tier == MERGE_SMALL ? "ochre-merge" : "ochre-merge-big";
+    if (thread_start(&thread, name, 1u << 20, run_apart, apart, NULL) == OCH_OK)
+        thread_join(&thread);
+    else
+        merge_one(apart->c, apart->tier, apart->id, apart->idle);
+}
+
 static void collect_garbage(struct compactor *c)
 {
     och_error err = {0};
@@ -442,8 +469,9 @@ static void run_merger(struct compactor *c, enum merge_tier tier)
             next_garbage = now_ns(c) + 500 * MS;
             mutex_lock(&c->lock);
         } else if (pick_merge(c, tier, &id, &idle, &wait_until)) {
+            bool waited_for = c->slowed_ns && now_ns(c) - c->slowed_ns < SLOWED_NS;
             mutex_unlock(&c->lock);
-            merge_one(c, tier, id, idle);
+            merge_apart(&(struct apart){c, id, tier, idle, !waited_for});
             mutex_lock(&c->lock);
         } else {
             (void)cond_wait_until(&c->merge_wake[tier], &c->lock,
@@ -455,13 +483,11 @@ static void run_merger(struct compactor *c, enum merge_tier tier)
 
 static void run_small_merger(void *arg)
 {
-    thread_be_nice(NICE_SMALL);
     run_merger(arg, MERGE_SMALL);
 }
 
 static void run_large_merger(void *arg)
 {
-    thread_be_nice(NICE_LARGE);
     run_merger(arg, MERGE_LARGE);
 }
 
@@ -547,6 +573,8 @@ och_code compactor_throttle(struct compactor *c, uuid collection, uint32_t count
     bool refused = tails >= REFUSE_TAILS || (owed && until - now > ADMIT_MOST_NS + owed);
     if (owed && !refused)
         c->admit_ns = until; /* whoever comes next goes on behind this one */
+    if (backlog.small_parts > SLOW_PARTS || backlog.large_parts > LIMIT_LARGE_PARTS)
+        c->slowed_ns = now;
     mutex_unlock(&c->lock);
     if (refused)
         return FAIL(err, OCH_BUSY,

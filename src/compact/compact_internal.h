@@ -64,7 +64,8 @@ struct compactor {
     bool pressed; /* tails of all collections take too much memory: flush the oldest */
     struct compactor_stats stats;
     uint64_t tail_ns[PACES]; /* lately */
-    uint64_t admit_ns; /* mono ns: writers that are slowed go on one behind the other from here */
+    uint64_t admit_ns;  /* mono ns: writers that are slowed go on one behind the other from here */
+    uint64_t slowed_ns; /* mono ns: writers were last slowed by the number of parts; 0: never */
     struct thread flusher, mergers[MERGE_TIERS];
     struct cancel cancel;
 };

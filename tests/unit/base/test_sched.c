@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -655,12 +656,39 @@ static void a_repeated_line_is_dropped_and_counted(void **state)
     sched_set_hook(NULL);
 }
 
+static void be_nicer(void *arg)
+{
+    int *seen = arg;
+    int before = getpriority(PRIO_PROCESS, 0);
+    thread_be_nice(2);
+    seen[0] = getpriority(PRIO_PROCESS, 0) - before;
+    thread_be_nice(1);
+    seen[1] = getpriority(PRIO_PROCESS, 0) - before;
+    thread_be_nice(40);
+    seen[2] = getpriority(PRIO_PROCESS, 0);
+}
+
+/* A server that was started with a priority keeps its threads in their order. */
+static void a_thread_is_nicer_than_it_was(void **state)
+{
+    (void)state;
+    int before = getpriority(PRIO_PROCESS, 0), seen[3] = {0};
+    struct thread thread;
+    assert_int_equal(thread_start(&thread, "nicer", 0, be_nicer, seen, NULL), OCH_OK);
+    thread_join(&thread);
+    assert_int_equal(seen[0], before + 2 <= 19 ? 2 : 19 - before);
+    assert_int_equal(seen[1], before + 3 <= 19 ? 3 : 19 - before);
+    assert_int_equal(seen[2], 19);
+    assert_int_equal(getpriority(PRIO_PROCESS, 0), before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waiting_ends_when_the_time_is_up),
         cmocka_unit_test(threads_block_signals_and_the_starter_does_not),
         cmocka_unit_test(a_try_lock_does_not_wait),
+        cmocka_unit_test(a_thread_is_nicer_than_it_was),
         cmocka_unit_test(work_stops_at_its_deadline_and_on_cancel),
         cmocka_unit_test(lock_ranks_must_rise_in_debug_builds),
         cmocka_unit_test(every_submitted_job_runs_once_even_when_the_pool_ends),
