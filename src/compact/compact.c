@@ -55,8 +55,7 @@ static struct note *note_find(struct compactor *c, uuid id)
     return value ? (struct note *)(uintptr_t)*value : NULL;
 }
 
-/* NULL: no memory; the sweep will come by again. */
-static struct note *note_take(struct compactor *c, uuid id)
+struct note *compact_note_take(struct compactor *c, uuid id)
 {
     struct note *note = note_find(c, id);
     if (note)
@@ -78,7 +77,7 @@ static struct note *note_take(struct compactor *c, uuid id)
 static void note_forget_idle(struct compactor *c, struct note *note)
 {
     if (note->in_flush || note->in_merge[MERGE_SMALL] || note->in_merge[MERGE_LARGE] ||
-        note->in_idle || note->failures)
+        note->in_idle || note->in_expiry || note->failures)
         return;
     (void)map_remove(&c->notes, uuid_slice(&note->id));
     mem_free(note);
@@ -111,7 +110,7 @@ static void queue_merge(struct compactor *c, struct note *note, enum merge_tier 
 void compact_want_merge(struct compactor *c, uuid id)
 {
     mutex_lock(&c->lock);
-    struct note *note = note_take(c, id);
+    struct note *note = compact_note_take(c, id);
     if (note) {
         for (int tier = 0; tier < MERGE_TIERS; tier++)
             queue_merge(c, note, (enum merge_tier)tier);
@@ -128,7 +127,7 @@ void compactor_kick(void *compactor, uuid collection)
 {
     struct compactor *c = compactor;
     mutex_lock(&c->lock);
-    struct note *note = note_take(c, collection);
+    struct note *note = compact_note_take(c, collection);
     if (note)
         queue_flush(c, note);
     c->garbage = true;
@@ -152,7 +151,7 @@ void compact_learn_pace(struct compactor *c, enum pace which, uint64_t tail_ns)
 static void note_outcome(struct compactor *c, uuid id, och_code code)
 {
     mutex_lock(&c->lock);
-    struct note *note = code == OCH_OK ? note_find(c, id) : note_take(c, id);
+    struct note *note = code == OCH_OK ? note_find(c, id) : compact_note_take(c, id);
     if (note && code == OCH_OK) {
         note->failures = 0;
         note->not_before = 0;
@@ -251,7 +250,7 @@ static void sweep(struct compactor *c)
     bool pressed = c->pressed || log.backlog_bytes > c->options.slow_bytes / 2;
     c->pressed = false;
     mutex_unlock(&c->lock);
-    int64_t now_ms = (int64_t)(clock_wall_ns(c->options.clock) / MS);
+    int64_t now_ms = compact_wall_ms(c);
     uuid *group = mem_alloc(GROUP_MAX * sizeof(*group));
     if (!group)
         return;
@@ -268,7 +267,7 @@ static void sweep(struct compactor *c)
     while (!compact_stopping(c) &&
            wal_next_collection(c->options.wal, &cursor, &id, &rows, &bytes, &oldest_ms)) {
         mutex_lock(&c->lock);
-        struct note *note = note_take(c, id);
+        struct note *note = compact_note_take(c, id);
         bool waits = note && note->not_before > now_ns(c);
         bool idle =
             note && note->rows_seen == rows && now_ms - oldest_ms >= (int64_t)c->options.idle_ms;
@@ -358,7 +357,7 @@ static bool pick_merge(struct compactor *c, enum merge_tier tier, uuid *ret_id, 
         uint64_t due = note->idle_since + c->options.idle_ms * MS * 2;
         if (due > now) {
             *ret_wait_until = due < *ret_wait_until ? due : *ret_wait_until;
-            return false;
+            break;
         }
         /* not at rest, or failing: it does not keep the others */
         if (note->in_flush || note->in_merge[MERGE_SMALL] ||
@@ -369,14 +368,14 @@ static bool pick_merge(struct compactor *c, enum merge_tier tier, uuid *ret_id, 
         *ret_id = note->id;
         return true;
     }
-    return false;
+    return compact_pick_expiry(c, ret_id);
 }
 
 /* Parts that this tier has made or left may be for the other one. */
 static void tell_other(struct compactor *c, uuid id, enum merge_tier tier)
 {
     mutex_lock(&c->lock);
-    struct note *note = note_take(c, id);
+    struct note *note = compact_note_take(c, id);
     if (note)
         queue_merge(c, note, tier == MERGE_SMALL ? MERGE_LARGE : MERGE_SMALL);
     mutex_unlock(&c->lock);
@@ -390,6 +389,7 @@ static void merge_one(struct compactor *c, enum merge_tier tier, uuid id, bool i
     struct views_backlog backlog;
     views_backlog(c->options.views, id, &backlog);
     idle = idle && backlog.rows == 0; /* written to: the flush of that will say so again */
+    bool at_rest = idle;
     while (merged && code == OCH_OK && !compact_stopping(c)) {
         code = compact_merge_tier(c, id, tier, idle, &merged, &err);
         any |= merged;
@@ -397,6 +397,8 @@ static void merge_one(struct compactor *c, enum merge_tier tier, uuid id, bool i
     }
     if (any)
         tell_other(c, id, tier);
+    if (at_rest && code != OCH_CANCELLED)
+        compact_plan_expiry(c, id);
     if (code != OCH_OK && code != OCH_CANCELLED) {
         char text[UUID_TEXT_SIZE];
         trace_line(c->options.trace, TRACE_WARN, "compact",
@@ -621,6 +623,8 @@ och_code compactor_new(const struct compactor_options *options, struct compactor
         TAILQ_INIT(&c->merge_queue[tier]);
     }
     TAILQ_INIT(&c->idle_queue);
+    TAILQ_INIT(&c->expiry_list);
+    c->expiry_ms = INT64_MAX;
     random_seed_system(&c->random);
     *ret_compactor = c;
     return OCH_OK;

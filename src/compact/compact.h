@@ -37,6 +37,8 @@ void compactor_stop(struct compactor *compactor);
 void compactor_free(struct compactor *compactor);
 /** This collection wants work; cheap, any thread, may be called with locks of view/ held. */
 void compactor_kick(void *compactor, uuid collection);
+/** Some rows of this collection may expire: look when enough of them will have.  Cheap, any thread. */
+void compactor_note_expiry(void *compactor, uuid collection);
 /** Bring one collection (or all: NULL) to rest: tail flushed, merged as the policy allows; garbage gone.  Blocks. */
 MUST_USE och_code compactor_run(struct compactor *compactor, const uuid *collection,
                                 bool merge_to_one, och_error *err);

@@ -27,10 +27,12 @@ struct note {
     bool in_flush;              /* its tail is large */
     bool in_merge[MERGE_TIERS]; /* its parts may want merging */
     bool in_idle;               /* goes down to one part once nobody wrote for a while */
-    TAILQ_ENTRY(note) flush_link, merge_link[MERGE_TIERS], idle_link;
+    bool in_expiry;             /* rows are going to expire, or it is not known when */
+    TAILQ_ENTRY(note) flush_link, merge_link[MERGE_TIERS], idle_link, expiry_link;
     unsigned failures;   /* in a row */
     uint64_t not_before; /* mono ns */
     uint64_t idle_since; /* mono ns; the idle queue is in this order */
+    int64_t expiry_ms;   /* since 1970: when to look for expired rows */
     uint64_t rows_seen;  /* unflushed rows at the last sweep */
 };
 TAILQ_HEAD(note_list, note);
@@ -58,6 +60,8 @@ struct compactor {
     struct cond flush_wake, merge_wake[MERGE_TIERS];
     struct map notes; /* id -> struct note * */
     struct note_list flush_queue, merge_queue[MERGE_TIERS], idle_queue;
+    struct note_list expiry_list; /* in no order */
+    int64_t expiry_ms;            /* the earliest of it, or earlier */
     struct running running[MERGE_TIERS];
     struct random random;
     bool stopping, garbage;
@@ -74,7 +78,13 @@ static inline uint64_t now_ns(const struct compactor *c)
 {
     return clock_mono_ns(c->options.clock);
 }
+static inline int64_t compact_wall_ms(const struct compactor *c)
+{
+    return (int64_t)(clock_wall_ns(c->options.clock) / 1000000);
+}
 uuid compact_new_id(struct compactor *c);
+/** Under lock: the note about a collection.  NULL: no memory; the sweep will come by again. */
+struct note *compact_note_take(struct compactor *c, uuid id);
 bool compact_stopping(struct compactor *c);
 void compact_learn_pace(struct compactor *c, enum pace which, uint64_t tail_ns);
 /** The version now has several parts or dead rows. */
@@ -120,10 +130,31 @@ struct compact_buried {
     bool keep_ids;       /* an older part may hold them, which KILL must say (D3) */
     VEC(slice) ids;      /* in the arena; VEC_DONE by the caller */
 };
-/** Add the rows of a part that had expired at last_ms, the created_at of the last batch in the version's parts. */
+/** Add the rows of a part that had expired at last_ms, before which no operation that is not in the parts can be. */
 MUST_USE och_code compact_bury_expired(struct compactor *c, struct part *part, int64_t last_ms,
                                        struct arena *arena, struct compact_buried *buried,
                                        och_error *err);
+
+/** Rows of a part that had expired by then, among those that are not dead. */
+MUST_USE och_code compact_count_expired(struct compactor *c, struct part *part,
+                                        const struct bitset *dead, int64_t last_ms,
+                                        uint64_t *ret_count, och_error *err);
+/** Have so many rows of a part gone that it is worth to be written again without them? */
+static inline bool compact_is_hollow(uint64_t rows, uint64_t gone)
+{
+    return gone * 10 > rows * 3;
+}
+/** If nothing was written from `upto` on: from now on no operation can be of an earlier time, *ret_ms.  0: something was, or the log
+ *  takes nothing just now. */
+MUST_USE och_code compact_pass_time(struct compactor *c, uuid id, uint64_t upto, int64_t *ret_ms,
+                                    och_error *err);
+/** Under lock: a collection of which enough rows should have expired by now. */
+bool compact_pick_expiry(struct compactor *c, uuid *ret_id);
+/** A collection came to rest: note when it is worth looking at it again. */
+void compact_plan_expiry(struct compactor *c, uuid id);
+/** When, in ms since 1970, expired rows will make a part of a collection hollow that stays as it is; 0: never. */
+MUST_USE och_code compact_next_expiry(struct compactor *c, uuid id, int64_t *ret_ms,
+                                      och_error *err);
 
 /* ---- compact_commit.c ---- */
 /** Begin a new object: announced in the catalogue, then opened for writing. */

@@ -32,7 +32,8 @@ struct merge {
     struct from *rows; /* in ascending seq */
     uint32_t *new_rows;
     uint32_t row_count;
-    bool passing; /* the output is going to be merged again */
+    bool passing;    /* the output is going to be merged again */
+    int64_t last_ms; /* no operation of an earlier time can come */
     slice *kills;
     size_t kill_count;
     struct arena arena;
@@ -357,6 +358,8 @@ static och_code commit(struct merge *m, uuid file, bool has_part, bool *ret_aske
         parts[kept++] = current.parts[i];
     struct sysdb_commit item = {
         .collection = m->id, .expected_version = current.version, .next = current};
+    if (item.next.last_created_at < m->last_ms)
+        item.next.last_created_at = m->last_ms;
     item.next.parts = parts;
     item.next.part_count = kept;
     *ret_asked = true;
@@ -421,6 +424,37 @@ static void choose_parts(struct merge *m, const struct policy *policy, enum merg
     mutex_unlock(&c->lock);
 }
 
+/* A collection at rest: count rows that have expired as gone, where they are many.  The clock may judge them only if nothing was written that is not
+ * in the parts. */
+static och_code count_expired(struct merge *m, const struct sysdb_version *version,
+                              struct policy_part *parts, och_error *err)
+{
+    struct compactor *c = m->c;
+    int64_t now_ms = compact_wall_ms(c), passed_ms = 0;
+    bool any = false;
+    for (size_t i = 0; i < version->part_count; i++) {
+        struct bitset dead = {0};
+        uint64_t expired;
+        if (!part_has_expiry(view_part(m->view, i)))
+            continue;
+        TRY(view_dead_upto(m->view, i, view_info(m->view)->from, &dead, err));
+        och_code code =
+            compact_count_expired(c, view_part(m->view, i), &dead, now_ms, &expired, err);
+        bitset_done(&dead);
+        TRY(code);
+        bool hollow = expired && compact_is_hollow(parts[i].rows, parts[i].deleted + expired);
+        parts[i].deleted += hollow ? expired : 0;
+        any |= hollow || (expired && version->part_count > 1);
+    }
+    if (any)
+        TRY(compact_pass_time(c, m->id, version->log_offset, &passed_ms, err));
+    if (passed_ms > m->last_ms)
+        m->last_ms = passed_ms;
+    for (size_t i = 0; !passed_ms && i < version->part_count; i++)
+        parts[i].deleted = version->parts[i].deleted;
+    return OCH_OK;
+}
+
 static och_code choose(struct merge *m, bool to_one, unsigned tiers, bool *ret_wanted,
                        och_error *err)
 {
@@ -438,6 +472,9 @@ static och_code choose(struct merge *m, bool to_one, unsigned tiers, bool *ret_w
     for (size_t i = 0; i < version.part_count; i++)
         parts[i] = (struct policy_part){version.parts[i].rows, version.parts[i].deleted,
                                         part_damage(view_part(m->view, i)) != 0, false, false};
+    m->last_ms = version.last_created_at;
+    if (to_one)
+        TRY(count_expired(m, &version, parts, err));
     if (to_one && version.part_count == 1)
         parts[0].unlisted = is_unlisted(view_part(m->view, 0));
     struct policy policy = {.tail_rows = c->options.tail_rows_max,
@@ -459,8 +496,8 @@ static och_code choose(struct merge *m, bool to_one, unsigned tiers, bool *ret_w
                            err));
         m->inputs[i].buried.dead = &m->inputs[i].dead;
         m->inputs[i].buried.keep_ids = m->first > 0;
-        TRY(compact_bury_expired(c, m->inputs[i].part, version.last_created_at, &m->arena,
-                                 &m->inputs[i].buried, err));
+        TRY(compact_bury_expired(c, m->inputs[i].part, m->last_ms, &m->arena, &m->inputs[i].buried,
+                                 err));
     }
     *ret_wanted = true;
     return OCH_OK;

@@ -232,7 +232,7 @@ static och_code open_storage(struct database *d, bool create, och_error *err)
         .hold = functions_hold,
         .hold_context = d->functions};
     TRY(compactor_new(&compactor, &d->compactor, err));
-    views_set_wants(d->views, compactor_kick, d->compactor);
+    views_set_wants(d->views, compactor_kick, compactor_note_expiry, d->compactor);
     if (!d->options.read_only)
         TRY(functions_load(d->functions, d->wal, d->compactor, err));
     return OCH_OK;

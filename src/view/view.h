@@ -26,6 +26,8 @@ struct views_options {
     size_t idle_max; /* collections kept loaded when nobody uses them; 0 = a default */
     /** Told when a collection's tail passed LIMIT_TAIL_ROWS or LIMIT_TAIL_BYTES, or when a part is damaged; may be called often. NULL = nobody. */
     void (*wants_compaction)(void *context, uuid collection);
+    /** Told when a collection was loaded whose parts have rows that expire.  NULL = nobody. */
+    void (*has_expiry)(void *context, uuid collection);
     void *wants_context;
     uint32_t tail_rows_max;
     uint64_t tail_bytes_max;
@@ -36,7 +38,7 @@ void views_free(struct views *views);
 /** The log opens after the views: hand it over here, once. */
 void views_set_wal(struct views *views, struct wal *wal);
 void views_set_wants(struct views *views, void (*wants)(void *context, uuid collection),
-                     void *context);
+                     void (*has_expiry)(void *context, uuid collection), void *context);
 /** What the log delivers to. */
 struct wal_sink views_sink(struct views *views);
 /** After an append: resolve delivered batches here when many wait, so that the next reader need not. Never fails. */

@@ -117,6 +117,7 @@ struct collection {
     struct trail trail;
     _Atomic bool kept;                   /* a kept version of another one */
     _Atomic bool wanted, rebuild_wanted; /* compaction asked for since the last install */
+    _Atomic bool expiry_told;            /* that it has rows that expire, since it was loaded */
 };
 
 struct views {

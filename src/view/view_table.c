@@ -428,6 +428,11 @@ static och_code view_new(struct collection *c, uint8_t level, struct view **ret_
             view->info.live_rows += part_rows(g->parts[i].part) -
                                     (g->parts[i].dead.words ? bitset_count(&g->parts[i].dead) : 0);
     }
+    /* not when it is the Compactor that looks at parts */
+    const struct views_options *o = &c->views->options;
+    if (view->info.has_expiry && level != READ_INDEX_ONLY && o->has_expiry &&
+        !atomic_exchange(&c->expiry_told, true))
+        o->has_expiry(o->wants_context, c->id);
     view->dead = mem_zalloc((g->part_count + 1) * sizeof(*view->dead));
     if (!view->dead) {
         generation_unref(g);
@@ -582,9 +587,10 @@ void views_set_wal(struct views *views, struct wal *wal)
 }
 
 void views_set_wants(struct views *views, void (*wants)(void *context, uuid collection),
-                     void *context)
+                     void (*has_expiry)(void *context, uuid collection), void *context)
 {
     views->options.wants_compaction = wants;
+    views->options.has_expiry = has_expiry;
     views->options.wants_context = context;
 }
 

@@ -59,6 +59,8 @@ struct wal_append;
 /**
  * Decide inside the collection's append turn: nothing can get in between, all batches before `head` are delivered to the sink.  Fill in the
  * request's payload, count, dimension; *ret_append false: append nothing, wal_append answers OK with count 0.  May be called again.
+ *
+ * Whether it appends or not, no later batch of the collection has a created_at before the as_of_ms that it set, as long as this process lives.
  */
 typedef och_code (*wal_decide)(void *context, uint64_t head, struct wal_append *request,
                                bool *ret_append, och_error *err);

@@ -194,8 +194,11 @@ static och_code append_queue(struct append *a, bool *ret_append, och_error *err)
         c->turn = a->turn = code == OCH_OK && *ret_append && a->ask->after;
         wal_wake_changed(wal);
         TRY(code);
-        if (!*ret_append)
+        if (!*ret_append) {
+            if (a->ask->as_of_ms > c->next_created_at) // nothing is on its way: it is the last one's, too
+                c->next_created_at = c->last_created_at = a->ask->as_of_ms;
             return OCH_OK;
+        }
         if (c->sealed)
             return gone(c->id, err);
     }

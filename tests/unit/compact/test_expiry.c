@@ -79,15 +79,15 @@ static void expired_rows_go_with_the_next_merge(void **state)
     flush(&s, id);
     stack_add(&s, id, "d", 4);
     flush(&s, id);
-    /* The clock alone is no reason: a batch of an earlier time could still find the row. */
+    /* The clock alone is no reason while something waits to be flushed: its operations judge by their own time. */
+    stack_add(&s, id, "e", 5);
     clock_manual_advance(&s.clock, 20 * MS);
-    FOUND(&s, id, "b:2,c:3,d:4", "a", "b", "c", "d", "e");
+    FOUND(&s, id, "b:2,c:3,d:4,e:5", "a", "b", "c", "d", "e");
     OK(compact_merge(s.compactor, id, true, &merged, err));
     assert_true(merged);
     assert_int_equal(rows_in_parts(&s, id, &parts), 4);
-    FOUND(&s, id, "b:2,c:3,d:4", "a", "b", "c", "d", "e");
-    /* A later batch in the parts is. */
-    stack_add(&s, id, "e", 5);
+    FOUND(&s, id, "b:2,c:3,d:4,e:5", "a", "b", "c", "d", "e");
+    /* A later batch in the parts is, and so is that there is none. */
     flush(&s, id);
     OK(compact_merge(s.compactor, id, true, &merged, err));
     assert_true(merged);
@@ -191,12 +191,139 @@ static void their_ids_stay_noted_while_an_older_part_lives(void **state)
     stack_done(&s);
 }
 
+/* ---- nobody writes ---- */
+
+static void add_ten(struct stack *s, uuid id, int count, int64_t expires_ms)
+{
+    for (int i = 0; i < 10; i++) {
+        char name[8];
+        (void)snprintf(name, sizeof(name), "x%d", i);
+        add_until(s, id, name, (float)i, i < count ? expires_ms : 0);
+    }
+    flush(s, id);
+}
+
+static uint64_t rows_after_merge(struct stack *s, uuid id)
+{
+    bool merged;
+    size_t parts;
+    OK(compact_merge_tier(s->compactor, id, MERGE_LARGE, true, &merged, err));
+    return rows_in_parts(s, id, &parts);
+}
+
+static void they_go_when_they_are_many_and_nothing_is_written(void **state)
+{
+    (void)state;
+    for (int expiring = 3; expiring <= 4; expiring++) {
+        struct stack s = {.tail_rows_max = 100};
+        stack_open(&s);
+        uuid id = stack_collection(&s, "quiet", "l2");
+        add_ten(&s, id, expiring, STACK_NOW_MS + 10);
+        assert_int_equal(rows_after_merge(&s, id), 10);
+        clock_manual_advance(&s.clock, 9 * MS);
+        assert_int_equal(rows_after_merge(&s, id), 10);
+        clock_manual_advance(&s.clock, 1 * MS);
+        assert_int_equal(rows_after_merge(&s, id), expiring == 3 ? 10 : 6);
+        int64_t next_ms;
+        OK(compact_next_expiry(s.compactor, id, &next_ms, err));
+        assert_int_equal(next_ms, 0); /* three of ten never are enough */
+        FOUND(&s, id, expiring == 3 ? "x3:3,x4:4,x9:9" : "x4:4,x9:9", "x0", "x2", "x3", "x4", "x9");
+        stack_done(&s);
+    }
+}
+
+/* What was told to the log holds: neither a clock that goes back nor a restart brings a time at which the rows were there. */
+static void no_later_operation_finds_them(void **state)
+{
+    (void)state;
+    for (int restart = 0; restart < 2; restart++) {
+        struct stack s = {.tail_rows_max = 100};
+        stack_open(&s);
+        uuid id = stack_collection(&s, "back", "l2");
+        add_ten(&s, id, 4, STACK_NOW_MS + 10);
+        clock_manual_advance(&s.clock, 20 * MS);
+        assert_int_equal(rows_after_merge(&s, id), 6);
+        if (restart) {
+            stack_close(&s);
+            stack_open(&s);
+        }
+        atomic_fetch_sub(&s.clock.wall_ns, 15 * MS);
+        struct stack_row rows[] = {{.op = BATCH_UPDATE, .id = "x0", .value = 20},
+                                   {.op = BATCH_ADD, .id = "x1", .value = 21},
+                                   {.op = BATCH_UPDATE, .id = "x9", .value = 29}};
+        uint64_t first = stack_write(&s, id, rows, 3);
+        struct view *view;
+        struct view_counts counts;
+        OK(view_acquire(s.views, id, READ_INDEX_AND_WAL, &view, err));
+        OK(view_batch_counts(view, first, 3, &counts, err));
+        assert_int_equal(counts.inserted, 1);
+        assert_int_equal(counts.updated, 1);
+        assert_true(view_batch(view, 0)->created_at >= STACK_NOW_MS + 20);
+        view_release(view);
+        FOUND(&s, id, "x1:21,x9:29", "x0", "x1", "x2", "x9");
+        stack_done(&s);
+    }
+}
+
+/* Let an hour pass in minutes until so many rows are left. */
+static bool wait_for_rows(struct stack *s, uuid id, uint64_t rows)
+{
+    size_t parts;
+    for (int tries = 0; tries < 5000; tries++) {
+        if (rows_in_parts(s, id, &parts) == rows)
+            return true;
+        clock_manual_advance(&s->clock, 60000 * MS);
+        sched_sleep_ns(2 * MS);
+    }
+    return false;
+}
+
+static void the_compactor_looks_when_it_is_time(void **state)
+{
+    (void)state;
+    for (int restart = 0; restart < 2; restart++) {
+        struct stack s = {.tail_rows_max = 100};
+        struct compactor_stats stats;
+        stack_open(&s);
+        uuid id = stack_collection(&s, "timed", "l2"), plain = stack_collection(&s, "plain", "l2");
+        add_ten(&s, id, 10, STACK_NOW_MS + 3600000);
+        add_ten(&s, plain, 0, 0);
+        if (restart) { /* a reader loads it, and the Compactor hears of it */
+            stack_close(&s);
+            stack_open(&s);
+            views_set_wants(s.views, compactor_kick, compactor_note_expiry, s.compactor);
+            FOUND(&s, id, "x0:0", "x0");
+            FOUND(&s, plain, "x0:0", "x0");
+        } else {
+            compact_want_merge(s.compactor, id);
+            compact_want_merge(s.compactor, plain);
+        }
+        OK(compactor_start(s.compactor, err));
+        assert_true(wait_for_rows(&s, id, 0));
+        size_t notes = 1;
+        for (int tries = 0; tries < 5000 && notes; tries++) { /* nobody is looked at again */
+            clock_manual_advance(&s.clock, 60000 * MS);
+            sched_sleep_ns(2 * MS);
+            mutex_lock(&s.compactor->lock);
+            notes = s.compactor->notes.len;
+            mutex_unlock(&s.compactor->lock);
+        }
+        assert_int_equal(notes, 0);
+        compactor_stats(s.compactor, &stats);
+        assert_int_equal(stats.merges, 1); /* once, not for each row, and none of the other */
+        stack_done(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expired_rows_go_with_the_next_merge),
         cmocka_unit_test(operations_see_no_difference),
         cmocka_unit_test(their_ids_stay_noted_while_an_older_part_lives),
+        cmocka_unit_test(they_go_when_they_are_many_and_nothing_is_written),
+        cmocka_unit_test(no_later_operation_finds_them),
+        cmocka_unit_test(the_compactor_looks_when_it_is_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
