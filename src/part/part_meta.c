@@ -288,6 +288,34 @@ och_code part_count_values(struct part *part, slice key, const uint64_t *mask,
     return pass_on(code, &failure, err);
 }
 
+och_code part_walk_order(struct part *part, const struct meta_order_options *asked,
+                         struct arena *arena, bool *ret_known, och_error *err)
+{
+    const struct meta_index *index;
+    och_error failure = {0};
+    bool damaged;
+    *ret_known = false;
+    TRY(part_meta_index(part, &index, err));
+    if (!index || !part->info.rows)
+        return OCH_OK;
+    struct part_filter reading = {.part = part, .arena = arena};
+    reading.pages = (struct meta_pages){&reading, pages_at, pages_release};
+    struct meta_order_options options = *asked;
+    options.index = index;
+    options.pages = &reading.pages;
+    options.rows = part->info.rows;
+    och_code code = meta_walk_order(&options, ret_known, &damaged, &failure);
+    pages_release(&reading);
+    if (code == OCH_OK)
+        return OCH_OK;
+    *ret_known = false;
+    if (damaged && part_is_damage(code, &failure)) {
+        part_note_damage(part, SECTION_META, &failure);
+        return OCH_OK;
+    }
+    return pass_on(code, &failure, err);
+}
+
 /* ---- checking ---- */
 
 #define CHECK_ROWS_MAX \

@@ -39,4 +39,7 @@ MUST_USE och_code part_count_values(struct part *part, slice key, const uint64_t
                                     const struct limits_of_work *limits, struct arena *arena,
                                     meta_counted counted, void *context, bool *ret_known,
                                     och_error *err);
+/** meta_walk_order; `options` without index and pages.  *ret_known false: as above, and forget what was given. */
+MUST_USE och_code part_walk_order(struct part *part, const struct meta_order_options *options,
+                                  struct arena *arena, bool *ret_known, och_error *err);
 #endif

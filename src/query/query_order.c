@@ -1,29 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* get in another order than that of insertion: every survivor's key is looked at, a bounded heap keeps those of the page.  Ranges of rows are
- * looked at side by side. */
-#include "query/query_answer.h"
-
-struct kept {
-    struct plan_key key; /* value: memory of its own */
-    struct view_place place;
-};
-
-/* The `room` first rows in the plan's order, the last of them on top. */
-struct ordered {
-    struct run *run;
-    uint64_t room;
-    struct kept *at;
-    size_t count, cap;
-    size_t charged;
-    struct row_range {
-        size_t source;
-        uint32_t first, count;
-    } * ranges;
-    struct mutex lock; /* guards the heap, code, err */
-    _Atomic bool failed;
-    och_code code;
-    och_error err;
-};
+/* get in another order than that of insertion: a bounded heap keeps the rows of the page.  Where the index of a part gives its first rows only those
+ * are looked at, else every survivor's key is; ranges of rows are looked at side by side. */
+#include "query/query_order.h"
 
 static bool is_behind(const struct ordered *o, const struct plan_key *a, const struct plan_key *b)
 {
@@ -102,7 +80,7 @@ static void drop_value(struct ordered *o, struct plan_key *key)
     o->charged -= key->value.len;
 }
 
-static och_code keep(struct ordered *o, const struct kept *row, och_error *err)
+och_code order_keep(struct ordered *o, const struct kept *row, och_error *err)
 {
     if (o->count == o->room && !is_behind(o, &o->at[0].key, &row->key))
         return OCH_OK;
@@ -120,10 +98,20 @@ static och_code keep(struct ordered *o, const struct kept *row, och_error *err)
     return OCH_OK;
 }
 
+void order_drop(struct ordered *o)
+{
+    for (size_t i = 0; i < o->count; i++)
+        mem_free(o->at[i].key.value.len ? (void *)(uintptr_t)o->at[i].key.value.at : NULL);
+    mem_free(o->at);
+    budget_give(o->run->arena->budget, o->charged);
+    o->at = NULL;
+    o->count = o->cap = o->charged = 0;
+}
+
 /* ---- keys of rows ---- */
 
-static och_code key_of(struct lookup *l, struct view_place place, struct plan_key *ret,
-                       och_error *err)
+och_code order_key_of(struct lookup *l, struct view_place place, struct plan_key *ret,
+                      och_error *err)
 {
     const struct plan_order *order = &l->run->plan->order;
     struct record record = {0};
@@ -143,8 +131,7 @@ static och_code key_of(struct lookup *l, struct view_place place, struct plan_ke
     return OCH_OK;
 }
 
-/* False: it is on a page before this one. */
-static bool is_on(const struct ordered *o, const struct kept *row)
+bool order_is_on(const struct ordered *o, const struct kept *row)
 {
     return !o->run->plan->has_after || is_behind(o, &row->key, &o->run->plan->after);
 }
@@ -154,7 +141,7 @@ static och_code keep_all(struct ordered *o, const struct kept *rows, size_t coun
     och_code code = OCH_OK;
     mutex_lock(&o->lock);
     for (size_t i = 0; i < count && code == OCH_OK; i++)
-        code = keep(o, &rows[i], err);
+        code = order_keep(o, &rows[i], err);
     mutex_unlock(&o->lock);
     return code;
 }
@@ -175,11 +162,21 @@ static och_code look_at_range(struct ordered *o, const struct row_range *range,
             *row =
                 (struct kept){.place = {in_tail ? VIEW_NO_PART : (uint32_t)range->source,
                                         range->first + w * 64 + (uint32_t)__builtin_ctzll(left)}};
-            TRY(key_of(lookup, row->place, &row->key, err));
-            count += is_on(o, row);
+            TRY(order_key_of(lookup, row->place, &row->key, err));
+            count += order_is_on(o, row);
         }
     }
     return keep_all(o, rows, count, err);
+}
+
+void order_fail(struct ordered *o, och_code code, const och_error *failure)
+{
+    mutex_lock(&o->lock);
+    if (!atomic_exchange(&o->failed, true)) {
+        o->code = code;
+        o->err = *failure;
+    }
+    mutex_unlock(&o->lock);
 }
 
 static void range_task(void *context, size_t i)
@@ -192,37 +189,33 @@ static void range_task(void *context, size_t i)
     lookup_init(&lookup, o->run);
     och_code code = look_at_range(o, &o->ranges[i], &lookup, &failure);
     lookup_done(&lookup);
-    if (code == OCH_OK)
-        return;
-    mutex_lock(&o->lock);
-    if (!atomic_exchange(&o->failed, true)) {
-        o->code = code;
-        o->err = failure;
-    }
-    mutex_unlock(&o->lock);
+    if (code != OCH_OK)
+        order_fail(o, code, &failure);
 }
 
 static och_code look_at_all(struct ordered *o, och_error *err)
 {
     struct run *run = o->run;
     size_t parts = view_part_count(run->view), made = 0, ranges = 0;
+    TRY(answers_evaluate(run, err));
+    TRY(order_by_index(o, err));
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = 0; i <= parts; i++) {
             uint32_t rows =
                 i < parts ? part_rows(view_part(run->view, i)) : view_slot_count(run->view);
-            for (uint32_t first = 0; first < rows; first += QUERY_CHUNK) {
+            run->scanned += pass ? rows : 0;
+            for (uint32_t first = 0; first < rows && !(i < parts && o->done[i]);
+                 first += QUERY_CHUNK) {
                 uint32_t count = rows - first < QUERY_CHUNK ? rows - first : QUERY_CHUNK;
                 if (pass)
                     o->ranges[made++] = (struct row_range){i, first, count};
                 else
                     ranges++;
             }
-            run->scanned += pass ? rows : 0;
         }
         if (!pass && !(o->ranges = ARENA_ARRAY(run->arena, struct row_range, ranges + 1)))
             return FAIL_NO_MEMORY(err, "a read");
     }
-    TRY(answers_evaluate(run, err));
     pool_for(run->query->options.pool, made, range_task, o);
     if (o->code != OCH_OK && err)
         *err = o->err;
@@ -245,8 +238,8 @@ static och_code look_at_ids(struct ordered *o, och_error *err)
         }
         struct kept row = {.place = rows[i].place};
         if (code == OCH_OK)
-            code = key_of(&lookup, row.place, &row.key, err);
-        if (code == OCH_OK && is_on(o, &row))
+            code = order_key_of(&lookup, row.place, &row.key, err);
+        if (code == OCH_OK && order_is_on(o, &row))
             code = keep_all(o, &row, 1, err);
     }
     lookup_done(&lookup);
@@ -303,10 +296,7 @@ och_code query_run_ordered(struct run *run, struct query_result *result, och_err
     run->survivors += plan->has_ids ? 0 : o.count;
     if (code == OCH_OK)
         code = give_rows(&o, result, err);
-    for (size_t i = 0; i < o.count; i++)
-        mem_free(o.at[i].key.value.len ? (void *)(uintptr_t)o.at[i].key.value.at : NULL);
-    mem_free(o.at);
-    budget_give(run->arena->budget, o.charged);
+    order_drop(&o);
     mutex_done(&o.lock);
     return code;
 }

@@ -104,6 +104,46 @@ static void count(struct meta_index *index, struct section *s, slice key)
     }
 }
 
+static och_code begin_column(void *context, och_error *err)
+{
+    (void)context, (void)err;
+    return OCH_OK;
+}
+
+static och_code give_rows(void *context, const uint32_t *rows, uint32_t count, bool *ret_enough,
+                          och_error *err)
+{
+    const struct meta_index *index = context;
+    (void)err;
+    for (uint32_t i = 0; i < count; i++) {
+        if (rows[i] >= index->rows)
+            abort();
+    }
+    *ret_enough = count % 3 == 0;
+    return OCH_OK;
+}
+
+static void walk(struct meta_index *index, struct section *s, slice key, bool descending)
+{
+    struct meta_pages pages = {s, at, release};
+    struct filter_value from = {.kind = FILTER_INT, .integer = 7};
+    bool known, damaged;
+    struct meta_order_options options = {.index = index,
+                                         .pages = &pages,
+                                         .rows = index->rows,
+                                         .key = key,
+                                         .descending = descending,
+                                         .rows_in_order = true,
+                                         .from = key.len && key.at[0] == 'n' ? &from : NULL,
+                                         .column = begin_column,
+                                         .give = give_rows,
+                                         .context = index};
+    och_code code = meta_walk_order(&options, &known, &damaged, NULL);
+    if (code == OCH_OK && damaged)
+        abort();
+    release(s);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const keys[] = {"a", "k", "n", "u"};
@@ -137,6 +177,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (size_t i = 0; i < COUNT_OF(keys); i++)
         count(&index, &s, slice_of(keys[i]));
+    for (size_t i = 0; i < 2 * COUNT_OF(keys); i++)
+        walk(&index, &s, slice_of(keys[i / 2]), i % 2);
     if (mem_count_live() != live)
         abort();
     return 0;

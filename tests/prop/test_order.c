@@ -224,6 +224,7 @@ static void check_order(struct stack *s, uuid id, struct random *random, struct 
     query_result_done(&result);
     plan.offset = 0;
     check_pages(s, plan, rows, count, 1 + below(random, 300), what);
+    check_pages(s, plan, rows, count, 5 + below(random, 20), what); /* by the dictionary */
     if (count < 60)
         check_pages(s, plan, rows, count, 1, what);
     arena_done(&arena);

@@ -107,6 +107,34 @@ MUST_USE och_code meta_search_chunk(struct meta_search *search, uint32_t chunk, 
  */
 bool meta_search_is_empty(const struct meta_search *search, uint32_t chunk);
 
+/* ---- order ---- */
+struct meta_order_options {
+    const struct meta_index *index;
+    const struct meta_pages *pages;
+    uint32_t rows;
+    slice key;
+    bool descending;
+    bool rows_in_order; /* rows ascend as ties are to come */
+    const struct filter_value
+        *from; /* values before it, in the walk's direction, may be left out; NULL: none */
+    const struct limits_of_work *limits; /* NULL: none */
+    /** A column begins: values of one type. */
+    och_code (*column)(void *context, och_error *err);
+    /** Some of its rows: those of whole values, all before others that come later.  *ret_enough: no more of this column. */
+    och_code (*give)(void *context, const uint32_t *rows, uint32_t count, bool *ret_enough,
+                     och_error *err);
+    void *context;
+};
+/**
+ * Walk through the rows that have a value under a key, each type's in the order of its values, from the least or the greatest on.
+ *
+ * Rows of one value come in any order unless rows_in_order, and only then may they be cut short.  *ret_known false: the index cannot say (arrays, a column that is
+ * only named); then nothing was given.
+ * Errors: of pages and the callbacks, OCH_CORRUPT (*ret_damaged: the index), OCH_NO_MEMORY.  Cost: some 5 ns a row that is walked over.
+ */
+MUST_USE och_code meta_walk_order(const struct meta_order_options *options, bool *ret_known,
+                                  bool *ret_damaged, och_error *err);
+
 /* ---- counting ---- */
 /** A value that rows have, a scalar or an element of an array, with the type of a scalar; -0.0 is 0.0.  It holds during the call. */
 typedef och_code (*meta_counted)(void *context, uint8_t type, slice value, uint64_t count,

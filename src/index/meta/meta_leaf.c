@@ -81,9 +81,8 @@ static och_code end_of(struct meta_cursor *cursor, uint32_t *ret, och_error *err
         ret, err);
 }
 
-static och_code order_span(struct meta_cursor *cursor, uint8_t op,
-                           const struct filter_value *operand, struct meta_span *ret,
-                           och_error *err)
+och_code meta_order_span(struct meta_cursor *cursor, uint8_t op, const struct filter_value *operand,
+                         struct meta_span *ret, och_error *err)
 {
     struct bound not_below, above;
     *ret = (struct meta_span){.from = 1, .to = 1};
@@ -252,7 +251,7 @@ static och_code spans_of(struct meta_cursor *cursor, const struct filter_node *n
     case FILTER_GTE:
     case FILTER_LT:
     case FILTER_LTE:
-        TRY(order_span(cursor, node->op, &node->values[0], &spans->at[0], err));
+        TRY(meta_order_span(cursor, node->op, &node->values[0], &spans->at[0], err));
         spans->count = spans->at[0].from < spans->at[0].to;
         return OCH_OK;
     default:

@@ -72,6 +72,10 @@ static inline slice meta_cut(slice text, uint8_t room[META_STRING_MAX + 1])
 MUST_USE och_code meta_leaf_init(struct meta_eval *eval, const struct filter_node *node,
                                  bool cut_ones, struct meta_leaf *leaf, bool *ret_known,
                                  och_error *err);
+/** The ordinals of numbers that FILTER_GT, GTE, LT, LTE (or EQ) an operand allow. */
+MUST_USE och_code meta_order_span(struct meta_cursor *cursor, uint8_t op,
+                                  const struct filter_value *operand, struct meta_span *ret,
+                                  och_error *err);
 bool meta_leaf_has_cut(const struct filter_node *node);
 /** Matched by a regular expression: its rows are candidates until meta_text_refine. */
 static inline bool meta_leaf_is_pattern(const struct filter_node *node)
