@@ -271,7 +271,7 @@ static void ask_plain(struct bench *b, const struct question *q, size_t k)
                 if (list_decode(&lists, list, block, NULL) != OCH_OK)
                     die("a block does not open");
                 for (uint32_t i = 0; i < list->count; i++)
-                    b->sums[list->rows[i]] += weight * load_f32(list->weights + 4 * (size_t)i);
+                    b->sums[list->rows[i]] += weight * list->weights[i];
             }
         }
     }

@@ -11,8 +11,9 @@
 
 struct kernel_postings {
     const char *name; /* "scalar", "avx2", "avx512", "neon" */
-    /** The first `count` numbers of `width` bits.  Shapes: values[count]; width <= POSTINGS_WIDTH_MAX. */
-    void (*unpack)(const uint8_t *packed, unsigned width, uint32_t count, uint32_t *values);
+    /** The first `count` numbers of `width` bits, `base` added to each.  Shapes: values[count]; width <= POSTINGS_WIDTH_MAX. */
+    void (*unpack)(const uint8_t *packed, unsigned width, uint32_t count, uint32_t base,
+                   uint32_t *values);
     /** Rows from gaps less one: rows[0] is `first`, of `count` >= 1.  Returns the last row in 64 bits: what is below 2^32 has not wrapped. */
     uint64_t (*unpack_rows)(const uint8_t *packed, unsigned width, uint32_t count, uint32_t first,
                             uint32_t *rows);

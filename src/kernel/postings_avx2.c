@@ -43,15 +43,17 @@ static inline uint32_t whole_steps(unsigned width, uint32_t count)
     return (uint32_t)(steps < count / 8 ? steps : count / 8) * 8;
 }
 
-void kernel_unpack_avx2(const uint8_t *packed, unsigned width, uint32_t count, uint32_t *values)
+void kernel_unpack_avx2(const uint8_t *packed, unsigned width, uint32_t count, uint32_t base,
+                        uint32_t *values)
 {
     uint32_t whole = whole_steps(width, count);
     struct lanes lanes = lanes_of(whole ? width : 0);
     for (uint32_t i = 0; i < whole; i += 8)
         _mm256_storeu_si256((__m256i *)(void *)(values + i),
-                            numbers(&lanes, packed + (size_t)i / 8 * width, width));
+                            _mm256_add_epi32(numbers(&lanes, packed + (size_t)i / 8 * width, width),
+                                             _mm256_set1_epi32((int)base)));
     for (uint32_t i = whole; i < count; i++)
-        values[i] = packed_number(packed, width, i);
+        values[i] = base + packed_number(packed, width, i);
 }
 
 /* Each lane and those before it, added up. */

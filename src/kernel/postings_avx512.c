@@ -64,16 +64,18 @@ static inline __m512i numbers(const struct lanes *lanes, const uint8_t *at, size
 
 static inline __mmask16 first_of(uint32_t left)
 {
-    return left < 16 ? (__mmask16)((1u << left) - 1) : 0xffff;
+    return (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffffu);
 }
 
-void kernel_unpack_avx512(const uint8_t *packed, unsigned width, uint32_t count, uint32_t *values)
+void kernel_unpack_avx512(const uint8_t *packed, unsigned width, uint32_t count, uint32_t base,
+                          uint32_t *values)
 {
     struct lanes lanes = lanes_of(width);
     size_t len = ((size_t)count * width + 7) / 8, at = 0;
     for (uint32_t i = 0; i < count; i += 16, at += 2 * (size_t)width)
-        _mm512_mask_storeu_epi32(values + i, first_of(count - i),
-                                 numbers(&lanes, packed + at, len - at));
+        _mm512_mask_storeu_epi32(
+            values + i, first_of(count - i),
+            _mm512_add_epi32(numbers(&lanes, packed + at, len - at), _mm512_set1_epi32((int)base)));
 }
 
 /* Each lane and those before it, added up. */

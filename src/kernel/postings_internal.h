@@ -7,12 +7,12 @@
 
 #include <string.h>
 
-#define POSTINGS_OF(set)                                                                     \
-    void kernel_unpack_##set(const uint8_t *packed, unsigned width, uint32_t count,          \
-                             uint32_t *values);                                              \
-    uint64_t kernel_unpack_rows_##set(const uint8_t *packed, unsigned width, uint32_t count, \
-                                      uint32_t first, uint32_t *rows);                       \
-    uint32_t kernel_above_##set(const float *sums, uint32_t n, float least, uint32_t most,   \
+#define POSTINGS_OF(set)                                                                           \
+    void kernel_unpack_##set(const uint8_t *packed, unsigned width, uint32_t count, uint32_t base, \
+                             uint32_t *values);                                                    \
+    uint64_t kernel_unpack_rows_##set(const uint8_t *packed, unsigned width, uint32_t count,       \
+                                      uint32_t first, uint32_t *rows);                             \
+    uint32_t kernel_above_##set(const float *sums, uint32_t n, float least, uint32_t most,         \
                                 uint32_t *places);
 POSTINGS_OF(scalar)
 POSTINGS_OF(avx2)

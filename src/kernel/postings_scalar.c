@@ -2,10 +2,11 @@
 /* Lists of rows, a number at a time: the specification of the others. */
 #include "kernel/postings_internal.h"
 
-void kernel_unpack_scalar(const uint8_t *packed, unsigned width, uint32_t count, uint32_t *values)
+void kernel_unpack_scalar(const uint8_t *packed, unsigned width, uint32_t count, uint32_t base,
+                          uint32_t *values)
 {
     for (uint32_t i = 0; i < count; i++)
-        values[i] = packed_number(packed, width, i);
+        values[i] = base + packed_number(packed, width, i);
 }
 
 uint64_t kernel_unpack_rows_scalar(const uint8_t *packed, unsigned width, uint32_t count,

@@ -242,6 +242,7 @@ och_code part_sparse_check(struct part *part, unsigned id, const char **ret_faul
                                      .keys = keys,
                                      .key_count = index->key_count,
                                      .capacity = index->capacity,
+                                     .raw = index->raw,
                                      .emit = part_comparison_emit,
                                      .emit_context = &c};
     struct sparse_rows rows = {&c, part->info.rows, part_comparison_row};

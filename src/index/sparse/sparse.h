@@ -65,6 +65,7 @@ struct sparse_options {
     const slice *keys;                   /* ascending, each once */
     uint32_t key_count;
     uint32_t capacity; /* postings sorted at once; 0 = SPARSE_CAPACITY_MAX */
+    bool raw;          /* weights as they are, as in version 1: to compare with what that wrote */
     och_code (*emit)(void *context, const void *at, size_t len, och_error *err);
     void *emit_context;
 };
@@ -87,6 +88,7 @@ struct sparse_index {
     uint64_t size; /* of the section */
     uint32_t rows, capacity, key_count, segment_count;
     const uint8_t *keys, *segments, *tops;
+    bool raw; /* version 1: weights as they are */
     /* of text */
     bool text;
     uint32_t documents;
@@ -142,7 +144,7 @@ struct sparse_search {
 /**
  * Offer every allowed row that holds a dimension of the query and may be among the k best, each once, with its exact score.
  *
- * Cost: 1 to 1.5 ns per posting read.  Memory of the arena: 0.7 KiB per dimension, 16 bytes per block of its list, 0.4 MiB.
+ * Cost: 1 to 1.5 ns per posting read.  Memory of the arena: 1.2 KiB per dimension and segment searched at once, 16 bytes per block of its list, 0.4 MiB.
  * Errors: of pages and hits; OCH_CORRUPT with *ret_offset in the section; OCH_NO_MEMORY, OCH_CANCELLED, OCH_DEADLINE.
  */
 MUST_USE och_code sparse_search(struct sparse_search *search, struct arena *arena,

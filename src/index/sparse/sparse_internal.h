@@ -8,8 +8,9 @@
 #include "base/buf.h"
 
 #define SPARSE_MAGIC   0x5650534fu /* "OSPV" */
-#define SPARSE_VERSION 1u
-#define SPARSE_TEXT    2u /* the version of an index of text */
+#define SPARSE_RAW     1u          /* the version with weights as they are; still read */
+#define SPARSE_TEXT    2u          /* the version of an index of text */
+#define SPARSE_VERSION 3u
 #define SEGMENT_SIZE   64u
 #define SEGMENT_TEXT   72u
 #define POSTING_BLOCK  128u
@@ -30,18 +31,25 @@ static inline uint32_t packed_size(uint32_t count, uint32_t width)
 {
     return (count * width + 31) / 32 * 4;
 }
-/* Bytes of a posting block: header, rows but the first, then weights or, packed too, counts. */
+/* Bytes of a posting block: header, rows but the first, then weights as they are, or packed: what they exceed the least by, of text counts less one. */
 static inline uint32_t posting_packed(uint32_t count, uint32_t width)
 {
     return packed_size(count - 1, width);
 }
-static inline uint32_t posting_size(uint32_t count, uint32_t width)
+static inline uint32_t posting_head(bool text, bool raw)
 {
-    return 4 + posting_packed(count, width) + 4 * count;
+    return text || raw ? 4 : 8;
 }
-static inline uint32_t posting_text_size(uint32_t count, uint32_t width, uint32_t count_width)
+static inline uint32_t posting_size(bool text, bool raw, uint32_t count, uint32_t width,
+                                    uint32_t weight_width)
 {
-    return 4 + posting_packed(count, width) + packed_size(count, count_width);
+    return posting_head(text, raw) + posting_packed(count, width) +
+           (raw ? 4 * count : packed_size(count, weight_width));
+}
+/* Bytes behind it that can be read. */
+static inline uint32_t posting_slack(bool raw)
+{
+    return raw ? 0 : PACKED_SLACK;
 }
 
 struct segment {
@@ -77,9 +85,8 @@ struct list {
     float max, min;
     /* the block that is decoded */
     uint32_t decoded, count;
-    uint32_t *rows;         /* POSTING_BLOCK */
-    const uint8_t *weights; /* f32, little-endian */
-    float *computed;        /* POSTING_BLOCK; where weights of text lie */
+    uint32_t *rows; /* POSTING_BLOCK */
+    float *weights; /* as many */
     /* the piece that was asked for last */
     const uint8_t *piece;
     uint64_t piece_from, piece_end;

@@ -103,8 +103,6 @@ static och_code piece_at(struct lists *lists, struct list *list, uint64_t offset
     if (!mine || offset < list->piece_from || offset >= list->piece_end) {
         size_t len;
         lists->slots->owners[list->slot] = NULL;
-        if (!list->is_short && !lists->index->text) /* its weights lie in the piece that goes */
-            list->decoded = NO_BLOCK;
         TRY(lists->pages->at(lists->pages->context, list->slot, offset, &list->piece, &len, err));
         list->piece_from = offset;
         list->piece_end = offset + len;
@@ -158,43 +156,52 @@ static och_code block_at(struct lists *lists, struct list *list, uint64_t place,
         return lists_corrupt(lists, segment->run_offset, "a posting block lies outside", err);
     TRY(piece_at(lists, list, offset, ret_at, &len, err));
     const uint8_t *at = *ret_at;
-    bool sound = len >= 4 && at[0] <= 32 && at[1] + 1u == count;
-    if (sound && lists->index->text)
-        sound = at[2] <= COUNT_BITS && posting_text_size(count, at[0], at[2]) + PACKED_SLACK <= len;
-    else if (sound)
-        sound = posting_size(count, at[0]) <= len;
-    if (!sound)
+    bool text = lists->index->text, raw = lists->index->raw;
+    if (len < 4 || at[0] > 32 || at[1] + 1u != count || at[2] > (text ? COUNT_BITS : 32) ||
+        posting_size(text, raw, count, at[0], at[2]) + posting_slack(raw) > len)
         return lists_corrupt(lists, offset, "a posting block does not hold together", err);
     return OCH_OK;
+}
+
+/* Weights of a block, its rows known. */
+static och_code read_weights(struct lists *lists, struct list *list, const uint8_t *at,
+                             och_error *err)
+{
+    const struct sparse_index *index = lists->index;
+    const uint8_t *packed =
+        at + posting_head(index->text, index->raw) + posting_packed(list->count, at[0]);
+    uint32_t values[POSTING_BLOCK], count = list->count;
+    if (index->raw) {
+        memcpy(list->weights, packed, 4 * (size_t)count); // little-endian, as the machine
+        return OCH_OK;
+    }
+    kernel_postings_get()->unpack(packed, at[2], count, index->text ? 1 : load_u32(at + 4), values);
+    if (!index->text) {
+        memcpy(list->weights, values, 4 * (size_t)count);
+        return OCH_OK;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        list->weights[i] = (float)values[i];
+    return lists->weighs ? weigh(lists, list->rows, count, list->weights, err) : OCH_OK;
 }
 
 static och_code decode(struct lists *lists, struct list *list, uint64_t place, uint32_t count,
                        uint32_t first, uint32_t end, och_error *err)
 {
-    const struct kernel_postings *kernel = kernel_postings_get();
     const uint8_t *at;
     TRY(block_at(lists, list, place, count, &at, err));
-    uint32_t width = at[0];
-    if (kernel->unpack_rows(at + 4, width, count, first, list->rows) >= end)
+    const uint8_t *rows = at + posting_head(lists->index->text, lists->index->raw);
+    if (kernel_postings_get()->unpack_rows(rows, at[0], count, first, list->rows) >= end)
         return lists_corrupt(lists, lists->segment.post_offset + place * 4,
                              "a posting block has rows outside its range", err);
     list->count = count;
-    list->weights = at + 4 + posting_packed(count, width);
-    if (!lists->index->text)
-        return OCH_OK;
-    uint32_t counts[POSTING_BLOCK];
-    kernel->unpack(list->weights, at[2], count, counts);
-    for (uint32_t i = 0; i < count; i++)
-        list->computed[i] = (float)(1 + counts[i]);
-    list->weights = (const uint8_t *)list->computed; // little-endian, as the machine
-    return lists->weighs ? weigh(lists, list->rows, count, list->computed, err) : OCH_OK;
+    return read_weights(lists, list, at, err);
 }
 
 och_code list_decode(struct lists *lists, struct list *list, uint32_t b, och_error *err)
 {
     assert(b < list->block_count);
-    if (list->decoded == b &&
-        (list->is_short || lists->index->text || lists->slots->owners[list->slot] == list))
+    if (list->decoded == b)
         return OCH_OK;
     bool last = b == list->block_count - 1;
     list->decoded = NO_BLOCK;
@@ -205,25 +212,36 @@ och_code list_decode(struct lists *lists, struct list *list, uint32_t b, och_err
     return OCH_OK;
 }
 
+/* The i-th of packed numbers; eight bytes from it on can be read. */
+static uint32_t number_at(const uint8_t *packed, uint32_t width, uint32_t i)
+{
+    uint64_t bit = (uint64_t)i * width;
+    return (uint32_t)(load_u64(packed + bit / 8) >> bit % 8 & ((1ull << width) - 1));
+}
+
 och_code list_weight(struct lists *lists, struct list *list, uint32_t b, uint32_t row,
                      bool *ret_has, float *ret_weight, och_error *err)
 {
+    const struct sparse_index *index = lists->index;
     uint32_t count = b == list->block_count - 1 ? list->df - b * POSTING_BLOCK : POSTING_BLOCK;
     const uint8_t *at;
     TRY(block_at(lists, list, list->runs[b].offset, count, &at, err));
-    uint32_t width = at[0], i = 0;
-    uint64_t here = list->runs[b].first_row, mask = (1ull << width) - 1, bit = 0;
-    for (; here < row && i + 1 < count; i++, bit += width)
-        here += 1 + (load_u64(at + 4 + bit / 8) >> bit % 8 & mask);
+    const uint8_t *rows = at + posting_head(index->text, index->raw);
+    const uint8_t *weights = rows + posting_packed(count, at[0]);
+    uint64_t here = list->runs[b].first_row;
+    uint32_t i = 0;
+    for (; here < row && i + 1 < count; i++)
+        here += 1 + (uint64_t)number_at(rows, at[0], i);
     *ret_has = here == row;
-    if (lists->index->text) {
-        const uint8_t *counts = at + 4 + posting_packed(count, width);
-        bit = (uint64_t)i * at[2];
-        mask = (1ull << at[2]) - 1;
-        *ret_weight = (float)(1 + (uint32_t)(load_u64(counts + bit / 8) >> bit % 8 & mask));
+    if (index->raw) {
+        *ret_weight = load_f32(weights + 4 * (size_t)i);
+    } else if (index->text) {
+        *ret_weight = (float)(1 + number_at(weights, at[2], i));
         return *ret_has ? weigh(lists, &row, 1, ret_weight, err) : OCH_OK;
+    } else {
+        uint32_t bits = load_u32(at + 4) + number_at(weights, at[2], i);
+        memcpy(ret_weight, &bits, sizeof(bits));
     }
-    *ret_weight = load_f32(at + 4 + posting_packed(count, width) + 4 * (size_t)i);
     return OCH_OK;
 }
 
@@ -251,13 +269,11 @@ uint32_t list_seek(const struct list *list, uint32_t from, uint32_t row)
 static och_code close_short(struct list *list, struct arena *arena, och_error *err)
 {
     struct block_run *run = ARENA_NEW(arena, struct block_run);
-    uint8_t *weights = arena_alloc(arena, 4 * (size_t)list->count);
-    if (!run || !weights)
+    if (!run)
         return FAIL_NO_MEMORY(err, "a sparse query");
-    memcpy(weights, list->weights, 4 * (size_t)list->count);
-    float max = load_f32(weights), min = max;
+    float max = list->weights[0], min = max;
     for (uint32_t i = 0; i < list->count; i++) {
-        float weight = load_f32(weights + 4 * (size_t)i);
+        float weight = list->weights[i];
         if (!isfinite(weight)) {
             max = INFINITY;
             min = -INFINITY;
@@ -267,7 +283,6 @@ static och_code close_short(struct list *list, struct arena *arena, och_error *e
         min = weight < min ? weight : min;
     }
     *run = (struct block_run){.first_row = list->rows[0], .max = max, .min = min};
-    list->weights = weights;
     list->runs = run;
     list->block_count = 1;
     list->decoded = 0;
@@ -291,16 +306,14 @@ static och_code open_inline(struct lists *lists, struct list *list, const struct
         list->rows[i] = (uint32_t)row;
     }
     list->count = list->df;
-    list->weights = reader.at;
-    for (uint32_t i = 0; i < list->df && list->computed; i++) {
+    for (uint32_t i = 0; i < list->df && !lists->index->text; i++)
+        list->weights[i] = load_f32(reader.at + 4 * (size_t)i);
+    for (uint32_t i = 0; i < list->df && lists->index->text; i++) {
         uint64_t held = reader_varint(&reader);
-        list->computed[i] = (float)(held < TERMS_COUNT_MAX ? held : TERMS_COUNT_MAX);
+        list->weights[i] = (float)(held < TERMS_COUNT_MAX ? held : TERMS_COUNT_MAX);
     }
-    if (lists->index->text) {
-        list->weights = (const uint8_t *)list->computed;
-        if (lists->weighs)
-            TRY(weigh(lists, list->rows, list->df, list->computed, err));
-    }
+    if (lists->weighs && lists->index->text)
+        TRY(weigh(lists, list->rows, list->df, list->weights, err));
     return close_short(list, arena, err);
 }
 
@@ -352,9 +365,9 @@ static och_code open_list(struct lists *lists, struct list *list, const struct e
     const struct segment *segment = &lists->segment;
     list->df = entry->df;
     list->decoded = NO_BLOCK;
-    list->rows = ARENA_ARRAY(arena, uint32_t, POSTING_BLOCK);
-    list->computed = lists->index->text ? ARENA_ARRAY(arena, float, POSTING_BLOCK) : NULL;
-    if (!list->rows || (lists->index->text && !list->computed))
+    list->rows = arena_alloc(arena, POSTING_BLOCK * sizeof(uint32_t));
+    list->weights = arena_alloc(arena, POSTING_BLOCK * sizeof(float));
+    if (!list->rows || !list->weights)
         return FAIL_NO_MEMORY(err, "a sparse query");
     if (entry->df > segment->end_row - segment->first_row)
         return lists_corrupt(lists, segment->dict_offset, "a list longer than its rows", err);

@@ -55,9 +55,10 @@ bool sparse_index_open(slice directory, uint64_t section_size, uint32_t rows,
     uint32_t version = reader_u16(&reader);
     struct sparse_index index = {.directory = directory,
                                  .size = section_size,
+                                 .raw = version == SPARSE_RAW,
                                  .text = version == SPARSE_TEXT,
                                  .key_count = reader_u16(&reader)};
-    sound = sound && (version == SPARSE_VERSION || version == SPARSE_TEXT);
+    sound = sound && (version == SPARSE_VERSION || index.raw || index.text);
     index.rows = reader_u32(&reader);
     index.capacity = reader_u32(&reader);
     index.segment_count = reader_u32(&reader);

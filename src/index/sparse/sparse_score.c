@@ -107,7 +107,7 @@ static och_code add_exact(struct scorer *s, struct lists *lists, struct list *li
                 at++;
             if (at == list->count || list->rows[at] != rows[i])
                 continue;
-            s->exact[i] += q * (double)load_f32(list->weights + 4 * (size_t)at);
+            s->exact[i] += q * (double)list->weights[at];
             s->held[i] = 1;
         }
     }

@@ -77,19 +77,19 @@ static void add_postings(struct scorer *s, const struct list *list, uint32_t fro
     float *sums = s->sums;
     float q = list->q;
     const uint32_t *rows = list->rows;
-    const uint8_t *weights = list->weights;
+    const float *weights = list->weights;
     uint32_t base = s->base;
     s->search->postings_read += to - from;
     if (s->notes_touched) {
         for (uint32_t i = from; i < to; i++) {
             uint32_t at = rows[i] - base;
-            sums[at] += q * load_f32(weights + 4 * (size_t)i);
+            sums[at] += q * weights[i];
             s->touched[at / 64] |= 1ull << at % 64;
         }
         return;
     }
     for (uint32_t i = from; i < to; i++)
-        sums[rows[i] - base] += q * load_f32(weights + 4 * (size_t)i);
+        sums[rows[i] - base] += q * weights[i];
 }
 
 static och_code add_block(struct scorer *s, struct list *list, uint32_t b, och_error *err)

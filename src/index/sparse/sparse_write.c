@@ -118,16 +118,38 @@ static void pack_end(struct packer *packer)
     packer->bits = 0;
 }
 
+static uint32_t weight_bits(const struct posting *posting)
+{
+    uint32_t bits;
+    memcpy(&bits, &posting->weight, sizeof(bits));
+    return bits;
+}
+
+/* The least of weights, as the u32 that their bits are: no order of numbers where signs are mixed, but nothing is lost either. */
+static uint32_t base_of(const struct posting *postings, uint32_t count, uint32_t *ret_width)
+{
+    uint32_t least = UINT32_MAX, most = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bits = weight_bits(&postings[i]);
+        least = bits < least ? bits : least;
+        most = bits > most ? bits : most;
+    }
+    *ret_width = bits_of(most - least);
+    return least;
+}
+
 static och_code write_block(struct sparse_writer *writer, const struct posting *postings,
                             uint32_t count, uint32_t *ret_offset, och_error *err)
 {
-    bool text = writer->options->text;
-    uint32_t width = width_of(postings, count),
-             count_width = text ? count_width_of(postings, count) : 0,
-             size =
-                 text ? posting_text_size(count, width, count_width) : posting_size(count, width);
+    bool text = writer->options->text, raw = writer->options->raw;
+    uint32_t width = width_of(postings, count), weight_width = 0, base = 0;
+    if (text)
+        weight_width = count_width_of(postings, count);
+    else if (!raw)
+        base = base_of(postings, count, &weight_width);
+    uint32_t size = posting_size(text, raw, count, width, weight_width);
     uint64_t room = FILE_BLOCK - writer->at % FILE_BLOCK;
-    if (room < size + (text ? PACKED_SLACK : 0))
+    if (room < size + posting_slack(raw))
         TRY(emit_zeros(writer, room, err));
     uint64_t place = (writer->at - writer->post_offset) / 4;
     if (place > UINT32_MAX)
@@ -136,16 +158,19 @@ static och_code write_block(struct sparse_writer *writer, const struct posting *
     struct buf *block = &writer->block;
     buf_byte(block, (uint8_t)width);
     buf_byte(block, (uint8_t)(count - 1));
-    buf_u16(block, (uint16_t)count_width);
+    buf_u16(block, (uint16_t)weight_width);
+    if (!text && !raw)
+        buf_u32(block, base);
     struct packer packer = {.out = block};
     for (uint32_t i = 1; i < count; i++)
         pack(&packer, postings[i].row - postings[i - 1].row - 1, width);
     pack_end(&packer);
-    for (uint32_t i = 0; i < count && text; i++)
-        pack(&packer, (uint32_t)postings[i].weight - 1, count_width);
-    pack_end(&packer);
-    for (uint32_t i = 0; i < count && !text; i++)
+    for (uint32_t i = 0; i < count && raw; i++)
         buf_f32(block, postings[i].weight);
+    for (uint32_t i = 0; i < count && !raw; i++)
+        pack(&packer, text ? (uint32_t)postings[i].weight - 1 : weight_bits(&postings[i]) - base,
+             weight_width);
+    pack_end(&packer);
     assert(block->failed || block->len == size);
     return emit_buf(writer, block, err);
 }
@@ -311,7 +336,7 @@ och_code sparse_write_directory(struct sparse_writer *writer, uint32_t rows, uin
         TRY(write_lengths(writer, rows, &documents, &terms, err));
     buf_init(&out, UINT32_MAX);
     buf_u32(&out, SPARSE_MAGIC);
-    buf_u16(&out, options->text ? SPARSE_TEXT : SPARSE_VERSION);
+    buf_u16(&out, options->text ? SPARSE_TEXT : options->raw ? SPARSE_RAW : SPARSE_VERSION);
     buf_u16(&out, (uint16_t)options->key_count);
     buf_u32(&out, rows);
     buf_u32(&out, capacity);

@@ -38,6 +38,7 @@ struct sparse_set {
     uint32_t count;
     struct buf scratch, section;
     uint32_t directory_len;
+    bool raw;                      /* built as version 1 was */
     uint32_t piece;                /* bytes handed out at once; 0: all */
     uint8_t *copies[SPARSE_SLOTS]; /* so that the sanitizer sees pointers kept too long */
     uint64_t asked;
@@ -120,6 +121,7 @@ static inline void sparse_set_build(struct sparse_set *set, uint32_t capacity)
     struct sparse_options options = {.keys = keys,
                                      .key_count = 1,
                                      .capacity = capacity,
+                                     .raw = set->raw,
                                      .emit = sparse_set_emit,
                                      .emit_context = set};
     struct sparse_rows rows = {set, set->count, sparse_set_metadata};
