@@ -82,6 +82,34 @@ MUST_USE och_code gateway_dimension(struct gateway *gateway, uuid collection,
 MUST_USE och_code gateway_write(struct gateway *gateway, const struct gateway_scope *scope,
                                 const struct gateway_write *write,
                                 struct gateway_counts *ret_counts, och_error *err);
+/** Records as lines of JSON (docs/extras.md), written as they come. */
+struct gateway_import;
+#define GATEWAY_IMPORT_LINES_MAX 16384u /* a batch */
+struct gateway_import_options {
+    uuid collection;
+    enum batch_op op;     /* add, upsert or update */
+    uint32_t batch_lines; /* so many lines are one atomic batch, 1 to GATEWAY_IMPORT_LINES_MAX */
+    struct gateway_once
+        key; /* batches are applied once under keys made of it (D17); its request_hash is not looked at */
+    size_t line_bytes_max; /* more is OCH_TOO_LARGE */
+};
+MUST_USE och_code gateway_import_new(struct gateway *gateway, const struct gateway_scope *scope,
+                                     const struct gateway_import_options *options,
+                                     struct gateway_import **ret_import, och_error *err);
+/**
+ * Take the next piece of the text, cut anywhere; 64 readable bytes behind it.
+ *
+ * Batches that become full are durable before this goes on.  limits: of this piece.  Memory: one batch and one line.
+ * Errors: as gateway_write, OCH_INVALID (no record), OCH_TOO_LARGE; the message names the line and how many before it are written; no call but free follows.
+ */
+MUST_USE och_code gateway_import_feed(struct gateway_import *import, slice text,
+                                      const struct limits_of_work *limits, och_error *err);
+/** No more comes: the last line and batch.  *ret_counts: of all.  `broken`: the text ends in the middle, for this reason, which is returned; NULL: at its end. */
+MUST_USE och_code gateway_import_end(struct gateway_import *import,
+                                     const struct limits_of_work *limits, const och_error *broken,
+                                     struct gateway_counts *ret_counts, och_error *err);
+/** NULL is fine.  Batches that were written stay. */
+void gateway_import_free(struct gateway_import *import);
 /** delete by ids and/or filter (D14): plan's ids, filter and limit; *ret_deleted exact (X10), also when it was done before under `once` (NULL: none). */
 MUST_USE och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
                                  const struct plan *which, const struct gateway_once *once,

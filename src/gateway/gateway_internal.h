@@ -44,6 +44,7 @@ void gateway_http_meter_free(struct meter *meter); /* NULL is fine */
 void gateway_http_handle(void *context, const struct http_request *request,
                          struct http_reply *reply);
 bool gateway_http_admit(void *context, const struct http_request *head, struct http_reply *reply);
+struct http_intake *gateway_http_intake(void *context, const struct http_request *head);
 void gateway_http_refuse(void *context, const struct http_request *request, int status,
                          const char *name, const char *message, struct http_reply *reply);
 bool gateway_http_is_cheap(void *context, const struct http_request *head);

@@ -69,10 +69,15 @@ static och_code read_headers(const och_request *given, struct arena *arena,
 }
 
 static och_code copy_body(const och_database *database, const och_request *given,
-                          struct arena *arena, struct http_request *request, och_error *err)
+                          struct arena *arena, struct http_request *request,
+                          struct http_intake **ret_intake, och_error *err)
 {
     if (!given->body.at && given->body.len)
         return FAIL(err, OCH_INVALID, "och_request.body: %zu bytes at NULL", given->body.len);
+    struct http_handler handler = gateway_handler(database_gateway(database->database));
+    *ret_intake = handler.intake(handler.context, request);
+    if (*ret_intake) /* it is copied piece by piece */
+        return OCH_OK;
     if (given->body.len > (uint64_t)database->settings.max_payload_size_bytes) {
         request->body_size_refused = given->body.len; /* the gateway answers 413 */
         return OCH_OK;
@@ -115,7 +120,8 @@ static void set_limits(const och_database *database, const och_request *given,
 }
 
 static och_code read_request(const och_database *database, const och_request *given,
-                             struct arena *arena, struct http_request *request, och_error *err)
+                             struct arena *arena, struct http_request *request,
+                             struct http_intake **ret_intake, och_error *err)
 {
     if ((!given->method.at && given->method.len) || (!given->target.at && given->target.len))
         return FAIL(err, OCH_INVALID, "och_request: bytes at NULL");
@@ -123,7 +129,7 @@ static och_code read_request(const och_database *database, const och_request *gi
     TRY(read_line(given, request, err));
     TRY(read_headers(given, arena, request, err));
     set_limits(database, given, request);
-    return copy_body(database, given, arena, request, err);
+    return copy_body(database, given, arena, request, ret_intake, err);
 }
 
 /* ---- the response ---- */
@@ -163,13 +169,40 @@ static och_code list_headers(och_response *response, och_error *err)
     return OCH_OK;
 }
 
-static och_code exchange(och_database *database, const struct http_request *request,
-                         och_response *response, och_error *err)
+/* A body of any length; each piece has the time of a request. */
+static och_code take_in_pieces(struct http_request *request, slice body, struct http_intake *intake,
+                               struct http_reply *reply, och_error *err)
+{
+    uint64_t allowed_ns = request->limits.deadline_mono_ns - request->received_mono_ns;
+    size_t most = min_size(body.len, HTTP_PIECE_BYTES);
+    uint8_t *piece = mem_alloc(most + BODY_PADDING);
+    if (!piece)
+        return FAIL_NO_MEMORY(err, "a piece of the body");
+    for (bool complete = false; !complete;) {
+        size_t len = min_size(body.len, HTTP_PIECE_BYTES);
+        if (len)
+            memcpy(piece, body.at, len);
+        memset(piece + len, 0, BODY_PADDING);
+        body = slice_from(body, len);
+        request->body = slice_make(piece, len);
+        request->received_mono_ns = sched_mono_ns();
+        request->limits.deadline_mono_ns = request->received_mono_ns + allowed_ns;
+        complete = intake->feed(intake, request, body.len == 0, NULL, reply);
+    }
+    mem_free(piece);
+    return OCH_OK;
+}
+
+static och_code exchange(och_database *database, struct http_request *request, slice body,
+                         struct http_intake *intake, och_response *response, och_error *err)
 {
     struct http_handler handler = gateway_handler(database_gateway(database->database));
     struct http_request head = *request;
     head.body = SLICE_NONE;
-    if (!handler.admit || handler.admit(handler.context, &head, &response->reply))
+    bool admitted = !handler.admit || handler.admit(handler.context, &head, &response->reply);
+    if (admitted && intake)
+        TRY(take_in_pieces(request, body, intake, &response->reply, err));
+    else if (admitted)
         handler.handle(handler.context, request, &response->reply);
     if (slice_equal(request->method, SLICE("HEAD")))
         buf_clear(&response->reply.body);
@@ -184,12 +217,18 @@ static och_code run(och_database *database, const och_request *request, struct a
     och_request known = OCH_REQUEST;
     struct http_request inner;
     TRY(library_read_struct(request, sizeof(known), &known, sizeof(known), "och_request", err));
-    TRY(read_request(database, &known, arena, &inner, err));
+    struct http_intake *intake = NULL;
+    TRY(read_request(database, &known, arena, &inner, &intake, err));
     och_response *response = MEM_NEW(och_response);
-    if (!response)
+    if (!response) {
+        if (intake)
+            intake->free(intake);
         return FAIL_NO_MEMORY(err, "a response");
+    }
     http_reply_init(&response->reply, BUF_MAX_NONE);
-    och_code code = exchange(database, &inner, response, err);
+    och_code code = exchange(database, &inner, library_slice(known.body), intake, response, err);
+    if (intake)
+        intake->free(intake);
     if (code == OCH_OK)
         *ret_response = response;
     else

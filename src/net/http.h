@@ -61,6 +61,18 @@ const char *http_error_code(int status);
  *  False: no memory.  Result in arena. */
 bool http_percent_decode(slice text, bool plus_is_blank, struct arena *arena, slice *ret_text);
 
+/** A body that is taken piece by piece while it arrives, so that it may be of any length and needs the memory of one piece. */
+struct http_intake {
+    /** Take the next piece, as decoded: request->body, 64 readable bytes behind it; request->limits hold for this piece.  `last`: the body ends with
+     *  it; `broken`: it ends because the rest is damaged or cannot be had, as this says, else NULL.  True: the reply is complete (always so after the last piece),
+     *  no more is wanted.  May block; on any thread, one at a time. */
+    bool (*feed)(struct http_intake *intake, const struct http_request *request, bool last,
+                 const och_error *broken, struct http_reply *reply);
+    void (*free)(struct http_intake *intake); /* also when the client went away in the middle */
+};
+/** About so many bytes a piece. */
+#define HTTP_PIECE_BYTES ((size_t)1 << 20)
+
 struct http_handler {
     void *context;
     /** Answer a whole request.  May block; called on the server's pool (or the embedder's thread). */
@@ -70,6 +82,9 @@ struct http_handler {
     bool (*admit)(void *context, const struct http_request *head, struct http_reply *reply);
     /** True when handle() cannot block and is short: it then runs on the loop.  NULL = never. */
     bool (*is_cheap)(void *context, const struct http_request *head);
+    /** The head of a request whose body is to be taken in pieces: what takes them, in place of handle().  NULL: not this one.  Called after
+     *  admit(), may run on an I/O loop, must not block.  NULL = never. */
+    struct http_intake *(*intake)(void *context, const struct http_request *head);
     /** Write the answer to what the server itself refuses (framing, time, too many at once), so that all errors look alike; the reply is
      *  empty, `request` may be, too.  Must not block; any thread.  NULL: a body with error and message. */
     void (*refuse)(void *context, const struct http_request *request, int status, const char *name,

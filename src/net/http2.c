@@ -99,8 +99,10 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 {
     (void)flags, (void)user;
     struct http2_stream *stream = stream_of(session, id);
-    if (stream != NULL)
-        http2_stream_data(stream, slice_make(at, len));
+    size_t waits = stream != NULL ? http2_stream_data(stream, slice_make(at, len)) : 0;
+    (void)nghttp2_session_consume_connection(session, len);
+    if (len > waits)
+        (void)nghttp2_session_consume_stream(session, id, len - waits);
     return 0;
 }
 
@@ -182,6 +184,7 @@ static nghttp2_session *new_session(struct http_conn *conn)
     bool made = callbacks != NULL && nghttp2_option_new(&option) == 0;
     if (made) {
         nghttp2_option_set_no_closed_streams(option, 1);
+        nghttp2_option_set_no_auto_window_update(option, 1); /* on_data() opens them */
         made = nghttp2_session_server_new3(&session, callbacks, conn, option, &memory) == 0 &&
                nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, settings, COUNT_OF(settings)) ==
                    0 &&

@@ -41,6 +41,8 @@ struct http2_stream {
     bool answers;                    /* the head of the answer is with nghttp2 */
     bool cut_off;                    /* a piece of it could not be made */
     slice method, target, authority; /* until the request line is written; own copies */
+    struct buf
+        ahead; /* of the body, while an intake works on the piece before; its window stays closed */
     struct buf head; /* the head in HTTP/1.1's form, for the one parser that judges heads */
     uint64_t since_ns, progress; /* of the window that fast_enough() looks at */
 };
@@ -95,7 +97,8 @@ void http2_stream_free(struct http2_stream *stream);
 /** A field of the head.  False: no memory. */
 bool http2_stream_field(struct http2_stream *stream, slice name, slice value);
 void http2_stream_head_end(struct http2_stream *stream, bool input_ended);
-void http2_stream_data(struct http2_stream *stream, slice data);
+/** Returns how much of it waits for its turn: the stream's window must not open for that yet. */
+size_t http2_stream_data(struct http2_stream *stream, slice data);
 void http2_stream_input_end(struct http2_stream *stream);
 /** Give the answer to nghttp2. */
 void http2_stream_answer(struct http2_stream *stream);

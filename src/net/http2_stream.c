@@ -22,6 +22,7 @@ struct http2_stream *http2_stream_new(struct http_conn *conn, int32_t id)
     stream->conn = conn;
     stream->id = id;
     stream->since_ns = http_now_ns();
+    buf_init(&stream->ahead, BUF_MAX_NONE);
     buf_init(&stream->head, HTTP_HEAD_BYTES_MAX + 1024); /* what is over the limit must be seen */
     TAILQ_INSERT_TAIL(&conn->http2->streams, stream, link);
     conn->http2->stream_count++;
@@ -42,6 +43,8 @@ void http2_stream_free(struct http2_stream *stream)
     struct http2 *http2 = stream->conn->http2;
     TAILQ_REMOVE(&http2->streams, stream, link);
     http2->stream_count--;
+    budget_give(stream->exchange->server->options.budget, stream->ahead.len);
+    buf_done(&stream->ahead);
     http_exchange_free(stream->exchange);
     free_pseudo_fields(stream);
     buf_done(&stream->head);
@@ -61,6 +64,7 @@ void http2_stream_close(struct http2_stream *stream)
 }
 
 static bool submit(struct http2_stream *stream, void (*run)(void *arg));
+static void resume_body(struct http2_stream *stream);
 static void run_piece(void *arg);
 
 /* ---- answers ---- */
@@ -135,6 +139,10 @@ static void go_on(struct http2_stream *stream)
 
 void http2_stream_answer(struct http2_stream *stream)
 {
+    if (stream->exchange->wants_more) {
+        resume_body(stream);
+        return;
+    }
     if (stream->answers) {
         go_on(stream);
         return;
@@ -243,7 +251,9 @@ static bool submit(struct http2_stream *stream, void (*run)(void *arg))
     enum http2_state before = stream->state;
     stream->state = STREAM_WORK;
     stream->conn->http2->at_work++;
-    if (atomic_fetch_add_explicit(&server->at_work, 1, memory_order_relaxed) < most &&
+    /* An intake that has begun is not stopped in the middle. */
+    if ((atomic_fetch_add_explicit(&server->at_work, 1, memory_order_relaxed) < most ||
+         stream->exchange->begun) &&
         pool_submit(server->pool, run, stream, NULL) == OCH_OK)
         return true;
     (void)atomic_fetch_sub_explicit(&server->at_work, 1, memory_order_relaxed);
@@ -410,7 +420,8 @@ void http2_stream_head_end(struct http2_stream *stream, bool input_ended)
     stream->state = STREAM_BODY;
     if (input_ended)
         http2_stream_input_end(stream);
-    else if (exchange->head.content_length > exchange->server->options.body_bytes_max)
+    else if (exchange->head.content_length > exchange->server->options.body_bytes_max &&
+             exchange->intake == NULL)
         refuse_body_size(stream, exchange->head.content_length);
     else if (exchange->head.expect_continue)
         send_continue(stream);
@@ -420,7 +431,9 @@ void http2_stream_head_end(struct http2_stream *stream, bool input_ended)
 
 static void refuse_body(struct http2_stream *stream, const och_error *err)
 {
-    if (err->code == OCH_TOO_LARGE)
+    if (http_exchange_break(stream->exchange, err))
+        dispatch(stream);
+    else if (err->code == OCH_TOO_LARGE)
         refuse_body_size(stream, stream->exchange->body.len);
     else if (err->code == OCH_INVALID)
         refuse(stream, 400, "InvalidArgumentError", err->message);
@@ -428,21 +441,80 @@ static void refuse_body(struct http2_stream *stream, const och_error *err)
         refuse(stream, 429, "Backoff", err->message);
 }
 
-void http2_stream_data(struct http2_stream *stream, slice data)
+/* Until there is a piece; how much was used. */
+static size_t feed_intake(struct http2_stream *stream, slice data)
+{
+    struct http_exchange *exchange = stream->exchange;
+    size_t used = 0;
+    och_error err = {0};
+    while (used < data.len && stream->state == STREAM_BODY) {
+        slice step = slice_from(data, used);
+        step.len = min_size(step.len, min_size(http_exchange_step(exchange), HTTP_READ_BYTES));
+        used += step.len;
+        exchange->received += step.len;
+        if (http_exchange_take(exchange, step, &err) != OCH_OK)
+            refuse_body(stream, &err);
+        else if (http_exchange_full(exchange))
+            dispatch(stream);
+    }
+    return used;
+}
+
+static size_t put_ahead(struct http2_stream *stream, slice data)
+{
+    budget_force(stream->exchange->server->options.budget, data.len);
+    buf_slice(&stream->ahead, data);
+    if (stream->ahead.failed) { /* the stream is of no use without it */
+        budget_give(stream->exchange->server->options.budget, data.len);
+        (void)nghttp2_submit_rst_stream(stream->conn->http2->session, NGHTTP2_FLAG_NONE, stream->id,
+                                        NGHTTP2_INTERNAL_ERROR);
+        return 0;
+    }
+    return data.len;
+}
+
+/* The intake has taken its piece: go on with what has come meanwhile, and open the window for that. */
+static void resume_body(struct http2_stream *stream)
+{
+    stream->exchange->wants_more = false;
+    stream->state = STREAM_BODY;
+    stream->since_ns = http_now_ns();
+    stream->progress = 0;
+    size_t used = feed_intake(stream, buf_view(&stream->ahead));
+    size_t left = stream->ahead.len - used;
+    if (used > 0 && left > 0)
+        memmove(stream->ahead.at, stream->ahead.at + used, left);
+    stream->ahead.len = left;
+    budget_give(stream->exchange->server->options.budget, used);
+    if (used > 0)
+        (void)nghttp2_session_consume_stream(stream->conn->http2->session, stream->id, used);
+    if (stream->input_ended && stream->state == STREAM_BODY)
+        http2_stream_input_end(stream);
+}
+
+size_t http2_stream_data(struct http2_stream *stream, slice data)
 {
     struct http_exchange *exchange = stream->exchange;
     stream->progress += data.len;
+    if (exchange->intake != NULL &&
+        (stream->state == STREAM_BODY || stream->state == STREAM_WORK)) {
+        size_t used = feed_intake(stream, data);
+        return stream->state == STREAM_BODY || stream->state == STREAM_WORK
+                   ? put_ahead(stream, slice_from(data, used))
+                   : 0;
+    }
     if (stream->state == STREAM_LINGER &&
         stream->progress / 2 > exchange->server->options.body_bytes_max)
         http2_stream_hurry(stream);
     if (stream->state != STREAM_BODY)
-        return; /* answered already */
+        return 0; /* answered already */
     exchange->received += data.len;
     och_error err = {0};
     if (exchange->received > exchange->server->options.body_bytes_max)
         refuse_body_size(stream, exchange->received);
     else if (http_exchange_take(exchange, data, &err) != OCH_OK)
         refuse_body(stream, &err);
+    return 0;
 }
 
 void http2_stream_input_end(struct http2_stream *stream)
@@ -458,8 +530,10 @@ void http2_stream_input_end(struct http2_stream *stream)
     }
     if (exchange->inflate != NULL && http_inflate_finish(exchange->inflate, &err) != OCH_OK)
         refuse_body(stream, &err);
-    else
+    else {
+        exchange->last = true;
         dispatch(stream);
+    }
 }
 
 /* ---- what comes behind the answer ---- */

@@ -25,6 +25,9 @@ static void release_request(struct http_exchange *exchange)
     http_body_done(&exchange->body);
     http_inflate_free(exchange->inflate);
     exchange->inflate = NULL;
+    if (exchange->intake != NULL)
+        exchange->intake->free(exchange->intake);
+    exchange->intake = NULL;
     if (exchange->head_bytes != exchange->head_inline)
         mem_free(exchange->head_bytes);
     exchange->head_bytes = NULL;
@@ -158,17 +161,46 @@ bool http_exchange_begin(struct http_exchange *exchange, const uint8_t *head_byt
         exchange->answered = true;
         return false;
     }
+    exchange->broken_code = OCH_OK;
+    if (handler->intake != NULL)
+        exchange->intake = handler->intake(handler->context, request);
     return true;
 }
 
 /* ---- the body ---- */
 
+#define INTAKE_STEP_BYTES 4096u /* of compressed data: a thousand times as much at most */
+
+size_t http_exchange_step(const struct http_exchange *exchange)
+{
+    return exchange->intake != NULL && exchange->inflate != NULL ? INTAKE_STEP_BYTES : SIZE_MAX;
+}
+
+bool http_exchange_full(const struct http_exchange *exchange)
+{
+    return exchange->intake != NULL && exchange->body.len >= HTTP_PIECE_BYTES;
+}
+
+bool http_exchange_break(struct http_exchange *exchange, const och_error *why)
+{
+    if (exchange->intake == NULL || exchange->wants_more)
+        return false;
+    exchange->broken_code = why->code;
+    (void)snprintf(exchange->broken, sizeof(exchange->broken), "%s", why->message);
+    exchange->last = true;
+    exchange->keep_alive = false;
+    exchange->linger = true;
+    return true;
+}
+
 och_code http_exchange_take(struct http_exchange *exchange, slice data, och_error *err)
 {
     struct http_body *body = &exchange->body;
     if (exchange->inflate != NULL)
-        return http_inflate_feed(exchange->inflate, data, exchange->server->options.body_bytes_max,
-                                 body, err);
+        return http_inflate_feed(
+            exchange->inflate, data,
+            exchange->intake != NULL ? UINT64_MAX : exchange->server->options.body_bytes_max, body,
+            err);
     TRY(http_body_reserve(body, data.len, exchange->head.content_length, err));
     memcpy(body->at + body->len, data.at, data.len);
     body->len += data.len;
@@ -177,8 +209,40 @@ och_code http_exchange_take(struct http_exchange *exchange, slice data, och_erro
 
 /* ---- the answer ---- */
 
+/* Each piece has the time that a request has. */
+static bool take_piece(struct http_exchange *exchange)
+{
+    struct http_request *request = &exchange->request;
+    uint64_t now = clock_mono_ns(exchange->server->options.clock);
+    uint64_t allowed_ns = request->limits.deadline_mono_ns - request->received_mono_ns;
+    request->received_mono_ns = now;
+    request->limits.deadline_mono_ns = now + allowed_ns;
+    och_error broken = {0};
+    if (exchange->broken_code != OCH_OK)
+        (void)FAIL(&broken, exchange->broken_code, "%s", exchange->broken);
+    bool complete =
+        exchange->intake->feed(exchange->intake, request, exchange->last,
+                               broken.code != OCH_OK ? &broken : NULL, &exchange->reply);
+    assert(complete || !exchange->last);
+    exchange->begun = true;
+    exchange->wants_more = !complete;
+    exchange->body.len = 0; /* the memory stays for the next */
+    if (complete && !exchange->last) {
+        exchange->keep_alive = false;
+        exchange->linger = true;
+    }
+    return complete;
+}
+
 void http_exchange_handle(struct http_exchange *exchange)
 {
+    if (exchange->intake != NULL) {
+        if (take_piece(exchange)) {
+            http_exchange_encode(exchange);
+            release_request(exchange);
+        }
+        return;
+    }
     const struct http_handler *handler = &exchange->server->options.handler;
     handler->handle(handler->context, &exchange->request, &exchange->reply);
     http_exchange_encode(exchange);

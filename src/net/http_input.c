@@ -28,7 +28,9 @@ static void refuse_body_size(struct http_conn *conn, uint64_t size)
 static void refuse_body(struct http_conn *conn, const och_error *err)
 {
     struct http_exchange *exchange = conn->exchange;
-    if (err->code == OCH_TOO_LARGE)
+    if (http_exchange_break(exchange, err))
+        http_conn_dispatch(conn);
+    else if (err->code == OCH_TOO_LARGE)
         refuse_body_size(conn, exchange->body.len);
     else if (err->code == OCH_INVALID)
         http_conn_refuse(conn, 400, "InvalidArgumentError", err->message);
@@ -45,7 +47,7 @@ static bool take_body(struct http_conn *conn, slice data)
     conn->progress += data.len;
     if (exchange->answered)
         return true;
-    if (exchange->received > bytes_max) {
+    if (exchange->received > bytes_max && exchange->intake == NULL) {
         refuse_body_size(conn, exchange->received);
         return false;
     }
@@ -64,8 +66,25 @@ static void body_complete(struct http_conn *conn)
         http_conn_answer(conn);
     else if (exchange->inflate != NULL && http_inflate_finish(exchange->inflate, &err) != OCH_OK)
         refuse_body(conn, &err);
-    else
+    else {
+        exchange->last = true;
         http_conn_dispatch(conn);
+    }
+}
+
+/* With a whole piece the intake has its turn; what comes behind it waits. */
+static void hand_over_piece(struct http_conn *conn)
+{
+    if (conn->state == CONN_BODY && http_exchange_full(conn->exchange))
+        http_conn_dispatch(conn);
+}
+
+void http_conn_resume_body(struct http_conn *conn)
+{
+    conn->exchange->wants_more = false;
+    conn->state = CONN_BODY;
+    http_conn_set_deadline(conn, TIMEOUT_BODY);
+    http_conn_watch(conn, EV_READ);
 }
 
 /* Bytes used. */
@@ -75,18 +94,25 @@ static size_t feed_chunks(struct http_conn *conn, slice input)
     for (size_t used = 0;;) {
         size_t step;
         slice data;
-        enum http_parse result =
-            http_chunks_decode(&exchange->chunks, slice_from(input, used), &step, &data);
+        slice rest = slice_from(input, used);
+        rest.len = min_size(rest.len, http_exchange_step(exchange));
+        enum http_parse result = http_chunks_decode(&exchange->chunks, rest, &step, &data);
         used += step;
         if (result == HTTP_PARSE_BAD) {
-            http_conn_refuse(conn, 400, "InvalidArgumentError", exchange->chunks.problem);
+            och_error err = {0};
+            (void)FAIL(&err, OCH_INVALID, "%s", exchange->chunks.problem);
+            exchange->keep_alive = false;
+            exchange->linger = true;
+            refuse_body(conn, &err);
             return input.len;
         }
         if (data.len > 0 && !take_body(conn, data))
             return input.len;
         if (result == HTTP_PARSE_DONE)
             body_complete(conn);
-        if (result == HTTP_PARSE_DONE || used == input.len)
+        else
+            hand_over_piece(conn);
+        if (result == HTTP_PARSE_DONE || used == input.len || conn->state != CONN_BODY)
             return used;
     }
 }
@@ -98,10 +124,13 @@ static size_t feed_body(struct http_conn *conn, slice input)
         return feed_chunks(conn, input);
     uint64_t left = exchange->head.content_length - exchange->received;
     slice data = {input.at, left < input.len ? (size_t)left : input.len};
+    data.len = min_size(data.len, http_exchange_step(exchange));
     if (!take_body(conn, data))
         return input.len;
     if (data.len == left)
         body_complete(conn);
+    else
+        hand_over_piece(conn);
     return data.len;
 }
 
@@ -153,8 +182,10 @@ static void request_begin(struct http_conn *conn, const uint8_t *head_bytes, boo
             http_inflate_free(exchange->inflate); /* nothing, compressed: nothing */
             exchange->inflate = NULL;
         }
+        exchange->last = true;
         http_conn_dispatch(conn);
-    } else if (head->content_length > conn->loop->server->options.body_bytes_max) {
+    } else if (head->content_length > conn->loop->server->options.body_bytes_max &&
+               exchange->intake == NULL) {
         refuse_body_size(conn, head->content_length);
     } else {
         conn->state = CONN_BODY;
@@ -313,7 +344,7 @@ static ssize_t read_directly(struct http_conn *conn)
         refuse_body(conn, &err);
         return 1;
     }
-    if (body->cap - body->len > room)
+    if (exchange->intake == NULL && body->cap - body->len > room)
         room = left < body->cap - body->len ? (size_t)left : body->cap - body->len;
     ssize_t got = conn->transport.ops->read(&conn->transport, body->at + body->len, room);
     if (got <= 0)
@@ -323,6 +354,8 @@ static ssize_t read_directly(struct http_conn *conn)
     conn->progress += (uint64_t)got;
     if (exchange->received == exchange->head.content_length)
         body_complete(conn);
+    else
+        hand_over_piece(conn);
     return got;
 }
 
@@ -355,9 +388,10 @@ void http_conn_read(struct http_conn *conn)
 /* Back between requests: what has been held or decrypted already will not raise an event. */
 void http_conn_read_on(struct http_conn *conn)
 {
-    if (conn->state == CONN_HEAD && conn->held_len > 0)
+    if ((conn->state == CONN_HEAD || conn->state == CONN_BODY) && conn->held_len > 0)
         http_conn_feed(conn, NULL, 0);
-    if (conn->state == CONN_HEAD && conn->transport.ops->pending(&conn->transport))
+    if ((conn->state == CONN_HEAD || conn->state == CONN_BODY) &&
+        conn->transport.ops->pending(&conn->transport))
         http_conn_read(conn);
 }
 
@@ -370,7 +404,7 @@ void http_conn_read_away(struct http_conn *conn)
         if (got == NET_WANT_READ || got == NET_WANT_WRITE)
             return;
         conn->progress += got > 0 ? (uint64_t)got : 0;
-        if (got <= 0 || conn->progress > most) {
+        if (got <= 0 || (conn->progress > most && !conn->patient)) {
             http_conn_close(conn);
             return;
         }

@@ -56,20 +56,25 @@ struct http_exchange {
     struct http_body body;
     struct http_chunks chunks;
     struct http_inflate *inflate;
-    uint64_t received;    /* bytes of the body after chunks, before inflating */
-    uint64_t sent;        /* bytes of the answer */
-    size_t reply_charged; /* bytes taken from the budget for the answer */
-    uint8_t *head_bytes;  /* the head, in head_inline or its own */
-    bool answered;        /* the reply is complete, the body is only read away */
+    struct http_intake *intake; /* takes the body in pieces; NULL: whole */
+    uint64_t received;          /* bytes of the body after chunks, before inflating */
+    uint64_t sent;              /* bytes of the answer */
+    size_t reply_charged;       /* bytes taken from the budget for the answer */
+    uint8_t *head_bytes;        /* the head, in head_inline or its own */
+    bool answered;              /* the reply is complete, the body is only read away */
     bool keep_alive;
     bool linger;   /* input is left that nobody will read */
     bool bodyless; /* HEAD: send the head only */
     bool accepts_gzip;
-    bool chunked;      /* the streamed answer is */
-    bool streamed;     /* the worker has sent all of it, */
-    int stream_result; /* 0, or NET_BROKEN */
+    bool last, wants_more; /* of an intake: the body ends with this piece; it waits for the next */
+    bool begun;            /* it had a piece */
+    bool chunked;          /* the streamed answer is */
+    bool streamed;         /* the worker has sent all of it, */
+    int stream_result;     /* 0, or NET_BROKEN */
     uint16_t lines_len;
-    char lines[384]; /* status line and our own header lines */
+    char lines[384];      /* status line and our own header lines */
+    och_code broken_code; /* why the body ends early, for an intake; OCH_OK: it does not */
+    char broken[128];
     struct http_header headers[HTTP_HEADERS_MAX];
     struct http_head head;
     uint8_t head_inline[1024];
@@ -94,6 +99,7 @@ struct http_conn {
     bool local;           /* peer on this machine */
     bool submit;          /* the request goes to the pool once the input behind it is put away */
     bool used;            /* had a request: HTTP/2 can no longer begin */
+    bool patient;         /* what is left of a body of any length is read away */
     struct cancel cancel;
     struct http_exchange *exchange; /* NULL when idle */
     struct http2 *http2;            /* NULL unless it speaks HTTP/2 */
@@ -166,6 +172,12 @@ void http_exchange_error(struct http_exchange *exchange, int status, const char 
 void http_exchange_handle(struct http_exchange *exchange);
 /** Add data to the request's body.  Errors: OCH_TOO_LARGE, OCH_INVALID (broken gzip), OCH_BUSY, OCH_NO_MEMORY. */
 MUST_USE och_code http_exchange_take(struct http_exchange *exchange, slice data, och_error *err);
+/** Most data to take at once, so that a piece does not grow far beyond its size. */
+size_t http_exchange_step(const struct http_exchange *exchange);
+/** Is there a piece for the intake? */
+bool http_exchange_full(const struct http_exchange *exchange);
+/** For an intake the body ends here, as it is damaged: dispatch it.  False: it has none. */
+bool http_exchange_break(struct http_exchange *exchange, const och_error *why);
 /** Write status line and headers; compress the body if that is wanted. */
 void http_exchange_encode(struct http_exchange *exchange);
 /** Send what the socket takes: 0 when all is out, else a net_result. */
@@ -198,6 +210,8 @@ void http_conn_drop(struct http_conn *conn);
 void http_conn_feed(struct http_conn *conn, const uint8_t *at, size_t len);
 /** Read from the socket, in CONN_HEAD and CONN_BODY. */
 void http_conn_read(struct http_conn *conn);
+/** An intake waits for its next piece. */
+void http_conn_resume_body(struct http_conn *conn);
 /** Back between requests: what was held or decrypted already will not raise an event. */
 void http_conn_read_on(struct http_conn *conn);
 /** Read and drop, in CONN_LINGER. */

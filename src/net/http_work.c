@@ -47,6 +47,7 @@ static void conn_answered(struct http_conn *conn)
     struct http_exchange *exchange = conn->exchange;
     bool keep_alive = exchange->keep_alive && http_server_phase(conn->loop->server) == PHASE_SERVE;
     bool linger = exchange->linger;
+    conn->patient = exchange->begun && !exchange->last;
     http_exchange_free(exchange);
     conn->exchange = NULL;
     if (keep_alive)
@@ -101,6 +102,12 @@ static void run_request(void *arg)
     struct http_server *server = exchange->server;
     (void)atomic_fetch_add_explicit(&server->running, 1, memory_order_relaxed);
     http_exchange_handle(exchange);
+    if (exchange->wants_more) {
+        (void)atomic_fetch_sub_explicit(&server->running, 1, memory_order_relaxed);
+        (void)atomic_fetch_sub_explicit(&server->at_work, 1, memory_order_relaxed);
+        http_loop_post(conn);
+        return;
+    }
     int result =
         exchange->reply.stream ? http_exchange_stream(exchange) : http_exchange_send(exchange);
     (void)atomic_fetch_sub_explicit(&server->running, 1, memory_order_relaxed);
@@ -136,7 +143,9 @@ static bool submit(struct http_conn *conn)
     char message[128];
     (void)snprintf(message, sizeof(message),
                    "%u requests are at work or waiting already. Backoff and retry.", most);
-    if (atomic_fetch_add_explicit(&server->at_work, 1, memory_order_relaxed) < most) {
+    /* One that has begun is not stopped in the middle. */
+    if (atomic_fetch_add_explicit(&server->at_work, 1, memory_order_relaxed) < most ||
+        conn->exchange->begun) {
         bool paused = conn->held_len > 0 || conn->transport.ops->pending(&conn->transport);
         atomic_store_explicit(&conn->work, paused ? WORK_PAUSED : WORK_WATCHED,
                               memory_order_relaxed);
@@ -218,6 +227,8 @@ void http_conn_finish_work(struct http_conn *conn)
     assert(conn->state == CONN_WORK);
     if (http_server_phase(conn->loop->server) >= PHASE_CUT)
         http_conn_close(conn);
+    else if (conn->exchange != NULL && conn->exchange->wants_more)
+        http_conn_resume_body(conn);
     else if (conn->exchange != NULL)
         http_conn_send(conn); /* knows what the worker has sent */
     else

@@ -25,6 +25,8 @@ struct exchange {
     const char *vectors_name; /* the member that wire_vectors reads, NULL: embeddings */
     /* where an error is in the body: the whole path, or the member below which the one marked in och_error is; NULL: not said */
     const char *error_path, *error_root;
+    struct import_intake
+        *intake;          /* the body comes in pieces, this is the first; NULL: it is whole */
     const char *ask_less; /* how this request could do with less memory, NULL: no idea */
 };
 
@@ -122,10 +124,10 @@ MUST_USE och_code exchange_expiry(struct exchange *x, const struct json_value *e
                                   const struct json_value *ttl_seconds, int64_t *expires_ms,
                                   och_error *err);
 
-/* ---- import.c ---- */
+/* ---- import_request.c ---- */
 /** Is the body NDJSON, one record a line? */
 bool import_is_wanted(const struct exchange *x);
-/** Write it, `batch_size` lines at a time, each batch atomic; after success answers with `status`. */
+/** Write it, `batch_size` lines at a time, each batch atomic; after success answers with `status`.  Of a body in pieces (x->intake) the first. */
 MUST_USE och_code import_lines(struct exchange *x, enum batch_op op, int status, och_error *err);
 
 /* ---- chosen.c ---- */
@@ -164,6 +166,8 @@ void reply_error_as(struct exchange *x, int status, const char *name, const char
 void reply_cors(struct exchange *x);
 
 /* ---- route.c ---- */
+/** Find the route and have it handled; errors are answered. */
+void exchange_dispatch(struct exchange *x);
 size_t route_count(void);
 /** Method and pattern of a route, the pattern without its first '/'. */
 void route_name(size_t route, const char **ret_method, const char **ret_pattern);
@@ -176,6 +180,8 @@ slice openapi_embedded(void);
 /** A request begins; the answer to it is ready after `duration_ns`. */
 void meter_begin(struct meter *meter);
 void meter_end(struct meter *meter, size_t route, int status, uint64_t duration_ns);
+/** A request that meter_begin() has counted is given up. */
+void meter_leave(struct meter *meter);
 /** An error is answered; `page` as of error_page_find. */
 void meter_error(struct meter *meter, size_t page);
 

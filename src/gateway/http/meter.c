@@ -70,6 +70,11 @@ void meter_end(struct meter *meter, size_t route, int status, uint64_t duration_
     atomic_fetch_sub_explicit(&meter->running, 1, memory_order_relaxed);
 }
 
+void meter_leave(struct meter *meter)
+{
+    atomic_fetch_sub_explicit(&meter->running, 1, memory_order_relaxed);
+}
+
 void meter_error(struct meter *meter, size_t page)
 {
     atomic_fetch_add_explicit(&meter->errors[page].count, 1, memory_order_relaxed);

@@ -201,7 +201,7 @@ static const struct route *find_route(struct exchange *x, bool allowed[COUNT_OF(
     return NULL;
 }
 
-static void dispatch(struct exchange *x)
+void exchange_dispatch(struct exchange *x)
 {
     och_error err = {0};
     och_code code = split_path(x, &err);
@@ -246,7 +246,7 @@ void gateway_http_handle(void *context, const struct http_request *request,
     uint64_t begin = clock_mono_ns(clock);
     meter_begin(x.gateway->meter);
     arena_init(&x.arena, x.gateway->options.budget, 0);
-    dispatch(&x);
+    exchange_dispatch(&x);
     reply_cors(&x);
     arena_done(&x.arena);
     meter_end(x.gateway->meter, x.route, reply->status, clock_mono_ns(clock) - begin);

@@ -49,6 +49,7 @@ struct http_handler gateway_handler(struct gateway *gateway)
                                  .handle = gateway_http_handle,
                                  .admit = gateway_http_admit,
                                  .is_cheap = gateway_http_is_cheap,
+                                 .intake = gateway_http_intake,
                                  .refuse = gateway_http_refuse};
 }
 

@@ -108,13 +108,85 @@ static void a_fault_names_its_line_and_what_is_written(void **state)
                "{\"id\":\"a\",\"embedding\":[1,2]}\n{\"id\":\"b\",\"embedding\":[1,2]}\n"
                "{\"id\":\"c\",\"embedding\":[1,2]}\n{\"id\":\"d\"}\n",
                NULL, 400,
-               "line 4: a record to add or upsert needs an `embedding`; what stands before line 3 "
-               "is written");
+               "line 4: a record to add or upsert needs an `embedding`; the 2 lines before "
+               "line 3 are written");
     EXPECT(200, "{\"ids\":[\"a\",\"b\"]", "POST", path(id, "get"), "{}");
     send_lines(s, path(id, "add"), "{\"id\":\"e\",\"embedding\":[1,2,3]}", NULL, 400,
                "line 1: Collection expecting embedding with dimension of 2, got 3");
     send_lines(s, path(id, "add?batch_size=0"), "", NULL, 400, "batch_size must be");
     send_lines(s, path(id, "add?batch_size=x"), "", NULL, 400, "");
+    stack_done(s);
+}
+
+/* Send `lines` in pieces cut at two places, each in memory of its own; false when the answer came before the last. */
+static bool send_in_pieces(struct stack *s, const char *target, const char *lines, size_t first,
+                           size_t second, int status, const char *says)
+{
+    struct http_handler handler = gateway_handler(s->gateway);
+    struct http_header type = {SLICE("Content-Type"), SLICE("application/x-ndjson")};
+    const char *mark = strchr(target, '?');
+    struct http_request request = {.method = SLICE("POST"),
+                                   .target = slice_of(target),
+                                   .path = mark ? slice_make(target, (size_t)(mark - target))
+                                                : slice_of(target),
+                                   .query = mark ? slice_of(mark + 1) : SLICE_NONE,
+                                   .headers = &type,
+                                   .header_count = 1};
+    const size_t ends[] = {0, first, second, strlen(lines)};
+    struct http_intake *intake = handler.intake(handler.context, &request);
+    struct http_reply reply;
+    assert_non_null(intake);
+    http_reply_init(&reply, 1u << 20);
+    bool complete = false;
+    size_t i = 0;
+    for (; i < 3 && !complete; i++) {
+        size_t len = ends[i + 1] - ends[i];
+        uint8_t *piece = calloc(1, len + 64);
+        assert_non_null(piece);
+        memcpy(piece, lines + ends[i], len);
+        request.body = slice_make(piece, len);
+        complete = intake->feed(intake, &request, i == 2, NULL, &reply);
+        free(piece);
+    }
+    buf_byte(&reply.body, 0);
+    if (!complete || reply.status != status || !strstr((const char *)reply.body.at, says))
+        fail_msg("cut at %zu and %zu: expected %d %s, got %d %s", first, second, status, says,
+                 reply.status, (const char *)reply.body.at);
+    intake->free(intake);
+    http_reply_done(&reply);
+    return i == 3;
+}
+
+static void a_body_may_be_cut_anywhere(void **state)
+{
+    (void)state;
+    struct stack stack = {0}, *s = &stack;
+    char id[UUID_TEXT_SIZE];
+    stack_open(s);
+    make_collection(s, "{\"name\":\"cut\"}", id);
+    static const char lines[] = "{\"id\":\"a\",\"embedding\":[1,2]}\n\n{\"id\":\"\xc3\xa9\","
+                                "\"embedding\":[1,2]}\r\n{\"id\":\"c\",\"embedding\":[1,2]}";
+    static const char bad[] = "{\"id\":\"x\",\"embedding\":[1,2]}\n{\"id\":5}\n{\"id\":\"y\","
+                              "\"embedding\":[1,2]}\n";
+    char target[256];
+    (void)snprintf(target, sizeof(target), "%s", path(id, "upsert?batch_size=2"));
+    (void)send_in_pieces(s, target, lines, 0, 0, 200, "{\"inserted\":3,\"updated\":0,");
+    for (size_t i = 0; i <= strlen(lines); i += i < 4 ? 1 : 3) {
+        for (size_t j = i; j <= strlen(lines); j += 5)
+            (void)send_in_pieces(s, target, lines, i, j, 200, "{\"inserted\":0,\"updated\":3,");
+    }
+    (void)snprintf(target, sizeof(target), "%s", path(id, "add?batch_size=1"));
+    unsigned early = 0;
+    for (size_t i = 0; i <= strlen(bad); i += 7) {
+        bool whole =
+            send_in_pieces(s, target, bad, i, i, 400,
+                           "line 2: id: integer `5`, expected a string; line 1 is written");
+        early += !whole;
+    }
+    assert_true(early > 1); /* the fault is told when it is seen */
+    EXPECT(200, "4", "GET", path(id, "count"));
+    (void)send_in_pieces(s, path("nobody", "add"), lines, 3, 9, 400, "Collection ID is not");
+    (void)send_in_pieces(s, "/api/v2/add", lines, 3, 9, 404, "No such route");
     stack_done(s);
 }
 
@@ -235,6 +307,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_go_in_and_come_out_the_same),
         cmocka_unit_test(a_fault_names_its_line_and_what_is_written),
+        cmocka_unit_test(a_body_may_be_cut_anywhere),
         cmocka_unit_test(a_key_lets_an_import_go_on_where_it_ended),
         cmocka_unit_test(an_export_shows_one_moment),
         cmocka_unit_test(memory_that_fails_is_an_error),

@@ -41,6 +41,44 @@ static och_bytes header_of(och_response *response, const char *name)
     return (och_bytes)OCH_NO_BYTES;
 }
 
+/* max_payload_size_bytes is for bodies that are held whole. */
+static void lines_may_be_of_any_length(void **state)
+{
+    (void)state;
+    och_open_options options = OCH_OPEN_OPTIONS;
+    options.settings_yaml = och_text("max_payload_size_bytes: 100000\n");
+    options.memory_limit_bytes = 256u << 20;
+    och_database *database;
+    OK(och_database_open(NULL, &options, &database, &err));
+    och_collection *collection = test_create(database, "lines");
+    size_t count = 30000, len = 0;
+    char *body = malloc(count * 96);
+    assert_non_null(body);
+    for (size_t i = 0; i < count; i++)
+        len += (size_t)snprintf(body + len, 96,
+                                "{\"id\":\"line%zu\",\"embedding\":[%zu,1],\"uri\":\"u\"}\n", i, i);
+    assert_true(len > 1300000); /* two pieces */
+    char target[256];
+    och_bytes id = och_collection_id(collection);
+    (void)snprintf(target, sizeof(target), DATABASE "/collections/%.*s/add", (int)id.len,
+                   (const char *)id.at);
+    och_header headers[] = {{och_text("content-type"), och_text("application/x-ndjson")}};
+    och_request request = OCH_REQUEST;
+    och_response *r;
+    request.method = och_text("POST");
+    request.target = och_text(target);
+    request.body = (och_bytes){body, len};
+    request.headers = headers;
+    request.header_count = 1;
+    OK(och_database_exchange(database, &request, &r, &err));
+    assert_int_equal(och_response_status(r), 201);
+    assert_non_null(strstr(body_of(r), "{\"inserted\":30000,"));
+    och_response_free(r);
+    free(body);
+    och_collection_free(collection);
+    test_close(database);
+}
+
 static void the_whole_api_answers_without_a_socket(void **state)
 {
     (void)state;
@@ -283,6 +321,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_whole_api_answers_without_a_socket),
+        cmocka_unit_test(lines_may_be_of_any_length),
         cmocka_unit_test(errors_of_the_api_are_answers),
         cmocka_unit_test(a_body_over_the_limit_is_answered_with_413),
         cmocka_unit_test(a_request_that_no_message_could_carry_is_refused),

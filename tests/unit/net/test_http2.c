@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/2 on the same port, with nghttp2 as the client, and frames by hand where a client must misbehave. */
-#include "net_test.h"
+#include "intake_test.h"
 
 #include <nghttp2/nghttp2.h>
 
@@ -574,6 +574,48 @@ static void answers_come_in_pieces(void **state)
     test_stop(&test);
 }
 
+static void bodies_are_taken_in_pieces(void **state)
+{
+    (void)state;
+    struct net_test test;
+    start_intake(&test);
+    test.budget.limit_bytes = 24 << 20; /* less than the bodies */
+    static struct client2 client;
+    client_open(&client, test.port);
+    enum { EACH = 5000011, STREAMS = 8 };
+    uint8_t *bytes = make_body(EACH);
+    struct buf packed;
+    assert_true(http_gzip(slice_make(bytes, EACH), &packed));
+    char expected[64];
+    (void)snprintf(expected, sizeof(expected), "%d %llu", EACH,
+                   (unsigned long long)sum_of(0, slice_make(bytes, EACH)));
+    struct body2 bodies[STREAMS];
+    struct answer2 *all[STREAMS];
+    for (size_t i = 0; i < STREAMS; i++) {
+        bool gzip = i % 4 == 1, stop = i % 4 == 2;
+        bodies[i] = (struct body2){gzip ? buf_view(&packed) : slice_make(bytes, EACH), false};
+        all[i] = ask(&client, "POST", stop ? "/sum/stop" : "/sum", &bodies[i],
+                     gzip ? "content-encoding" : NULL, gzip ? "gzip" : NULL);
+    }
+    client_run(&client, NULL);
+    for (size_t i = 0; i < STREAMS; i++)
+        expect(all[i], i % 4 == 2 ? 418 : 200, i % 4 == 2 ? "" : expected);
+    struct body2 broken = {slice_make(packed.at, packed.len / 2), false};
+    struct answer2 *cut = ask(&client, "POST", "/sum", &broken, "content-encoding", "gzip");
+    client_run(&client, NULL);
+    expect(cut, 400, "");
+    assert_non_null(memmem(cut->body.at, cut->body.len, "stops in the middle", 19));
+    /* gone in the middle */
+    struct body2 half = {slice_make(bytes, 2000000), true};
+    (void)ask(&client, "POST", "/sum", &half, NULL, NULL);
+    client_send(&client);
+    client_close(&client);
+    wait_until_at_least(&test.let_go, STREAMS + 2);
+    buf_done(&packed);
+    free(bytes);
+    test_stop(&test);
+}
+
 struct drain_run {
     struct net_test *test;
     uint64_t deadline_ns;
@@ -724,6 +766,7 @@ int main(void)
         cmocka_unit_test(floods_end_the_connection),
         cmocka_unit_test(slow_clients_are_cut),
         cmocka_unit_test(answers_come_in_pieces),
+        cmocka_unit_test(bodies_are_taken_in_pieces),
         cmocka_unit_test(draining_answers_what_is_at_work),
         cmocka_unit_test(a_drain_that_takes_too_long_cancels),
         cmocka_unit_test(requests_survive_failing_allocations),
