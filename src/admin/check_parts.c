@@ -2,6 +2,9 @@
 /* `ochre check`: every page of every part, and what parts and catalogue say of one another. */
 #include "admin/check_internal.h"
 
+#include "base/bytes.h"
+#include "base/map.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -9,13 +12,30 @@
 #define ID_SHOWN   40
 
 struct collection_check { /* one collection's version, parts opened as far as possible */
+    uuid id;              /* of the collection, or of a version that it keeps */
     const struct sysdb_collection *row;
     struct sysdb_version version;
     struct part **parts; /* NULL: could not be opened */
     struct bitset *dead;
-    struct arena arena;
+    struct arena *arena;
     char name[600];
+    struct map *seen; /* parts of this collection that were looked at: file and offset */
+    bool kept;        /* an older version */
 };
+
+/* A part that several versions of a collection share is looked at once.  No memory: twice. */
+static bool is_seen(struct collection_check *k, size_t i)
+{
+    const struct sysdb_part *row = &k->version.parts[i];
+    uint8_t *key = arena_alloc(k->arena, 24);
+    if (!key)
+        return false;
+    memcpy(key, row->file.bytes, 16);
+    store_u64(key + 16, row->offset);
+    bool is_new = true;
+    uint64_t *value = map_at(k->seen, slice_make(key, 24), &is_new);
+    return value && !is_new;
+}
 
 static void compare_part(struct check *c, struct collection_check *k, size_t i)
 {
@@ -63,9 +83,13 @@ static och_code check_bitmap(struct check *c, struct collection_check *k, size_t
 static och_code check_part(struct check *c, struct collection_check *k, size_t i, och_error *err)
 {
     const struct sysdb_part *row = &k->version.parts[i];
-    c->report->parts++;
-    c->report->rows += row->rows - min_size(row->rows, row->deleted);
+    bool seen = is_seen(k, i);
+    c->report->parts += !seen;
+    if (!k->kept)
+        c->report->rows += row->rows - min_size(row->rows, row->deleted);
     TRY(check_bitmap(c, k, i, err));
+    if (seen && k->kept && !c->options.deep)
+        return OCH_OK;
     if (!c->store || check_holds(c->missing, c->missing_count, &row->file))
         return OCH_OK; /* said already */
     struct part_env env = {.store = c->store, .cache = c->cache, .trace = c->options.trace};
@@ -84,6 +108,8 @@ static och_code check_part(struct check *c, struct collection_check *k, size_t i
         return check_note(c, code, &found, err);
     }
     compare_part(c, k, i);
+    if (seen && k->kept)
+        return OCH_OK;
     uint64_t faults = 0;
     code = part_verify(k->parts[i], &c->report->lines, &faults, &found);
     c->report->faults += faults;
@@ -174,14 +200,14 @@ static och_code check_all_ids(struct check *c, struct collection_check *k, och_e
 static och_code check_version(struct check *c, struct collection_check *k, och_error *err)
 {
     och_error found = {0};
-    och_code code = sysdb_version_get(c->sysdb, k->row->id, &k->arena, &k->version, &found);
+    och_code code = sysdb_version_get(c->sysdb, k->id, k->arena, &k->version, &found);
     if (code != OCH_OK) {
         error_context(&found, "%s", k->name);
         k->version.part_count = 0;
         return check_note(c, code, &found, err);
     }
-    k->parts = ARENA_ARRAY(&k->arena, struct part *, k->version.part_count + 1);
-    k->dead = ARENA_ARRAY(&k->arena, struct bitset, k->version.part_count + 1);
+    k->parts = ARENA_ARRAY(k->arena, struct part *, k->version.part_count + 1);
+    k->dead = ARENA_ARRAY(k->arena, struct bitset, k->version.part_count + 1);
     if (!k->parts || !k->dead) {
         k->version.part_count = 0;
         return FAIL_NO_MEMORY(err, "a version");
@@ -194,26 +220,65 @@ static och_code check_version(struct check *c, struct collection_check *k, och_e
     return c->options.deep ? check_all_ids(c, k, err) : OCH_OK;
 }
 
+/* The version that an id stands for. */
+static och_code check_one(struct check *c, struct collection_check *k, och_error *err)
+{
+    och_error found = {0};
+    och_code code = sysdb_collection_get(c->sysdb, SLICE_NONE, SLICE_NONE, k->id, &k->row, &found);
+    if (code != OCH_OK)
+        return check_note(c, code, &found, err);
+    code = check_version(c, k, err);
+    for (size_t i = 0; i < k->version.part_count; i++) {
+        if (k->parts[i])
+            part_unref(k->parts[i]);
+        bitset_done(&k->dead[i]);
+    }
+    sysdb_collection_unref(k->row);
+    return code;
+}
+
+static och_code check_kept(struct check *c, const struct collection_check *now, och_error *err)
+{
+    struct arena arena;
+    struct sysdb_kept *rows;
+    size_t count = 0;
+    och_error found = {0};
+    arena_init(&arena, &c->budget, 0);
+    och_code code = sysdb_kept_list(c->sysdb, now->id, &arena, &rows, &count, &found);
+    if (code != OCH_OK)
+        code = check_note(c, code, &found, err);
+    for (size_t i = 0; i < count && code == OCH_OK; i++) {
+        struct collection_check k = {
+            .id = rows[i].id, .arena = now->arena, .seen = now->seen, .kept = true};
+        (void)snprintf(k.name, sizeof(k.name), "%.500s, version %" PRIu64, now->name,
+                       rows[i].log_offset);
+        code = check_one(c, &k, err);
+    }
+    arena_done(&arena);
+    return code;
+}
+
 static och_code check_collection(struct check *c, uuid id, och_error *err)
 {
-    struct collection_check k = {0};
+    const struct sysdb_collection *row CLEANUP(sysdb_collection_cleanup) = NULL;
+    struct map seen;
+    struct arena arena; /* of all its versions: keys in `seen` are in it */
     och_error found = {0};
-    och_code code = sysdb_collection_get(c->sysdb, SLICE_NONE, SLICE_NONE, id, &k.row, &found);
+    och_code code = sysdb_collection_get(c->sysdb, SLICE_NONE, SLICE_NONE, id, &row, &found);
     if (code != OCH_OK)
         return check_note(c, code, &found, err);
     c->report->collections++;
+    struct collection_check k = {.id = id, .arena = &arena, .seen = &seen};
     char text[UUID_TEXT_SIZE];
-    (void)snprintf(k.name, sizeof(k.name), "collection \"%.*s\" (%s)", SLICE_ARG(k.row->name),
+    (void)snprintf(k.name, sizeof(k.name), "collection \"%.*s\" (%s)", SLICE_ARG(row->name),
                    uuid_format(id, text));
-    arena_init(&k.arena, &c->budget, 0);
-    code = check_version(c, &k, err);
-    for (size_t i = 0; i < k.version.part_count; i++) {
-        if (k.parts[i])
-            part_unref(k.parts[i]);
-        bitset_done(&k.dead[i]);
-    }
-    arena_done(&k.arena);
-    sysdb_collection_unref(k.row);
+    map_init(&seen);
+    arena_init(&arena, &c->budget, 0);
+    code = check_one(c, &k, err);
+    if (code == OCH_OK)
+        code = check_kept(c, &k, err);
+    map_done(&seen);
+    arena_done(&arena);
     return code;
 }
 

@@ -361,6 +361,36 @@ static void a_folder_in_use_or_empty_is_an_error(void **state)
     test_remove(empty);
 }
 
+/* What only an older version refers to is looked at as well, and named by that version. */
+static void versions_that_are_kept_are_checked(void **state)
+{
+    struct fixture *f = *state;
+    och_database *database = test_open(f->path);
+    och_collection *collection;
+    och_collection_spec spec = OCH_COLLECTION_SPEC;
+    spec.name = och_text("docs");
+    OK(och_collection_open(database, &spec, &collection, &err));
+    struct gateway_version version;
+    struct gateway_scope scope = {.tenant = SLICE("default_tenant"),
+                                  .database = SLICE("default_database")};
+    uuid id = collection->id;
+    OK(gateway_version_keep(database_gateway(database->database), &scope, id, SLICE("early"),
+                            &version, &err));
+    och_filter *filter = test_filter("{\"n\": {\"$gte\": 0}}", NULL);
+    och_select which = OCH_SELECT;
+    which.filter = filter;
+    OK(och_collection_delete(collection, &which, NULL, &err));
+    OK(compactor_run(database_compactor(database->database), NULL, true, &err));
+    och_filter_free(filter);
+    och_collection_free(collection);
+    test_close(database);
+    if (check(f, false) != 0 || check(f, true) != 0)
+        fail_msg("%s", f->report);
+    (void)flip(f->blob, f->blob_size / 2);
+    assert_true(check(f, false) > 0);
+    assert_int_equal(check(f, false), 1); /* once, however many versions have it */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -373,6 +403,7 @@ int main(void)
         TEST(blobs_too_few_too_many_and_too_short_are_named),
         TEST(a_catalogue_that_says_something_else_is_caught),
         TEST(parts_that_forks_share_are_sound_in_each_of_them),
+        TEST(versions_that_are_kept_are_checked),
         TEST(a_missing_segment_or_catalogue_is_named),
         TEST(a_folder_in_use_or_empty_is_an_error),
     };
