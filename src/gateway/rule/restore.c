@@ -7,8 +7,9 @@
 
 #include <inttypes.h>
 
-#define TRIES        8
-#define NAMES_MAX    1000     /* of one collection */
+#define TRIES        500
+#define AGAIN_NS     2000000 /* between tries: a flush shows its version soon after it is committed */
+#define NAMES_MAX    1000    /* of one collection */
 #define HELD_WAIT_NS 50000000 /* between looks whether functions have let a tail go */
 #define HELD_TRIES   40
 #define PASSING_MS   600000
@@ -59,11 +60,21 @@ static och_code versions_once(struct gateway *gateway, const struct gateway_scop
     TRY(view_acquire(o->views, collection, READ_INDEX_AND_WAL, &v->now, err));
     TRY(sysdb_kept_list(o->sysdb, collection, &v->arena, &v->kept, &v->count, err));
     TRY(sysdb_collection_get(o->sysdb, scope->tenant, scope->database, collection, &v->row, err));
-    if (v->row->version != view_info(v->now)->version)
+    if (v->row->log_offset != view_info(v->now)->from) /* a flush is committed and not shown yet */
         return FAIL(err, OCH_STALE, "the collection got a new version meanwhile");
     size_t batches = view_batch_count(v->now);
     v->head_ms = batches ? view_batch(v->now, batches - 1)->created_at : v->row->last_created_at;
     return OCH_OK;
+}
+
+/* After OCH_STALE. */
+static och_code try_again(const struct gateway_scope *scope, int attempt, och_error *err)
+{
+    if (attempt == TRIES)
+        return FAIL(err, OCH_BUSY, "the collection changes too fast: retry later");
+    error_clear(err);
+    sched_sleep_ns(AGAIN_NS);
+    return work_check(&scope->limits, err);
 }
 
 /* Versions, the row and the view are of one moment.  versions_done also after an error. */
@@ -76,10 +87,8 @@ static och_code versions_open(struct gateway *gateway, const struct gateway_scop
         och_code code = versions_once(gateway, scope, collection, v, err);
         if (code != OCH_STALE)
             return code;
-        if (attempt == TRIES)
-            return FAIL(err, OCH_BUSY, "the collection changes too fast: retry later");
-        error_clear(err);
         versions_done(v);
+        TRY(try_again(scope, attempt, err));
     }
 }
 
@@ -199,9 +208,7 @@ och_code gateway_version_view(struct gateway *gateway, const struct gateway_scop
         versions_done(&v);
         if (code != OCH_STALE)
             return code;
-        if (attempt == TRIES)
-            return FAIL(err, OCH_BUSY, "the collection changes too fast: retry later");
-        error_clear(err);
+        TRY(try_again(scope, attempt, err));
     }
 }
 
@@ -504,8 +511,6 @@ och_code gateway_restore(struct gateway *gateway, const struct gateway_scope *sc
         versions_done(&v);
         if (code != OCH_STALE)
             return code;
-        if (attempt == TRIES)
-            return FAIL(err, OCH_BUSY, "the collection changes too fast: retry later");
-        error_clear(err);
+        TRY(try_again(scope, attempt, err));
     }
 }
