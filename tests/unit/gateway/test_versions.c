@@ -2,6 +2,8 @@
 /* Versions that are kept, reads at them, restores (docs/decisions/0023-kept-versions.md). */
 #include "gateway_test.h"
 
+#include "compact/compact_internal.h"
+
 #define IDS(ids_) "{\"ids\":" ids_
 #define AT(which) "{\"include\":[\"documents\"],\"as_of\":" which "}"
 
@@ -355,6 +357,156 @@ static void forks_and_versions_share_parts(void **state)
     stack_done(s);
 }
 
+/* ---- side by side ---- */
+
+#define CROWD 400
+
+struct crowd {
+    struct stack *s;
+    uuid id;
+    _Atomic bool stop;
+};
+
+static void merge_again_and_again(void *arg)
+{
+    struct crowd *c = arg;
+    while (!atomic_load(&c->stop))
+        OK(compactor_run(c->s->compactor, &c->id, false, err));
+}
+
+static bool is_unflushed(struct crowd *c)
+{
+    const struct sysdb_collection *row CLEANUP(sysdb_collection_cleanup) = NULL;
+    uint64_t head;
+    uint32_t dimension;
+    OK(wal_head(c->s->wal, c->id, &head, &dimension, err));
+    OK(sysdb_collection_get(c->s->sysdb, SLICE_NONE, SLICE_NONE, c->id, &row, err));
+    return row->log_offset < head;
+}
+
+static uint64_t count_of(struct crowd *c, const struct gateway_version_ref *ref)
+{
+    struct arena arena;
+    struct query_result result = {0};
+    struct plan plan = {.kind = PLAN_COUNT, .limit = PLAN_NO_LIMIT, .collection = c->id};
+    struct gateway_scope scope = {
+        .tenant = SLICE("default_tenant"), .database = SLICE("default_database"), .version = ref};
+    arena_init(&arena, NULL, 0);
+    OK(gateway_read(c->s->gateway, &scope, &plan, &arena, &result, err));
+    uint64_t count = result.count;
+    query_result_done(&result);
+    arena_done(&arena);
+    return count;
+}
+
+static void read_again_and_again(void *arg)
+{
+    struct crowd *c = arg;
+    struct gateway_version_ref full = {.by = GATEWAY_BY_NAME, .name = SLICE("full")};
+    while (!atomic_load(&c->stop)) {
+        uint64_t now = count_of(c, NULL);
+        if (now != CROWD && now != CROWD / 2)
+            fail_msg("%llu records", (unsigned long long)now);
+        assert_int_equal(count_of(c, &full), CROWD);
+    }
+}
+
+/* Two parts, kept as they are under a name. */
+static void crowd_open(struct crowd *c, char id[UUID_TEXT_SIZE])
+{
+    struct stack *s = c->s;
+    static char body[CROWD * 40];
+    stack_open(s);
+    make_collection(s, "{\"name\":\"one\"}", id);
+    c->id = id_of(id);
+    for (int part = 0; part < 2; part++) {
+        size_t at = (size_t)snprintf(body, sizeof(body), "{\"ids\":[");
+        for (int i = 0; i < CROWD / 2; i++)
+            at += (size_t)snprintf(body + at, sizeof(body) - at, "%s\"%c%d\"", i ? "," : "",
+                                   'a' + part, i);
+        at += (size_t)snprintf(body + at, sizeof(body) - at, "],\"embeddings\":[");
+        for (int i = 0; i < CROWD / 2; i++)
+            at += (size_t)snprintf(body + at, sizeof(body) - at, "%s[%d,1]", i ? "," : "", i);
+        at += (size_t)snprintf(body + at, sizeof(body) - at, "],\"metadatas\":[");
+        for (int i = 0; i < CROWD / 2; i++)
+            at += (size_t)snprintf(body + at, sizeof(body) - at, "%s{\"odd\":%d}", i ? "," : "",
+                                   i % 2);
+        (void)snprintf(body + at, sizeof(body) - at, "]}");
+        EXPECT(201, "{}", "POST", path(id, "add"), body);
+        OK(compactor_flush(s->compactor, c->id, err));
+    }
+    EXPECT(200, "{\"version\":400,", "POST", path(id, "versions"), "{\"name\":\"full\"}");
+}
+
+static void merge_once(void *arg)
+{
+    struct crowd *c = arg;
+    bool merged;
+    OK(compact_merge(c->s->compactor, c->id, false, &merged, err)); /* a part half dead */
+}
+
+static void restore_full(void *arg)
+{
+    struct crowd *c = arg;
+    struct gateway_restore restore = {.to = {.by = GATEWAY_BY_NAME, .name = SLICE("full")}};
+    struct gateway_scope scope = {.tenant = SLICE("default_tenant"),
+                                  .database = SLICE("default_database")};
+    struct gateway_restored restored;
+    OK(gateway_restore(c->s->gateway, &scope, c->id, &restore, &restored, err));
+}
+
+/* Rows that a merge has left out are alive again when it comes to commit. */
+static void a_merge_from_before_a_restore_is_not_committed(void **state)
+{
+    (void)state;
+    struct stack stack = {.tail_rows_max = 100, .part_rows_max = 100000}, *s = &stack;
+    struct crowd c = {.s = s};
+    struct thread merger, restorer;
+    char id[UUID_TEXT_SIZE];
+    crowd_open(&c, id);
+    EXPECT(200, "{\"deleted\":200}", "POST", path(id, "delete"), "{\"where\":{\"odd\":1}}");
+    OK(compactor_flush(s->compactor, c.id, err));
+    mutex_lock(&s->compactor->commit_lock);
+    OK(thread_start(&merger, "merger", 0, merge_once, &c, err));
+    sched_sleep_ns(300000000); /* it has chosen, at least */
+    OK(thread_start(&restorer, "restorer", 0, restore_full, &c, err));
+    thread_join(&restorer);
+    mutex_unlock(&s->compactor->commit_lock);
+    thread_join(&merger);
+    assert_int_equal(count_of(&c, NULL), CROWD);
+    OK(compactor_run(s->compactor, &c.id, true, err));
+    assert_int_equal(count_of(&c, NULL), CROWD);
+    stack_done(s);
+}
+
+static void restores_hold_beside_merges_and_readers(void **state)
+{
+    (void)state;
+    struct stack stack = {.tail_rows_max = 100, .part_rows_max = 100000}, *s = &stack;
+    struct crowd c = {.s = s};
+    struct thread merger, reader;
+    char id[UUID_TEXT_SIZE];
+    crowd_open(&c, id);
+    OK(thread_start(&merger, "merger", 0, merge_again_and_again, &c, err));
+    OK(thread_start(&reader, "reader", 0, read_again_and_again, &c, err));
+    for (int round = 0; round < 40; round++) {
+        EXPECT(200, "{\"deleted\":200}", "POST", path(id, "delete"), "{\"where\":{\"odd\":1}}");
+        /* when a flush has taken the deletes, and a merge maybe has begun without what they mean */
+        for (int wait = 0; wait < 200 && is_unflushed(&c); wait++)
+            sched_sleep_ns(50000);
+        sched_sleep_ns(random_below(&s->random, 40) * 50000);
+        EXPECT(200, "{\"restored\":400,", "POST", path(id, "restore"), "{\"version\":\"full\"}");
+        assert_int_equal(count_of(&c, NULL), CROWD);
+    }
+    atomic_store(&c.stop, true);
+    thread_join(&merger);
+    thread_join(&reader);
+    OK(compactor_run(s->compactor, &c.id, true, err));
+    assert_int_equal(count_of(&c, NULL), CROWD);
+    verify(s);
+    stack_done(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,6 +519,8 @@ int main(void)
         cmocka_unit_test(transactions_from_before_a_restore_abort),
         cmocka_unit_test(functions_and_restores_exclude_each_other),
         cmocka_unit_test(forks_and_versions_share_parts),
+        cmocka_unit_test(a_merge_from_before_a_restore_is_not_committed),
+        cmocka_unit_test(restores_hold_beside_merges_and_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
