@@ -231,7 +231,7 @@ static void drop_refused(struct scorer *s)
     for (uint32_t i = 0; s->allowed && i < s->found_count; i++) {
         uint32_t at = s->found[i];
         s->found[kept] = at;
-        kept += s->allowed[at / 64] >> at % 64 & 1;
+        kept += (uint32_t)(s->allowed[at / 64] >> at % 64 & 1);
     }
     s->found_count = s->allowed ? kept : s->found_count;
 }
