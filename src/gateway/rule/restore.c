@@ -476,6 +476,7 @@ static och_code restore_chosen(struct gateway *gateway, const struct gateway_sco
         TRY(keep_parts(gateway, collection, chosen, &passing, err));
         kept = &passing;
     }
+    assert(kept); /* CHOSEN_KEPT says which */
     struct restore r = {.gateway = gateway,
                         .row = {.collection = collection,
                                 .kept = kept->id,
