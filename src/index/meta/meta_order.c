@@ -162,7 +162,7 @@ static och_code give_step(struct walk *w, struct meta_cursor *cursor, uint32_t *
                           bool *ret_enough, och_error *err)
 {
     bool descending = w->options->descending;
-    uint32_t first = *ordinal, next = first, from, to, begin, end;
+    uint32_t first = *ordinal, next, from, to, begin, end;
     TRY(go_on(w, err));
     TRY(meta_entries_before(cursor, first, &from, err));
     TRY(meta_entries_before(cursor, first + 1, &to, err));
