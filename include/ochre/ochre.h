@@ -390,6 +390,105 @@ OCH_API och_code och_collection_nearest(och_collection *collection, const float 
                                         uint64_t *ret_seqs, float *ret_distances, size_t *ret_count,
                                         och_error *err);
 
+/* ---- facets ---- */
+
+/** Which keys of metadata, and how many values of each. */
+typedef struct och_facets {
+    uint32_t struct_size;
+    uint32_t limit; /* values of each key that are told */
+    const och_bytes *keys;
+    size_t key_count;
+    bool by_value; /* those first in the order of values; else those that most records have */
+} och_facets;
+#define OCH_FACETS                             \
+    {                                          \
+        sizeof(och_facets), 10, NULL, 0, false \
+    }
+/** What there is of one key.  Values are JSON: true, 3, 2.5, "text"; absent: no record has the key. */
+typedef struct och_facet {
+    uint32_t struct_size;
+    uint64_t records;  /* that have the key */
+    uint64_t distinct; /* values there are */
+    size_t value_count;
+    och_bytes least_json, most_json;
+} och_facet;
+#define OCH_FACET                                              \
+    {                                                          \
+        sizeof(och_facet), 0, 0, 0, OCH_NO_BYTES, OCH_NO_BYTES \
+    }
+/**
+ * Count the records by value of keys, exactly; `among` (ids, filter) as in och_collection_get, NULL: all.
+ *
+ * Rows:    one a value, key by key: query_index = place of the key, metadata_json = the value, seq = how many records have it.
+ * Errors:  OCH_INVALID (no key, one twice, more than 64, a name that is no key), OCH_DEADLINE, OCH_CANCELLED.
+ */
+OCH_API och_code och_collection_facets(och_collection *collection, const och_facets *facets,
+                                       const och_select *among, och_result **ret_result,
+                                       och_error *err);
+/** What och_collection_facets found of key number `key`; its bytes hold until the next call on the result.  Errors: OCH_INVALID. */
+OCH_API och_code och_result_facet(och_result *result, size_t key, och_facet *ret_facet,
+                                  och_error *err);
+
+/* ---- many records as lines of JSON ---- */
+
+/** Take a piece of text, which holds during the call.  False: give up. */
+typedef bool (*och_write_call)(void *user, och_bytes piece);
+/** Put at most `size` bytes at `room` and their number into *ret_len; 0: there is no more.  False: give up. */
+typedef bool (*och_read_call)(void *user, void *room, size_t size, size_t *ret_len);
+
+/**
+ * Write records as lines of JSON, all of one moment, in order of insertion, in pieces of about a MiB that end with a line.
+ *
+ * which NULL: all records with all fields; else ids, filter, include (OCH_EXPLAIN is not for this) and cancel count.  Lines are as GET .../export has them.
+ *
+ * Errors:  OCH_CANCELLED when `write` gives up; as och_collection_get.
+ */
+OCH_API och_code och_collection_export(och_collection *collection, const och_select *which,
+                                       och_write_call write, void *user, och_error *err);
+
+/** Operations of an import. */
+enum { OCH_ADD = 0, OCH_UPSERT = 1, OCH_UPDATE = 2 };
+typedef struct och_import {
+    uint32_t struct_size;
+    uint32_t operation;   /* OCH_ADD, ... */
+    uint32_t batch_lines; /* so many lines are written together, 1 to 16384; 0: 1000 */
+    och_bytes text;       /* all lines; or, when absent, */
+    och_read_call read;   /* piece by piece */
+    void *user;
+    och_cancel *cancel; /* NULL: none */
+} och_import;
+#define OCH_IMPORT                                               \
+    {                                                            \
+        sizeof(och_import), 0, 0, OCH_NO_BYTES, NULL, NULL, NULL \
+    }
+/**
+ * Write records from lines of JSON, in the memory of one batch, whatever their number.  Each batch is durable before the next is read.
+ *
+ * ret_counts (may be NULL): of all lines.
+ * Errors:  as och_collection_add; OCH_INVALID: a line is no record; OCH_CANCELLED when `read` gives up.  The message names the line and how many
+ *          before it are written.
+ */
+OCH_API och_code och_collection_import(och_collection *collection, const och_import *from,
+                                       och_counts *ret_counts, och_error *err);
+
+/* ---- warming up ---- */
+
+/** What och_collection_warm loads: what every search looks at; all indexes besides; vectors besides. */
+enum { OCH_WARM_HOT = 0, OCH_WARM_INDEXES = 1, OCH_WARM_VECTORS = 2 };
+typedef struct och_warmed {
+    uint32_t struct_size;
+    uint64_t parts, bytes,
+        wanted_bytes; /* bytes < wanted_bytes: not all of it fits into the memory limit */
+} och_warmed;
+#define OCH_WARMED                  \
+    {                               \
+        sizeof(och_warmed), 0, 0, 0 \
+    }
+/** Load a collection before its first query.  ret_warmed may be NULL.  Errors: OCH_INVALID (level), OCH_DEADLINE, OCH_CANCELLED, OCH_CORRUPT. */
+OCH_API och_code och_collection_warm(och_collection *collection, uint32_t level,
+                                     uint32_t deadline_ms, och_cancel *cancel,
+                                     och_warmed *ret_warmed, och_error *err);
+
 /* ---- rows ---- */
 
 /** One record.  What was not asked for, and what the record does not have, is absent. */

@@ -110,6 +110,25 @@ MUST_USE och_code gateway_import_end(struct gateway_import *import,
                                      struct gateway_counts *ret_counts, och_error *err);
 /** NULL is fine.  Batches that were written stay. */
 void gateway_import_free(struct gateway_import *import);
+/** Records as lines of JSON, page by page over one view: what plan (a get: ids, filter, fields) chooses at this moment, in order of insertion. */
+struct gateway_export;
+#define GATEWAY_EXPORT_FIELDS \
+    (RECORD_VECTOR | RECORD_DOCUMENT | RECORD_URI | RECORD_METADATA | RECORD_EXPIRY)
+/** Keeps nothing of scope and plan but the cancel flag.  OCH_NOT_FOUND, OCH_INVALID (a filter that the schema bars). */
+MUST_USE och_code gateway_export_new(struct gateway *gateway, const struct gateway_scope *scope,
+                                     const struct plan *plan, struct gateway_export **ret_export,
+                                     och_error *err);
+/** Append the next page, about a MiB; *ret_more false: it was the last. */
+MUST_USE och_code gateway_export_next(struct gateway_export *page, struct buf *out, bool *ret_more,
+                                      och_error *err);
+void gateway_export_free(struct gateway_export *page); /* NULL is fine */
+/** Load what searches of a collection look at; sums over its parts. */
+struct gateway_warmed {
+    uint64_t parts, bytes, wanted_bytes;
+};
+MUST_USE och_code gateway_warm(struct gateway *gateway, const struct gateway_scope *scope,
+                               uuid collection, enum part_warmth level,
+                               struct gateway_warmed *ret_warmed, och_error *err);
 /** delete by ids and/or filter (D14): plan's ids, filter and limit; *ret_deleted exact (X10), also when it was done before under `once` (NULL: none). */
 MUST_USE och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
                                  const struct plan *which, const struct gateway_once *once,
@@ -201,9 +220,9 @@ MUST_USE och_code gateway_collection_fork(struct gateway *gateway,
                                           och_error *err);
 /** A state of a collection that can be read and come back to. */
 struct gateway_version {
-    uint64_t number;       /* its log offset: so many operations came before */
-    slice name;            /* at NULL: kept by retention, or the present one */
-    int64_t time_ms;       /* of its last operation, or when it was named; 0: nothing was written yet */
+    uint64_t number; /* its log offset: so many operations came before */
+    slice name;      /* at NULL: kept by retention, or the present one */
+    int64_t time_ms; /* of its last operation, or when it was named; 0: nothing was written yet */
     int64_t keep_until_ms; /* 0: by its name until that is removed, or it is the present one */
     uint64_t records;      /* expiry not considered */
     bool current;          /* the present state: kept only if another line says so */
@@ -224,7 +243,8 @@ MUST_USE och_code gateway_version_drop(struct gateway *gateway, const struct gat
                                        uint64_t *ret_dropped, och_error *err);
 struct gateway_restore {
     struct gateway_version_ref to;
-    slice keep; /* name under which the present state is kept; at NULL: by retention, if that is set */
+    slice
+        keep; /* name under which the present state is kept; at NULL: by retention, if that is set */
     bool dry_run;
 };
 struct gateway_restored {

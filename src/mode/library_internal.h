@@ -44,6 +44,7 @@ struct och_result {
     /* or a list of collections */
     const struct sysdb_collection **collections;
     size_t collection_count;
+    size_t facet_count;        /* or values of so many keys */
     size_t hits_at, row_at;    /* the next row */
     struct buf metadata, json; /* of the last one */
     struct buf cursor;         /* of the next page */
@@ -125,6 +126,9 @@ void library_rows_done(struct library_rows *w);
 /** Read and check all that does not depend on what the collection holds. */
 MUST_USE och_code library_rows_read(struct library_rows *w, const och_records *records,
                                     struct batch_input *ret_input, och_error *err);
+/** The next value of a result of facets. */
+MUST_USE och_code library_next_facet(och_result *result, och_row *ours, bool *ret_more,
+                                     och_error *err);
 /** A result without rows yet, with a reference on its database. */
 MUST_USE och_code library_result_new(och_database *database, och_result **ret_result,
                                      och_error *err);

@@ -425,6 +425,8 @@ och_code och_result_next(och_result *result, och_row *ret_row, bool *ret_more, o
         return FAIL(err, OCH_FORKED, "this result belongs to the parent process");
     if (result->collections) {
         TRY(next_collection(result, &ours, &more, err));
+    } else if (result->facet_count) {
+        TRY(library_next_facet(result, &ours, &more, err));
     } else {
         more = find_row(result);
         if (more)
@@ -446,6 +448,8 @@ size_t och_result_count(const och_result *result)
     size_t count = result->collection_count;
     for (size_t i = 0; i < result->rows.hit_count; i++)
         count += result->rows.hits[i].count;
+    for (size_t i = 0; i < result->facet_count; i++)
+        count += result->rows.facets[i].value_count;
     return count;
 }
 

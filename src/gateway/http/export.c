@@ -10,12 +10,8 @@
 #define PAGE_BYTES    (1u << 20) /* about so much text a page */
 #define PAGE_ROWS_MAX 1024u
 #define PAGE_MS       60000u /* deadline of one page; the whole has none but the client's patience */
-#define EXPORT_FIELDS \
-    (RECORD_VECTOR | RECORD_DOCUMENT | RECORD_URI | RECORD_METADATA | RECORD_EXPIRY)
 
-struct export
-{
-    struct http_stream stream; /* first */
+struct gateway_export {
     struct gateway *gateway;
     const struct cancel *cancel;
     struct view *view;
@@ -32,17 +28,18 @@ static void write_text_member(struct buf *out, const char *name, slice text)
     json_write_string(out, text);
 }
 
-static void write_line(struct buf *out, const struct record *record, uint32_t dimension)
+static void write_line(struct buf *out, const struct record *record, unsigned fields,
+                       uint32_t dimension)
 {
     buf_text(out, "{\"id\":");
     json_write_string(out, record->id);
-    if (record->vector) {
+    if ((fields & RECORD_VECTOR) && record->vector) {
         buf_text(out, ",\"embedding\":");
         json_write_f32_array(out, record->vector, dimension);
     }
-    write_text_member(out, "document", record->document);
-    write_text_member(out, "uri", record->uri);
-    if (record->metadata.at) {
+    write_text_member(out, "document", fields & RECORD_DOCUMENT ? record->document : SLICE_NONE);
+    write_text_member(out, "uri", fields & RECORD_URI ? record->uri : SLICE_NONE);
+    if ((fields & RECORD_METADATA) && record->metadata.at) {
         buf_text(out, ",\"metadata\":");
         meta_to_json(record->metadata, out);
     }
@@ -51,7 +48,8 @@ static void write_line(struct buf *out, const struct record *record, uint32_t di
     buf_text(out, "}\n");
 }
 
-static och_code write_page(struct export *e, struct buf *out, bool *ret_more, och_error *err)
+och_code gateway_export_next(struct gateway_export *e, struct buf *out, bool *ret_more,
+                             och_error *err)
 {
     struct arena arena;
     arena_init(&arena, e->gateway->options.budget, 0);
@@ -62,7 +60,7 @@ static och_code write_page(struct export *e, struct buf *out, bool *ret_more, oc
         query_run_view(e->gateway->options.query, &e->plan, e->view, &limits, &arena, &result, err);
     if (code == OCH_OK) {
         for (size_t i = 0; result.hits && i < result.hits->count; i++)
-            write_line(out, &result.hits->rows[i].record, result.dimension);
+            write_line(out, &result.hits->rows[i].record, e->plan.fields, result.dimension);
         code = buf_check(out, "an export", err);
         *ret_more = result.has_last;
         e->plan.has_after = result.has_last;
@@ -73,54 +71,75 @@ static och_code write_page(struct export *e, struct buf *out, bool *ret_more, oc
     return code;
 }
 
-static och_code next_page(struct http_stream *stream, struct buf *body, bool *ret_more)
+void gateway_export_free(struct gateway_export *e)
 {
-    struct export *e = (struct export *)(void *)stream;
-    och_error err = {0};
-    och_code code = write_page(e, body, ret_more, &err);
-    if (code != OCH_OK)
-        trace_line(e->gateway->options.trace, TRACE_WARN, "gateway", "an export was cut off", "why",
-                   err.message, NULL);
-    return code;
-}
-
-static void export_free(struct http_stream *stream)
-{
-    struct export *e = (struct export *)(void *)stream;
+    if (!e)
+        return;
     view_release(e->view);
     arena_done(&e->arena);
     buf_done(&e->encoded);
     mem_free(e);
 }
 
-/* The stream outlives the request: its plan is a copy that points to nothing of it. */
-static och_code export_new(struct exchange *x, const struct plan *plan, struct export **ret_export,
-                           och_error *err)
+/* It outlives the request: its plan is a copy that points to nothing of it. */
+static och_code export_begin(struct gateway_export *e, const struct plan *plan, och_error *err)
 {
-    struct export *e = mem_zalloc(sizeof(*e));
-    if (!e)
-        return FAIL_NO_MEMORY(err, "an export");
-    e->stream = (struct http_stream){next_page, export_free};
-    e->gateway = x->gateway;
-    e->cancel = x->request->limits.cancel;
-    arena_init(&e->arena, x->gateway->options.budget, 0);
-    buf_init(&e->encoded, BUF_MAX_NONE);
     plan_encode(plan, &e->encoded);
-    och_code code = buf_check(&e->encoded, "an export", err);
-    if (code == OCH_OK)
-        code = plan_decode(buf_view(&e->encoded), &e->arena, &e->plan, err);
-    if (code == OCH_OK)
-        code = view_acquire(x->gateway->options.views, plan->collection, READ_INDEX_AND_WAL,
-                            &e->view, err);
-    if (code != OCH_OK) {
-        export_free(&e->stream);
-        return code;
-    }
+    TRY(buf_check(&e->encoded, "an export", err));
+    TRY(plan_decode(buf_view(&e->encoded), &e->arena, &e->plan, err));
+    TRY(view_acquire(e->gateway->options.views, plan->collection, READ_INDEX_AND_WAL, &e->view,
+                     err));
     uint64_t row_bytes = 1024 + 12ull * view_info(e->view)->dimension,
              rows = PAGE_BYTES / row_bytes;
     e->plan.limit = rows < 16 ? 16 : rows > PAGE_ROWS_MAX ? PAGE_ROWS_MAX : rows;
-    *ret_export = e;
     return OCH_OK;
+}
+
+och_code gateway_export_new(struct gateway *gateway, const struct gateway_scope *scope,
+                            const struct plan *plan, struct gateway_export **ret_export,
+                            och_error *err)
+{
+    const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
+    TRY(sysdb_collection_get(gateway->options.sysdb, scope->tenant, scope->database,
+                             plan->collection, &collection, err));
+    TRY(schema_gate(&collection->schema, plan->filter, err));
+    struct gateway_export *e = MEM_NEW(struct gateway_export);
+    if (!e)
+        return FAIL_NO_MEMORY(err, "an export");
+    e->gateway = gateway;
+    e->cancel = scope->limits.cancel;
+    arena_init(&e->arena, gateway->options.budget, 0);
+    buf_init(&e->encoded, BUF_MAX_NONE);
+    och_code code = export_begin(e, plan, err);
+    if (code == OCH_OK)
+        *ret_export = e;
+    else
+        gateway_export_free(e);
+    return code;
+}
+
+/* ---- over HTTP ---- */
+
+struct export_stream {
+    struct http_stream stream; /* first */
+    struct gateway_export *export;
+};
+
+static och_code next_page(struct http_stream *stream, struct buf *body, bool *ret_more)
+{
+    struct gateway_export *e = ((struct export_stream *)(void *)stream)->export;
+    och_error err = {0};
+    och_code code = gateway_export_next(e, body, ret_more, &err);
+    if (code != OCH_OK)
+        trace_line(e->gateway->options.trace, TRACE_WARN, "gateway", "an export was cut off", "why",
+                   err.message, NULL);
+    return code;
+}
+
+static void stream_free(struct http_stream *stream)
+{
+    gateway_export_free(((struct export_stream *)(void *)stream)->export);
+    mem_free(stream);
 }
 
 struct export_body {
@@ -134,7 +153,7 @@ static och_code read_plan(struct exchange *x, const struct sysdb_collection *col
     *plan = (struct plan){.kind = PLAN_GET,
                           .level = READ_INDEX_AND_WAL,
                           .collection = collection->id,
-                          .fields = EXPORT_FIELDS,
+                          .fields = GATEWAY_EXPORT_FIELDS,
                           .limit = PLAN_NO_LIMIT};
     x->error_root = "where";
     TRY(filter_parse_where(body->where, &x->arena, &where, err));
@@ -143,7 +162,7 @@ static och_code read_plan(struct exchange *x, const struct sysdb_collection *col
     x->error_root = NULL;
     TRY(filter_join(where, document, &x->arena, &both, err));
     plan->filter = both;
-    return schema_gate(&collection->schema, both, err);
+    return OCH_OK;
 }
 
 och_code handle_export(struct exchange *x, och_error *err)
@@ -161,17 +180,22 @@ och_code handle_export(struct exchange *x, och_error *err)
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
     TRY(read_plan(x, collection, &body, &plan, err));
-    struct export *e = NULL;
-    TRY(export_new(x, &plan, &e, err));
-    bool more = true;
-    och_code code = OCH_OK;
-    do { /* the first page here, so that its errors have their status */
-        code = write_page(e, &x->reply->body, &more, err);
-    } while (code == OCH_OK && more && !x->request->streams);
-    if (code == OCH_OK && more)
+    struct export_stream *e = MEM_NEW(struct export_stream);
+    if (!e)
+        return FAIL_NO_MEMORY(err, "an export");
+    e->stream = (struct http_stream){next_page, stream_free};
+    x->scope.limits = x->request->limits;
+    och_code code = gateway_export_new(x->gateway, &x->scope, &plan, &e->export, err);
+    bool more = code == OCH_OK, whole = !x->request->streams;
+    for (bool first = true; more && (first || whole); first = false) {
+        /* the first page here, so that its errors have their status */
+        code = gateway_export_next(e->export, &x->reply->body, &more, err);
+        more = more && code == OCH_OK;
+    }
+    if (more)
         x->reply->stream = &e->stream;
     else
-        export_free(&e->stream);
+        stream_free(&e->stream);
     if (code == OCH_OK)
         x->reply->content_type = SLICE("application/x-ndjson");
     return code;

@@ -27,6 +27,21 @@ static och_code read_level(struct exchange *x, const struct json_value *level,
                      (int)min_size(level->string.len, 40), (const char *)level->string.at);
 }
 
+och_code gateway_warm(struct gateway *gateway, const struct gateway_scope *scope, uuid collection,
+                      enum part_warmth level, struct gateway_warmed *ret_warmed, och_error *err)
+{
+    const struct sysdb_collection *found CLEANUP(sysdb_collection_cleanup) = NULL;
+    TRY(sysdb_collection_get(gateway->options.sysdb, scope->tenant, scope->database, collection,
+                             &found, err));
+    struct view *view CLEANUP(view_cleanup) = NULL;
+    TRY(view_acquire(gateway->options.views, collection, READ_INDEX_AND_WAL, &view, err));
+    struct part_warmed warmed = {0};
+    for (size_t i = 0; i < view_part_count(view); i++)
+        TRY(part_warm(view_part(view, i), level, &scope->limits, &warmed, err));
+    *ret_warmed = (struct gateway_warmed){view_part_count(view), warmed.bytes, warmed.wanted_bytes};
+    return OCH_OK;
+}
+
 och_code handle_warm(struct exchange *x, och_error *err)
 {
     static const struct wire_member members[] = {
@@ -39,14 +54,13 @@ och_code handle_warm(struct exchange *x, och_error *err)
     TRY(read_level(x, body.level, &level, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
-    struct view *view CLEANUP(view_cleanup) = NULL;
-    TRY(view_acquire(x->gateway->options.views, collection->id, READ_INDEX_AND_WAL, &view, err));
-    struct part_warmed warmed = {0};
-    for (size_t i = 0; i < view_part_count(view); i++)
-        TRY(part_warm(view_part(view, i), level, &x->request->limits, &warmed, err));
+    struct gateway_warmed warmed;
+    x->scope.limits = x->request->limits;
+    TRY(gateway_warm(x->gateway, &x->scope, collection->id, level, &warmed, err));
     buf_printf(&x->reply->body,
-               "{\"parts\":%zu,\"bytes\":%" PRIu64 ",\"wanted_bytes\":%" PRIu64 ",\"complete\":%s}",
-               view_part_count(view), warmed.bytes, warmed.wanted_bytes,
+               "{\"parts\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"wanted_bytes\":%" PRIu64
+               ",\"complete\":%s}",
+               warmed.parts, warmed.bytes, warmed.wanted_bytes,
                warmed.bytes == warmed.wanted_bytes ? "true" : "false");
     return OCH_OK;
 }
