@@ -70,7 +70,7 @@ static double wall(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void die(const char *what)
+__attribute__((noreturn)) static void die(const char *what)
 {
     (void)fprintf(stderr, "vector: %s\n", what);
     exit(1);
