@@ -94,7 +94,10 @@ UNUSED static struct http_server_options test_options(struct net_test *test)
                                         .worker_max = 4,
                                         .body_bytes_max = 1000000,
                                         .budget = &test->budget,
-                                        .handler = {test, test_handle, test_admit, test_is_cheap}};
+                                        .handler = {.context = test,
+                                                    .handle = test_handle,
+                                                    .admit = test_admit,
+                                                    .is_cheap = test_is_cheap}};
 }
 
 UNUSED static void test_start(struct net_test *test, const struct http_server_options *options)
