@@ -111,6 +111,7 @@ static struct answer ask(struct bench *b, const struct question *q, rure *regex,
     struct arena arena;
     struct text_query query;
     struct text_pages pages = {b, page};
+    struct text_rows rows = {b, b->docs.count, row};
     struct answer answer = {0};
     uint64_t *words, offset;
     arena_init(&arena, NULL, 0);
@@ -118,8 +119,8 @@ static struct answer ask(struct bench *b, const struct question *q, rure *regex,
         text_query_regex(slice_of(q->text), &arena, &query);
     else if (text_query_contains(slice_of(q->text), &arena, &query, NULL) != OCH_OK)
         die("no memory");
-    if (text_search(&b->index, &pages, &query, NULL, &arena, &words, &answer.candidates, &offset,
-                    NULL) != OCH_OK)
+    if (text_search(&b->index, &pages, &query, &rows, NULL, &arena, &words, &answer.candidates,
+                    &offset, NULL) != OCH_OK)
         die("a search failed");
     answer.exact = query.exact;
     if (query.exact) {

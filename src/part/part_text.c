@@ -126,6 +126,21 @@ static och_code page_at(void *context, uint64_t offset, const uint8_t **ret_at, 
     return OCH_OK;
 }
 
+/* A document, for strings that few rows lack. */
+struct documents_state {
+    struct part *part;
+    struct part_reads reads;
+};
+
+static och_code document_at(void *context, uint32_t row, slice *ret, och_error *err)
+{
+    struct documents_state *state = context;
+    struct record record;
+    TRY(part_read(state->part, &state->reads, row, RECORD_DOCUMENT, &record, err));
+    *ret = record.document;
+    return OCH_OK;
+}
+
 /* Bits as the caller wants them, out of the search's arena. */
 static och_code make_rows(const struct part *part, const uint64_t *words, uint32_t count,
                           struct arena *arena, struct rows *ret, och_error *err)
@@ -161,13 +176,17 @@ static och_code search(struct part *part, const struct text_index *index,
 {
     struct pages_state state = {.part = part};
     struct text_pages pages = {&state, page_at};
+    struct documents_state documents = {.part = part};
+    struct text_rows rows = {&documents, part->info.rows, document_at};
     struct arena work;
     uint64_t *words, offset = 0;
     uint32_t count;
     och_error failure = {0};
     arena_init(&work, arena->budget, 0);
+    part_reads_init(&documents.reads, part->env.cache, &work);
     och_code code =
-        text_search(index, &pages, query, limits, &work, &words, &count, &offset, &failure);
+        text_search(index, &pages, query, &rows, limits, &work, &words, &count, &offset, &failure);
+    part_reads_done(&documents.reads);
     cache_unpin(part->env.cache, state.piece.extent);
     if (code == OCH_OK) {
         // sound candidates that are none, or certain, need no look at the texts

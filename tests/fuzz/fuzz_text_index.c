@@ -70,7 +70,7 @@ static void search(struct input *input, uint32_t rows, uint32_t directory_len, s
     }
     arena_init(&arena, NULL, 64 << 20);
     if (text_query_contains(needle, &arena, &query, NULL) == OCH_OK &&
-        text_search(&index, &pages, &query, NULL, &arena, &words, &count, &offset, NULL) ==
+        text_search(&index, &pages, &query, NULL, NULL, &arena, &words, &count, &offset, NULL) ==
             OCH_OK) {
         uint32_t found = 0;
         for (uint32_t i = 0; i < bitset_words(rows) * 64; i++) {

@@ -85,10 +85,13 @@ MUST_USE bool text_index_open(slice directory, uint64_t section_bytes, uint32_t 
  *
  * Cost: per segment a dictionary look-up per gram (about 0.2 µs), then 1 ns per posting decoded, rarest lists first and only as long as that is cheaper
  * than testing the rows left.  Memory: a bit per row of a segment, times the tree's depth.
+ * documents: NULL, or where to read texts; used for strings of one or two bytes that nearly all rows hold, for up to 1,024 rows of a segment.  What it cannot read is
+ * decided by the lists.
  * Errors: of the pages; OCH_CORRUPT (figures in the section that cannot be, with `*ret_offset` the place); OCH_CANCELLED, OCH_DEADLINE.
  */
 MUST_USE och_code text_search(const struct text_index *index, const struct text_pages *pages,
-                              const struct text_query *query, const struct limits_of_work *limits,
-                              struct arena *arena, uint64_t **ret_words, uint32_t *ret_count,
-                              uint64_t *ret_offset, och_error *err);
+                              const struct text_query *query, const struct text_rows *documents,
+                              const struct limits_of_work *limits, struct arena *arena,
+                              uint64_t **ret_words, uint32_t *ret_count, uint64_t *ret_offset,
+                              och_error *err);
 #endif

@@ -3,6 +3,8 @@
  * then the gaps less one in that many bits), or a bitmap of the segment.  Read from untrusted bytes. */
 #include "index/text/text_internal.h"
 
+#include "kernel/postings.h"
+
 #define BLOCK_HEAD 5u
 
 /* ---- writing ---- */
@@ -123,6 +125,18 @@ static inline void target_row(struct target *t, uint32_t row)
     t->kept |= 1ull << row % 64;
 }
 
+static void target_rows(struct target *t, const uint32_t *rows, uint32_t count)
+{
+    uint64_t *words = t->words;
+    if (t->intersect) {
+        for (uint32_t i = 0; i < count; i++)
+            target_row(t, rows[i]);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        words[rows[i] / 64] |= 1ull << rows[i] % 64;
+}
+
 static void target_end(struct target *t)
 {
     if (!t->intersect)
@@ -132,22 +146,22 @@ static void target_end(struct target *t)
         t->words[w] = 0;
 }
 
-/* Has words a bit in [from, to)? */
-static bool any_between(const uint64_t *words, uint32_t from, uint32_t to)
+/* Have words, each bit turned round if `flip` is all ones, a bit in [from, to)? */
+static bool any_between(const uint64_t *words, uint64_t flip, uint32_t from, uint32_t to)
 {
     if (from >= to)
         return false;
     uint32_t first = from / 64, last = (to - 1) / 64;
     uint64_t head = UINT64_MAX << from % 64, tail = UINT64_MAX >> (63 - (to - 1) % 64);
     if (first == last)
-        return words[first] & head & tail;
-    if (words[first] & head)
+        return (words[first] ^ flip) & head & tail;
+    if ((words[first] ^ flip) & head)
         return true;
     for (uint32_t w = first + 1; w < last; w++) {
-        if (words[w])
+        if (words[w] ^ flip)
             return true;
     }
-    return words[last] & tail;
+    return (words[last] ^ flip) & tail;
 }
 
 static bool read_varints(slice bytes, const struct text_list *list, struct target *t)
@@ -155,13 +169,18 @@ static bool read_varints(slice bytes, const struct text_list *list, struct targe
     const uint8_t *at = bytes.at, *end = at + bytes.len;
     uint32_t next = 0;
     for (uint32_t i = 0; i < list->count; i++) {
-        uint32_t gap = 0;
-        for (unsigned shift = 0;; shift += 7) {
-            if (at == end || shift > 14) // a row takes 20 bits
-                return false;
-            gap |= (uint32_t)(*at & 127) << shift;
-            if (*at++ < 128)
-                break;
+        if (at == end)
+            return false;
+        uint32_t gap = *at++;
+        if (gap >= 128) {
+            gap &= 127;
+            for (unsigned shift = 7;; shift += 7) {
+                if (at == end || shift > 14) // a row takes 20 bits
+                    return false;
+                gap |= (uint32_t)(*at & 127) << shift;
+                if (*at++ < 128)
+                    break;
+            }
         }
         if (gap >= t->rows - next) // next <= rows
             return false;
@@ -171,22 +190,21 @@ static bool read_varints(slice bytes, const struct text_list *list, struct targe
     return at == end;
 }
 
-/* Rows below `limit`, the first of them known to be. */
-static bool read_block(const uint8_t *packed, size_t len, uint32_t count, uint32_t limit,
-                       uint32_t first, unsigned width, struct target *t)
+/* Rows below `limit`; `readable` bytes at `packed` can be read, `len` of them are the block's. */
+static bool read_block(const uint8_t *packed, size_t len, size_t readable, uint32_t count,
+                       uint32_t limit, uint32_t first, unsigned width, struct target *t)
 {
     uint8_t copy[(TEXT_LIST_BLOCK - 1) * 20 / 8 + 16];
-    uint32_t mask = (1u << width) - 1, row = first;
+    uint32_t rows[TEXT_LIST_BLOCK];
     assert(len + 8 <= sizeof(copy));
-    memcpy(copy, packed, len);
-    memset(copy + len, 0, 8);
-    target_row(t, row);
-    for (uint32_t i = 0, bit = 0; i + 1 < count; i++, bit += width) {
-        row += ((uint32_t)(load_u64(copy + bit / 8) >> bit % 8) & mask) + 1;
-        if (row >= limit)
-            return false;
-        target_row(t, row);
+    if (readable < len + 8) {
+        memcpy(copy, packed, len);
+        memset(copy + len, 0, 8);
+        packed = copy;
     }
+    if (kernel_postings_get()->unpack_rows(packed, width, count, first, rows) >= limit)
+        return false;
+    target_rows(t, rows, count);
     return true;
 }
 
@@ -211,8 +229,9 @@ static bool read_packed(slice bytes, const struct text_list *list, struct target
             if (next <= first || next >= t->rows)
                 return false;
         }
-        bool skip = t->intersect && !any_between(t->words, first, next);
-        if (!skip && !read_block(at, len, count, next, first, width, t))
+        /* rows of which none is left, or none is missing, need not be looked at */
+        bool skip = !any_between(t->words, t->intersect ? 0 : UINT64_MAX, first, next);
+        if (!skip && !read_block(at, len, (size_t)(end - at), count, next, first, width, t))
             return false;
         at += len;
     }

@@ -3,6 +3,7 @@
  * decode than the rows it could rule out cost to test. */
 #include "index/text/text_internal.h"
 #include "kernel/code.h"
+#include "kernel/kernel.h"
 
 #include <stdlib.h>
 
@@ -10,13 +11,16 @@
 #define COST_VERIFY     400u /* of a row's text */
 #define COST_WORD_RATIO 4u   /* words of a bitmap per ns */
 #define CHECK_STEPS     256u
-#define LISTS_MAX       32u /* looked at in one AND: the rarest */
+#define COST_READ       4000u /* of a document here and there */
+#define LISTS_MAX       32u   /* looked at in one AND: the rarest */
+#define DENSE_SHARE     8u    /* of a segment's rows */
+#define READ_MAX        1024u /* documents read in place of a range's lists */
 
 struct search {
     const struct text_index *index;
     const struct text_pages *pages;
+    const struct text_rows *documents; /* NULL: not at hand */
     const struct limits_of_work *limits;
-    struct arena *arena;
     struct text_segment segment;
     size_t words;            /* of the segment's bits */
     struct text_list *found; /* by node; what a node lets pass at most: found.count */
@@ -205,22 +209,54 @@ static och_code list_into(struct search *s, const struct text_list *list, uint64
     return sound ? OCH_OK : corrupt(s, list->offset, err);
 }
 
-/* Most lists of a range are of a row or two: their bytes are fetched together. */
+struct dense { /* what a range's dense lists tell, and how many postings the others have */
+    uint64_t *words, left;
+};
+
+static bool is_dense(const struct search *s, const struct text_list *list)
+{
+    return list->count >= s->segment.rows / DENSE_SHARE;
+}
+
+static och_code take_dense(struct search *s, const struct text_list *lists, uint32_t count,
+                           void *context, och_error *err)
+{
+    struct dense *dense = context;
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_dense(s, &lists[i]))
+            TRY(list_into(s, &lists[i], dense->words, false, err));
+        else
+            dense->left += lists[i].count;
+    }
+    return OCH_OK;
+}
+
+/* The others.  Most lists of a range are of a row or two: their bytes are fetched together. */
 static och_code take_or(struct search *s, const struct text_list *lists, uint32_t count,
                         void *context, och_error *err)
 {
+    while (count && is_dense(s, &lists[0])) {
+        lists++;
+        count--;
+    }
+    while (count && is_dense(s, &lists[count - 1]))
+        count--;
+    if (!count)
+        return OCH_OK;
     uint64_t begin = lists[0].offset,
              total = lists[count - 1].offset + lists[count - 1].len - begin;
     slice bytes;
     if (total > scratch_size(s->segment.rows)) {
-        for (uint32_t i = 0; i < count; i++)
-            TRY(list_into(s, &lists[i], context, false, err));
+        for (uint32_t i = 0; i < count; i++) {
+            if (!is_dense(s, &lists[i]))
+                TRY(list_into(s, &lists[i], context, false, err));
+        }
         return OCH_OK;
     }
     TRY(bytes_at(s, begin, (size_t)total, &bytes, err));
     for (uint32_t i = 0; i < count; i++) {
         slice list = slice_make(bytes.at + (lists[i].offset - begin), lists[i].len);
-        if (!text_list_or(list, &lists[i], s->segment.rows, context))
+        if (!is_dense(s, &lists[i]) && !text_list_or(list, &lists[i], s->segment.rows, context))
             return corrupt(s, lists[i].offset, err);
     }
     return OCH_OK;
@@ -363,6 +399,46 @@ static och_code eval_all_of(struct search *s, const struct text_node *node, uint
     return OCH_OK;
 }
 
+/* Look into the documents of rows that are not in words yet.  False: one cannot be read. */
+static bool read_undecided(struct search *s, const struct text_node *node, uint64_t *words)
+{
+    const struct text_rows *documents = s->documents;
+    const uint8_t bytes[] = {(uint8_t)(node->first >> 16), (uint8_t)(node->first >> 8)};
+    size_t len = node->last - node->first == 0xff ? 2 : 1;
+    for (size_t w = 0; w < s->words; w++) {
+        for (uint64_t left = ~words[w]; left; left &= left - 1) {
+            uint32_t row = (uint32_t)w * 64 + (uint32_t)__builtin_ctzll(left);
+            slice document;
+            if (row >= s->segment.rows)
+                break;
+            if (check_work(s, NULL) != OCH_OK || /* said again by the lists */
+                documents->row(documents->context, s->segment.first_row + row, &document, NULL) !=
+                    OCH_OK)
+                return false;
+            if (document.len >= len &&
+                kernel_get()->find(document.at, document.len, bytes, len) != SIZE_MAX)
+                words[w] |= 1ull << row % 64;
+        }
+    }
+    return true;
+}
+
+/* All rows that have a gram of the range: of prefixes, a string of one or two bytes.  Dense lists come first.  When they leave few rows open, those are read:
+ * that is cheaper than thousands of lists.  Of lists, blocks are left out whose rows are all known by then. */
+static och_code eval_range(struct search *s, const struct text_node *node, uint64_t *words,
+                           och_error *err)
+{
+    struct dense dense = {words, 0};
+    TRY(range_walk(s, node->first, node->last, take_dense, &dense, err));
+    uint64_t open = s->segment.rows - kernel_code_get()->popcount(words, s->words);
+    if (!dense.left || !open)
+        return OCH_OK;
+    if (s->documents && open <= READ_MAX && open * COST_READ < dense.left &&
+        read_undecided(s, node, words))
+        return OCH_OK;
+    return range_walk(s, node->first, node->last, take_or, words, err);
+}
+
 /* words |= node.  Recursion ends at TEXT_DEPTH_MAX; each level uses two sets of bits at most. */
 static och_code eval(struct search *s, const struct text_node *node, uint32_t level,
                      uint64_t *words, och_error *err)
@@ -376,7 +452,7 @@ static och_code eval(struct search *s, const struct text_node *node, uint32_t le
     case TEXT_RANGE:
         if (node->first == node->last)
             return list_into(s, found, words, false, err);
-        return range_walk(s, node->first, node->last, take_or, words, err);
+        return eval_range(s, node, words, err);
     case TEXT_AND:
         return eval_all_of(s, node, level, words, err);
     default:
@@ -405,12 +481,17 @@ static och_code search_segment(struct search *s, const struct text_query *query,
                                uint64_t *ret_count, och_error *err)
 {
     s->words = bitset_words(s->segment.rows);
+    const struct text_node *root = query->root;
     memset(s->estimated, 0, query->nodes);
-    TRY(estimate(s, query->root, err));
-    if (!s->found[query->root->number].count)
+    bool is_range = root->op == TEXT_RANGE && root->first != root->last;
+    if (is_range) /* alone: how many it lets pass decides nothing */
+        s->found[root->number].count = s->segment.rows;
+    else
+        TRY(estimate(s, root, err));
+    if (!s->found[root->number].count)
         return OCH_OK;
     memset(s->bits, 0, s->words * 8);
-    TRY(eval(s, query->root, 1, s->bits, err));
+    TRY(eval(s, root, 1, s->bits, err));
     *ret_count += kernel_code_get()->popcount(s->bits, s->words);
     or_shifted(ret, bitset_words(s->index->rows), s->segment.first_row, s->bits, s->words);
     return OCH_OK;
@@ -427,18 +508,19 @@ static uint32_t longest_segment(const struct text_index *index)
 }
 
 och_code text_search(const struct text_index *index, const struct text_pages *pages,
-                     const struct text_query *query, const struct limits_of_work *limits,
-                     struct arena *arena, uint64_t **ret_words, uint32_t *ret_count,
-                     uint64_t *ret_offset, och_error *err)
+                     const struct text_query *query, const struct text_rows *documents,
+                     const struct limits_of_work *limits, struct arena *arena, uint64_t **ret_words,
+                     uint32_t *ret_count, uint64_t *ret_offset, och_error *err)
 {
     uint32_t rows = longest_segment(index);
     size_t sets = 2 * (size_t)query->depth + 2;
-    struct search s = {.index = index, .pages = pages, .limits = limits};
+    struct search s = {.index = index, .pages = pages, .documents = documents, .limits = limits};
     struct text_cursor cursor = {0};
     uint64_t *words = ARENA_ARRAY(arena, uint64_t, bitset_words(index->rows) + 1), count = 0;
     s.found = ARENA_ARRAY(arena, struct text_list, query->nodes);
     s.estimated = arena_zalloc(arena, query->nodes);
-    s.bits = ARENA_ARRAY(arena, uint64_t, sets * bitset_words(rows));
+    /* not zeroed: a query that finds nothing would spend most of its time on that */
+    s.bits = arena_alloc(arena, sets * bitset_words(rows) * 8 + 8);
     s.scratch = arena_alloc(arena, scratch_size(rows));
     if (!words || !s.found || !s.estimated || !s.bits || !s.scratch)
         return FAIL_NO_MEMORY(err, "a search in texts");

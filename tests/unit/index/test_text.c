@@ -83,6 +83,8 @@ static void needles_of_any_length_find_their_rows(void **state)
         corpus_init(&c, cases[i].count, cases[i].absent, i + 1);
         corpus_build(&c, cases[i].capacity);
         c.piece = cases[i].piece;
+        c.reads = i % 2;
+        c.unreadable = UINT32_MAX;
         if (c.count)
             check_many(&c, &random, 200);
         else
@@ -107,6 +109,43 @@ static void every_needle_of_one_and_two_bytes_is_exact(void **state)
             if (text_string_is_exact(slice_make(needle, 2)) || b == 0)
                 check_needle(&c, slice_make(needle, 2));
         }
+    }
+    corpus_done(&c);
+}
+
+/* Nearly all rows hold "e", a few of them before rare letters only: these are read, as long as that goes, and the answer is the same. */
+static void rows_that_dense_lists_leave_open_are_read(void **state)
+{
+    enum { ROWS = 6000 };
+    struct corpus c;
+    struct random random;
+    (void)state;
+    random_seed(&random, 9);
+    corpus_init(&c, ROWS, 100, 1);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        char text[128];
+        size_t len = 0;
+        for (uint32_t i = 0; i < 20; i++) {
+            text[len++] = row % 1500 == 7 || (row % 1500 == 8 && i) ? 'x' : 'e';
+            text[len++] = row % 1500 == 8 ? 'Q' : (char)('a' + random_below(&random, 26));
+            text[len++] = (char)('a' + random_below(&random, 26));
+        }
+        memcpy(text + len, row % 1500 == 7 || row % 1500 == 8 ? "x. " : "e. ", 3);
+        c.documents[row] = arena_copy(&c.arena, slice_make((const uint8_t *)text, len + 3));
+        c.bytes += len + 3;
+    }
+    c.documents[11] = slice_make(NULL, 0);
+    corpus_build(&c, 0);
+    check_needle(&c, SLICE("e"));
+    assert_int_equal(c.read, 0);
+    c.reads = true;
+    c.unreadable = UINT32_MAX;
+    check_needle(&c, SLICE("e"));
+    assert_int_equal(c.read, 9); /* two of each 1500, and the one that is none */
+    for (c.unreadable = 0; c.unreadable < 9; c.unreadable++) {
+        c.read = 0;
+        check_needle(&c, SLICE("e"));
+        assert_int_equal(c.read, c.unreadable + 1);
     }
     corpus_done(&c);
 }
@@ -325,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(needles_of_any_length_find_their_rows),
         cmocka_unit_test(every_needle_of_one_and_two_bytes_is_exact),
+        cmocka_unit_test(rows_that_dense_lists_leave_open_are_read),
         cmocka_unit_test(lists_of_any_shape_are_read_back),
         cmocka_unit_test(hostile_documents_and_needles_take_bounded_room),
         cmocka_unit_test(failing_allocations_are_survived),

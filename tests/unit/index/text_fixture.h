@@ -37,7 +37,9 @@ struct corpus {
     uint64_t bytes;
     struct buf section;
     uint32_t directory_len;
-    uint32_t piece; /* bytes handed out at once; 0: all */
+    uint32_t piece;            /* bytes handed out at once; 0: all */
+    bool reads;                /* searches may look into documents */
+    uint32_t read, unreadable; /* how many they did; from which on they fail */
     uint8_t
         *copy; /* of the last piece, so that the sanitizer sees pointers that are kept too long */
 };
@@ -111,6 +113,14 @@ static inline och_code corpus_row(void *context, uint32_t row, slice *ret, och_e
     return OCH_OK;
 }
 
+static inline och_code corpus_read(void *context, uint32_t row, slice *ret, och_error *err)
+{
+    struct corpus *c = context;
+    if (c->read++ >= c->unreadable)
+        return FAIL(err, OCH_IO, "a document that cannot be read");
+    return corpus_row(context, row, ret, err);
+}
+
 static inline och_code corpus_emit(void *context, const void *at, size_t len, och_error *err)
 {
     struct corpus *c = context;
@@ -168,7 +178,9 @@ static inline och_code corpus_search(struct corpus *c, const struct text_query *
     uint64_t offset;
     if (!corpus_open(c, &index))
         return FAIL(err, OCH_CORRUPT, "not an index");
-    return text_search(&index, &pages, query, NULL, arena, ret_words, ret_count, &offset, err);
+    struct text_rows documents = {c, c->count, corpus_read};
+    return text_search(&index, &pages, query, c->reads ? &documents : NULL, NULL, arena, ret_words,
+                       ret_count, &offset, err);
 }
 
 static inline bool corpus_contains(slice document, slice needle)
