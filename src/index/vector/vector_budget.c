@@ -52,7 +52,7 @@ static float rms2_of(const struct vector_build *build, uint32_t list)
     return load_f32((const uint8_t *)build->list.at + (size_t)list * VECTOR_LIST_SIZE + 12);
 }
 
-/* Distances of all lists, and their keys; infinite up to whole blocks. */
+/* Distances of all lists, and their keys. */
 static void place_query(const struct vector_calibration *c, uint32_t q, float gamma, float *deltas,
                         float *keys)
 {
@@ -61,22 +61,18 @@ static void place_query(const struct vector_calibration *c, uint32_t q, float ga
     kernel_code_get()->coarse16(build->centq.at, blocks,
                                 (const struct code_query8 *)c->query8.at + q, build->space.code_dim,
                                 deltas);
-    for (uint32_t j = 0; j < lists; j++)
-        keys[j] = deltas[j] + gamma * rms2_of(build, j);
-    for (uint32_t j = lists; j < blocks * CODE_LISTS; j++)
-        keys[j] = INFINITY;
+    float range[2];
+    kernel_code_get()->list_keys(build->list.at, deltas, lists, &(struct code_keys){gamma, 0}, keys,
+                                 range);
 }
 
-/* How many lists come before one with this key; keys in whole blocks. */
-static uint32_t rank_of(const float *keys, uint32_t lists, float own)
+/* How many of some lists come before one with this key. */
+static uint32_t rank_of(const float *keys, const uint32_t *lists, size_t count, float own)
 {
-    uint32_t before[CODE_LISTS] = {0}, sum = 0;
-    for (uint32_t j = 0; j < lists; j += CODE_LISTS)
-        for (uint32_t i = 0; i < CODE_LISTS; i++)
-            before[i] += keys[j + i] < own ? 1u : 0u;
-    for (uint32_t i = 0; i < CODE_LISTS; i++)
-        sum += before[i];
-    return sum;
+    uint32_t before = 0;
+    for (size_t i = 0; i < count; i++)
+        before += keys[lists[i]] < own ? 1u : 0u;
+    return before;
 }
 
 /* The reach with which a list is not left out: vector_nearest(delta, rms2, reach) = threshold. */
@@ -98,7 +94,7 @@ struct ranking {
 static och_code keys_begin(void *context, void *state, och_error *err)
 {
     const struct vector_build *build = ((struct ranking *)context)->c->build;
-    return vector_alloc(build->options.budget, 2 * (uint64_t)round_up(build->lists, CODE_LISTS), 4,
+    return vector_alloc(build->options.budget, 3 * (uint64_t)round_up(build->lists, CODE_LISTS), 4,
                         "calibration", state, err);
 }
 
@@ -125,10 +121,16 @@ static och_code rank_query(void *context, void *reader, void *state, uint32_t it
     (void)reader;
     (void)err;
     place_query(r->c, q, r->gamma, deltas, keys);
+    /* lists behind those of all neighbours need no look */
+    float last_key = -INFINITY;
+    for (uint32_t i = 0; i < len; i++)
+        last_key = keys[heap[i].list] > last_key ? keys[heap[i].list] : last_key;
+    uint32_t *near = (uint32_t *)(void *)(deltas + round_up(lists, CODE_LISTS));
+    size_t near_count = kernel_code_get()->keys_upto(keys, lists, last_key, near);
     for (uint32_t i = 0; i < len; i++) {
         uint32_t list = heap[i].list;
         if (list != last) {
-            own.rank = rank_of(keys, lists, keys[list]);
+            own.rank = rank_of(keys, near, near_count, keys[list]);
             for (unsigned k = 0; k < VECTOR_KS; k++)
                 own.reach[k] =
                     reach_needed(deltas[list], rms2_of(build, list), kth_distance(r->c, q, k));
@@ -276,13 +278,15 @@ static och_code count_cells(struct vector_calibration *c, uint32_t *ret_cells, o
     const struct vector_build *build = c->build;
     const uint32_t *first = build->cell_first.at;
     uint32_t cells = build->cells, blocks = (cells + CODE_LISTS - 1) / CODE_LISTS;
-    struct vector_memory distances = {0}, hits = {0};
+    struct vector_memory distances = {0}, hits = {0}, near = {0};
     *ret_cells = 0;
     if (!build->super.at)
         return OCH_OK;
     TRY(vector_alloc(build->options.budget, (uint64_t)blocks * CODE_LISTS, 4, "calibration",
                      &distances, err));
     och_code code = vector_alloc(build->options.budget, cells, 4, "calibration", &hits, err);
+    if (code == OCH_OK)
+        code = vector_alloc(build->options.budget, cells, 4, "calibration", &near, err);
     uint32_t *at_rank = hits.at, total = 0, sum = 0;
     float *far = distances.at;
     for (uint32_t q = 0; code == OCH_OK && q < c->queries; q++) {
@@ -297,7 +301,8 @@ static och_code count_cells(struct vector_calibration *c, uint32_t *ret_cells, o
             uint32_t cell = 0;
             while (cell + 1 < cells && first[cell + 1] <= heap[i].list)
                 cell++;
-            at_rank[rank_of(far, cells, far[cell])]++;
+            size_t near_count = kernel_code_get()->keys_upto(far, cells, far[cell], near.at);
+            at_rank[rank_of(far, near.at, near_count, far[cell])]++;
             total++;
         }
     }
@@ -309,6 +314,7 @@ static och_code count_cells(struct vector_calibration *c, uint32_t *ret_cells, o
     }
     vector_release(build->options.budget, &distances);
     vector_release(build->options.budget, &hits);
+    vector_release(build->options.budget, &near);
     return code;
 }
 

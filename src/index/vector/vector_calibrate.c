@@ -8,8 +8,10 @@
 
 #include <math.h>
 
-#define EPSILON 1.2f   /* who is missed for it is followed by one hardly farther */
-#define KAPPA   0.603f /* sqrt(1 - 2/pi), before it is measured */
+#define EPSILON 1.2f /* who is missed for it is followed by one hardly farther */
+#define REACH \
+    0.6f /* lists farther off than this lets them be are not asked: no figure changed for it, with .5 the third digit of some */
+#define KAPPA 0.603f /* sqrt(1 - 2/pi), before it is measured */
 
 och_code vector_calibration_init(struct vector_calibration *c, struct vector_build *build,
                                  och_error *err)
@@ -111,6 +113,13 @@ static void ask_block(struct vector_calibration *c, uint32_t q, uint32_t list,
     for (uint32_t i = 0; i < found; i++)
         if (*len < CALIBRATION_NEIGHBOURS || distances[i] < heap[0].distance)
             keep(heap, len, (struct vector_neighbour){distances[i], list});
+}
+
+bool vector_calibration_passes_by(const struct vector_calibration *c, uint32_t q, float delta,
+                                  float rms2)
+{
+    return ((const uint32_t *)c->heap_len.at)[q] == CALIBRATION_NEIGHBOURS &&
+           vector_nearest(delta, rms2, REACH) > vector_neighbours(c, q)[0].distance;
 }
 
 void vector_calibration_rows(struct vector_calibration *c, uint32_t q, uint32_t list, float delta,

@@ -183,6 +183,9 @@ static void ask_piece(struct encoder *e, uint32_t query, uint32_t p, float delta
     const struct piece *piece = (const struct piece *)e->pieces.at + p;
     const struct list_place *place = place_of(e, piece);
     uint64_t block = place->block_start + piece->at / CODE_BLOCK_ROWS;
+    if (vector_calibration_passes_by(&e->calibration, query, delta,
+                                     (float)(piece->spread / piece->rows)))
+        return;
     vector_calibration_rows(
         &e->calibration, query, piece->list, delta, block,
         (const uint8_t *)build->code.at + block * code_block_size(build->space.code_dim),

@@ -271,6 +271,9 @@ void vector_calibration_done(struct vector_calibration *c);
 /** Squared distance of a query to a list's centroid. */
 float vector_calibration_delta(const struct vector_calibration *c, uint32_t query,
                                const float *centroid);
+/** Is nothing in a list nearer than what the query knows already, by all that is likely? */
+bool vector_calibration_passes_by(const struct vector_calibration *c, uint32_t query, float delta,
+                                  float rms2);
 /** `count` rows of a list with their codes, from block `first_block` of CODE on, asked by one of the queries; sources tell its own row.
  *  Several threads may ask for different queries; each must see all rows in the same order. */
 void vector_calibration_rows(struct vector_calibration *c, uint32_t query, uint32_t list,

@@ -61,13 +61,16 @@ float vector_probe_reach(const struct vector_index *index, double k, float recal
     return many > 0 ? (float)at_k(few, many, k) : vector_reach(index, k, recall);
 }
 
-/* Any number of neighbours: on the line through the calibrated ones in log(k), log(lists); beyond them more slowly. */
+#define FEW_FALL \
+    0.8 /* below the calibrated ones lists fall a little more slowly: by recall of one to eight parts */
+
+/* Any number of neighbours: on the line through the calibrated ones in log(k), log(lists); above them more slowly. */
 static double budget_of(const struct vector_index *index, double k, float recall)
 {
     double lists = budget_at(index, 0, recall), more = budget_at(index, 1, recall);
     more = more > lists ? more : lists;
     double share = log(k / vector_ks[0]) / log((double)vector_ks[1] / vector_ks[0]);
-    share = share < 0 ? share / 4 : share < 1 ? share : 1; /* towards 1 they fall more slowly */
+    share = share < 0 ? FEW_FALL * share : share < 1 ? share : 1;
     lists = exp(log(lists) + share * (log(more) - log(lists)));
     if (k > vector_ks[1])
         lists *= pow(k / vector_ks[1], 0.3);

@@ -7,6 +7,10 @@
 
 #define CELL_SAMPLE 256 /* rows a cell, for the cells */
 #define LIST_SAMPLE 64  /* rows a list, for the lists */
+#define LIST_LEAST  24  /* rows a list on average, at least */
+#define LIST_ROWS \
+    96 /* the same with LISTS_MANY lists and more: shorter ones cost a build time and save a query none */
+#define LISTS_MANY  640
 #define ROUNDS      8
 #define GATHER_STEP 512
 #define WORK_BYTES  (128u << 20)
@@ -301,9 +305,11 @@ och_code vector_train(struct vector_build *build, och_error *err)
 {
     double root = sqrt((double)build->coded);
     struct training t = {.build = build};
-    uint32_t most = build->coded / 24;
+    uint32_t most = build->coded / LIST_LEAST, many = build->coded / LIST_ROWS;
     t.wanted = (uint32_t)lround(4 * root);
     t.wanted = t.wanted < most ? t.wanted : most;
+    many = many > LISTS_MANY ? many : LISTS_MANY;
+    t.wanted = t.wanted < many ? t.wanted : many;
     t.wanted = t.wanted > 16 ? t.wanted : 16;
     t.book.cells = (uint32_t)lround(sqrt((double)t.wanted));
     t.book.width = build->width;

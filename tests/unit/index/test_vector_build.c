@@ -332,7 +332,7 @@ static void a_merge_copies_codes_and_keeps_lists_and_recall(void **state)
         assert_int_equal(merged.index.trained_rows, large.rows);
         assert_int_equal(merged.index.trained_lists, large.index.lists);
         assert_in_range(merged.index.lists, large.index.lists * 9 / 10, large.index.lists);
-        assert_true(j.vectors_read <= 1024); /* calibration's queries */
+        assert_true(j.vectors_read <= 512); /* calibration's queries */
         /* every code is that of its input */
         size_t size = code_row_size(merged.index.code_dim);
         for (uint32_t row = 0; row < merged.rows; row++) {
