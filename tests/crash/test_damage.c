@@ -143,33 +143,44 @@ static bool is_damage(och_code code)
     return code == OCH_CORRUPT || code == OCH_IO || code == OCH_NOT_FOUND;
 }
 
-static bool same_state(struct world *w, const struct world_state *s, const struct buf *shown)
+/* Whether the collections show this state; refused ones, which have no text, could be in any. */
+static bool shows_state(const struct world_state *s, const struct buf *shown, const bool *refused)
 {
-    (void)w;
-    struct buf text;
-    buf_init(&text, BUF_MAX_NONE);
-    state_text(s, &text);
-    bool same = slice_equal(buf_view(&text), buf_view(shown));
-    buf_done(&text);
+    bool same = true;
+    for (size_t i = 0; i < s->count && same; i++) {
+        struct buf text;
+        buf_init(&text, BUF_MAX_NONE);
+        collection_text(&s->at[i], &text);
+        same = refused[i] || slice_equal(buf_view(&text), buf_view(&shown[i]));
+        buf_done(&text);
+    }
     return same;
 }
 
-/* Bytes at the end of a log that was not closed look the same lost as never written: then an earlier state is right, a whole one. */
+/*
+ * Bytes at the end of a log that was not closed look the same lost as never written: then an earlier state is right, a whole one.  A swap may
+ * besides have hurt the log of another collection.
+ */
 static void settle_older(struct world *w)
 {
-    struct buf shown;
-    och_error err = {0};
-    buf_init(&shown, BUF_MAX_NONE);
-    if (shown_text(w, &shown, &err) == OCH_OK && !same_state(w, &w->now, &shown)) {
+    struct buf shown[WORLD_COLLECTIONS];
+    bool refused[WORLD_COLLECTIONS];
+    for (size_t i = 0; i < w->now.count; i++) {
+        och_error err = {0};
+        buf_init(&shown[i], BUF_MAX_NONE);
+        refused[i] = rows_text(w->bench.database, w->ids[i], &shown[i], &err) != OCH_OK;
+    }
+    if (!shows_state(&w->now, shown, refused)) {
         for (size_t i = 0; i < scene.history_count; i++) {
-            if (same_state(w, &scene.history[i], &shown)) {
+            if (shows_state(&scene.history[i], shown, refused)) {
                 w->now = scene.history[i];
                 scene.older++;
                 break;
             }
         }
     }
-    buf_done(&shown);
+    for (size_t i = 0; i < w->now.count; i++)
+        buf_done(&shown[i]);
 }
 
 static void check_each_id(struct world *w, struct model *m)

@@ -99,29 +99,35 @@ static void row_text(struct buf *out, int id, const float *vector, slice documen
                SLICE_ARG(metadata));
 }
 
+static void collection_text(const struct world_collection *c, struct buf *out)
+{
+    char document[64], uri[32];
+    for (size_t i = 0; i < c->model.count; i++) {
+        const struct model_record *row = &c->model.rows[i];
+        struct buf json;
+        buf_init(&json, BUF_MAX_NONE);
+        for (int k = 0; k < MODEL_KEYS; k++) {
+            if (row->values[k].kind == VALUE_NONE)
+                continue;
+            buf_printf(&json, "%s\"k%d\":", json.len ? "," : "{", k);
+            value_json(&row->values[k], &json);
+        }
+        if (json.len)
+            buf_byte(&json, '}');
+        document_text(row->document, document);
+        (void)snprintf(uri, sizeof(uri), "u%d", row->uri);
+        row_text(out, row->id, row->vector, slice_of(row->document >= 0 ? document : ""),
+                 slice_of(row->uri >= 0 ? uri : ""), buf_view(&json));
+        buf_done(&json);
+    }
+}
+
 static void state_text(const struct world_state *s, struct buf *out)
 {
-    char name[16], document[64], uri[32];
+    char name[16];
     for (size_t c = 0; c < s->count; c++) {
         buf_printf(out, "%s:\n", world_name(s->at[c].name, name));
-        for (size_t i = 0; i < s->at[c].model.count; i++) {
-            const struct model_record *row = &s->at[c].model.rows[i];
-            struct buf json;
-            buf_init(&json, BUF_MAX_NONE);
-            for (int k = 0; k < MODEL_KEYS; k++) {
-                if (row->values[k].kind == VALUE_NONE)
-                    continue;
-                buf_printf(&json, "%s\"k%d\":", json.len ? "," : "{", k);
-                value_json(&row->values[k], &json);
-            }
-            if (json.len)
-                buf_byte(&json, '}');
-            document_text(row->document, document);
-            (void)snprintf(uri, sizeof(uri), "u%d", row->uri);
-            row_text(out, row->id, row->vector, slice_of(row->document >= 0 ? document : ""),
-                     slice_of(row->uri >= 0 ? uri : ""), buf_view(&json));
-            buf_done(&json);
-        }
+        collection_text(&s->at[c], out);
     }
 }
 
