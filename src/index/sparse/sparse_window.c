@@ -4,13 +4,14 @@
 
 #include "kernel/postings.h"
 
-#define ALLOWED_SHARE 16u /* postings per allowed row from which rows are scored one by one */
-#define SPLIT_PAYS    4u  /* postings saved per posting read */
-#define FOUND_COST    6u  /* of a row found, and per list that may add to it, in postings added */
-#define FOUND_PROBE   2u
-#define SPLIT_TERMS   1024u
-#define ADD_WHOLE     3u    /* postings per candidate up to which a list is added whole */
-#define TOUCHED_MOST  2048u /* postings of a window up to which touched rows are noted */
+#define ALLOWED_SHARE   16u /* postings per allowed row from which rows are scored one by one */
+#define ALLOWED_PER_HIT 64u /* allowed rows per hit from which the k-th best leaves many out */
+#define SPLIT_PAYS      4u  /* postings saved per posting read */
+#define FOUND_COST      6u  /* of a row found, and per list that may add to it, in postings added */
+#define FOUND_PROBE     2u
+#define SPLIT_TERMS     1024u
+#define ADD_WHOLE       3u    /* postings per candidate up to which a list is added whole */
+#define TOUCHED_MOST    2048u /* postings of a window up to which touched rows are noted */
 
 /* ---- lists in a window ---- */
 
@@ -190,6 +191,19 @@ struct split {
     uint64_t saved;  /* about how many postings they have in the window */
 };
 
+/* By what they can add, the least first; nearly in order since the last window. */
+static void order_lists(struct scorer *s)
+{
+    uint32_t *order = s->at->order;
+    const struct list *lists = s->at->lists.lists;
+    for (uint32_t i = 1; i < s->at->lists.count; i++) {
+        uint32_t list = order[i], at = i;
+        for (; at && lists[order[at - 1]].bound > lists[list].bound; at--)
+            order[at] = order[at - 1];
+        order[at] = list;
+    }
+}
+
 static struct split choose_split(struct scorer *s, uint64_t postings)
 {
     struct split ret = {0};
@@ -197,12 +211,7 @@ static struct split choose_split(struct scorer *s, uint64_t postings)
     struct list *lists = s->at->lists.lists;
     if (s->search->plan != SPARSE_AUTO || count > SPLIT_TERMS || s->need <= s->margin)
         return ret;
-    for (uint32_t i = 1; i < count; i++) { /* nearly in order since the last window */
-        uint32_t list = order[i], at = i;
-        for (; at && lists[order[at - 1]].bound > lists[list].bound; at--)
-            order[at] = order[at - 1];
-        order[at] = list;
-    }
+    order_lists(s);
     uint64_t saved = 0;
     while (ret.prefix < count && ret.bound + lists[order[ret.prefix]].bound < s->need - s->margin) {
         ret.bound += lists[order[ret.prefix]].bound;
@@ -236,25 +245,12 @@ static void drop_refused(struct scorer *s)
     s->found_count = s->allowed ? kept : s->found_count;
 }
 
-/* The essential lists find rows; the others, the largest first, add to those that can still get there. */
-static och_code window_split(struct scorer *s, struct split split, och_error *err)
+/* Add the first `count` lists of the order to the rows found, the largest first, and leave out rows that can no longer get there. */
+static och_code follow_found(struct scorer *s, uint32_t count, double rest, och_error *err)
 {
     struct list *lists = s->at->lists.lists;
     const uint32_t *order = s->at->order;
-    double rest = split.bound;
-    for (uint32_t i = split.prefix; i < s->at->lists.count; i++)
-        TRY(add_list(s, &lists[order[i]], err));
-    uint64_t most = split.saved / (FOUND_COST + FOUND_PROBE * split.prefix);
-    most = s->notes_touched || most > UINT32_MAX ? UINT32_MAX : most;
-    find_above(s, scorer_round_down(s->need - s->margin - rest), (uint32_t)most);
-    if (s->found_count > most) { /* too many to be followed */
-        for (uint32_t i = 0; i < split.prefix; i++)
-            TRY(add_list(s, &lists[order[i]], err));
-        find_above(s, s->keep, UINT32_MAX);
-        return consider_found(s, err);
-    }
-    drop_refused(s);
-    for (uint32_t i = split.prefix; i-- > 0 && s->found_count;) {
+    for (uint32_t i = count; i-- > 0 && s->found_count;) {
         struct list *list = &lists[order[i]];
         uint64_t postings = postings_of(list);
         if (postings && postings < ADD_WHOLE * (uint64_t)s->found_count)
@@ -265,7 +261,52 @@ static och_code window_split(struct scorer *s, struct split split, och_error *er
         /* what was subtracted may have left a rounding behind; the margin is far larger */
         drop_below(s, scorer_round_down(s->need - s->margin - (rest > 0 ? rest : 0)));
     }
+    return OCH_OK;
+}
+
+/* The essential lists find rows; the others add to those that can still get there. */
+static och_code window_split(struct scorer *s, struct split split, och_error *err)
+{
+    struct list *lists = s->at->lists.lists;
+    const uint32_t *order = s->at->order;
+    for (uint32_t i = split.prefix; i < s->at->lists.count; i++)
+        TRY(add_list(s, &lists[order[i]], err));
+    uint64_t most = split.saved / (FOUND_COST + FOUND_PROBE * split.prefix);
+    most = s->notes_touched || most > UINT32_MAX ? UINT32_MAX : most;
+    find_above(s, scorer_round_down(s->need - s->margin - split.bound), (uint32_t)most);
+    if (s->found_count > most) { /* too many to be followed */
+        for (uint32_t i = 0; i < split.prefix; i++)
+            TRY(add_list(s, &lists[order[i]], err));
+        find_above(s, s->keep, UINT32_MAX);
+        return consider_found(s, err);
+    }
+    drop_refused(s);
+    TRY(follow_found(s, split.prefix, split.bound, err));
     return consider_found(s, err);
+}
+
+/* Few rows are allowed: they are followed from the first list on. */
+static och_code window_allowed(struct scorer *s, double bound, och_error *err)
+{
+    order_lists(s);
+    s->notes_touched = true;
+    s->found_count = 0;
+    for (uint32_t w = 0; w * 64 < s->end - s->base; w++) {
+        for (uint64_t left = s->allowed[w]; left; left &= left - 1)
+            s->found[s->found_count++] = w * 64 + (uint32_t)__builtin_ctzll(left);
+    }
+    och_code code = follow_found(s, s->at->lists.count, bound, err);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->found_count; i++) { /* a row that no list holds is no hit */
+        uint32_t at = s->found[i];
+        s->found[kept] = at;
+        kept += (uint32_t)(s->touched[at / 64] >> at % 64 & 1);
+    }
+    s->found_count = kept;
+    if (code == OCH_OK)
+        code = consider_found(s, err);
+    clear_window(s);
+    return code;
 }
 
 /* ---- the window ---- */
@@ -318,14 +359,17 @@ och_code scorer_window(struct scorer *s, struct opened *at, uint32_t base, och_e
     if (!postings)
         return OCH_OK;
     search->windows++;
-    if (search->plan == SPARSE_EXACT || !s->safe ||
-        (s->allowed && search->plan == SPARSE_AUTO && allowed * ALLOWED_SHARE < postings)) {
-        list_allowed(s);
-        return scorer_score_rows(s, s->at, s->found, s->found_count, false, err);
-    }
-    if (search->plan == SPARSE_AUTO && bound < s->need - s->margin) {
+    if (search->plan == SPARSE_AUTO && s->safe && bound < s->need - s->margin) {
         search->windows_skipped++;
         return OCH_OK;
+    }
+    bool few = s->allowed && search->plan == SPARSE_AUTO && allowed * ALLOWED_SHARE < postings;
+    if (few && s->safe && s->at->lists.count <= SPLIT_TERMS &&
+        search->allowed_count > ALLOWED_PER_HIT * (uint64_t)search->k)
+        return window_allowed(s, bound, err);
+    if (search->plan == SPARSE_EXACT || !s->safe || few) {
+        list_allowed(s);
+        return scorer_score_rows(s, s->at, s->found, s->found_count, false, err);
     }
     struct split split = choose_split(s, postings);
     float least = split.prefix ? scorer_round_down(s->need - s->margin - split.bound) : s->keep;

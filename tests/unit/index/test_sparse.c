@@ -106,6 +106,7 @@ static const struct kind kinds[] = {
     {20000, 8, 30, 0, 65536, ones},       {5000, 10, 40, 0, 0, odd},
     {1, 5, 10, 0, 0, positive},           {17000, 6, 100000, 0, 65536, mixed},
     {64, 300, 5000, 0, 0, positive},      {33000, 3, 3, 0, 65536, positive},
+    {20000, 40, 60, 0, 65536, positive}, /* long lists: filters follow their rows */
 };
 
 static void answers_are_those_of_brute_force(void **state)
