@@ -76,15 +76,16 @@ static och_code copy_parts(struct session *session, row_list *parts, enum table_
     return OCH_OK;
 }
 
-och_code kept_add(struct session *session, const struct row *collection, uuid id, struct value name,
-                  int64_t taken_at, int64_t keep_until, struct row *ret_row, och_error *err)
+och_code kept_add(struct session *session, const struct row *collection, const uuid *id,
+                  struct value name, int64_t taken_at, int64_t keep_until, struct row *ret_row,
+                  och_error *err)
 {
     row_list parts = {0};
     och_code code = table_rows_collect(session, QUERY_PARTS, &collection->at[COLLECTION_ORD], 1,
                                        &session->scratch, &parts, err);
     struct row row = {.table = TABLE_VERSION,
                       .at = {[VERSION_ORD] = value_int(session->sysdb->sums.next++),
-                             [VERSION_ID] = value_id(&id),
+                             [VERSION_ID] = value_id(id),
                              [VERSION_COLLECTION] = collection->at[COLLECTION_ORD],
                              [VERSION_NAME] = name,
                              [VERSION_LOG_OFFSET] = collection->at[COLLECTION_LOG_OFFSET],
@@ -123,12 +124,12 @@ och_code kept_retain(struct session *session, const struct row *collection, uuid
         return OCH_OK;
     int64_t last = collection->at[COLLECTION_LAST_CREATED].number;
     int64_t created = collection->at[COLLECTION_CREATED].number;
-    return kept_add(session, collection, id, value_null(), last > created ? last : created,
+    return kept_add(session, collection, &id, value_null(), last > created ? last : created,
                     now_ms(session) + keep_ms, NULL, err);
 }
 
 /* With a name; no more than `max` of them. */
-static och_code keep_named(struct session *session, const struct row *collection, uuid id,
+static och_code keep_named(struct session *session, const struct row *collection, const uuid *id,
                            slice name, int64_t taken_at, size_t max, struct row *ret_row,
                            och_error *err)
 {
@@ -179,11 +180,11 @@ static och_code run_keep(struct session *session, void *arg, och_error *err)
         return FAIL(err, OCH_STALE, "the version does not reach offset %llu",
                     (unsigned long long)keep->log_offset);
     if (keep->name.at)
-        TRY(keep_named(session, &collection, keep->id, keep->name, keep->taken_at, keep->max, &row,
+        TRY(keep_named(session, &collection, &keep->id, keep->name, keep->taken_at, keep->max, &row,
                        err));
     else
-        TRY(kept_add(session, &collection, keep->id, value_null(), keep->taken_at, keep->keep_until,
-                     &row, err));
+        TRY(kept_add(session, &collection, &keep->id, value_null(), keep->taken_at,
+                     keep->keep_until, &row, err));
     run->kept = read_kept(&row);
     run->kept.name = keep->name; // the row's is ours, too
     return OCH_OK;
@@ -376,7 +377,7 @@ static och_code run_restore(struct session *session, void *arg, och_error *err)
     if ((uint64_t)collection.at[COLLECTION_LOG_OFFSET].number != restore->from)
         return FAIL(err, OCH_STALE, "the collection changed while it was restored");
     if (restore->name.at)
-        TRY(keep_named(session, &collection, restore->id, restore->name, now_ms(session),
+        TRY(keep_named(session, &collection, &restore->id, restore->name, now_ms(session),
                        restore->max, NULL, err));
     else
         TRY(kept_retain(session, &collection, restore->id, err));

@@ -407,8 +407,8 @@ MUST_USE och_code kept_find(struct session *session, uuid id, struct row *ret_ro
 /* The row of a collection, or for the id of a kept version that with the version's offsets and dimension, and the version's own row. */
 MUST_USE och_code row_of_id(struct session *session, uuid id, struct row *ret_row,
                             struct row *ret_kept, bool *ret_is_kept, och_error *err);
-/* In a write: keep the version that a collection has, as its row says; the row of what is kept may be NULL. */
-MUST_USE och_code kept_add(struct session *session, const struct row *collection, uuid id,
+/* In a write: keep the version that a collection has, as its row says; the row of what is kept, which refers to `id`, may be NULL. */
+MUST_USE och_code kept_add(struct session *session, const struct row *collection, const uuid *id,
                            struct value name, int64_t taken_at, int64_t keep_until,
                            struct row *ret_row, och_error *err);
 /* In a write: keep it for as long as the collection's metadata or the database says, if at all; it is about to be replaced. */
