@@ -48,7 +48,7 @@ struct settings {
     int64_t circuit_breaker_requests; /* 0: none but workers + waiting */
     int64_t compact_idle_ms, tail_rows_max, tail_bytes_max, part_rows_max;
     int64_t version_retention; /* ms */
-    int default_knn_index; /* enum setting_index */
+    int default_knn_index;     /* enum setting_index */
     int64_t min_records_for_invocation, fork_edges_max;
 
     struct setting_origin origins[SETTING_ROW_MAX]; /* by row, see setting_describe */

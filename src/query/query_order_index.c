@@ -4,9 +4,9 @@
  * rows without the key come last, so a part that has fewer rows with it than the page has places is looked at as a whole. */
 #include "query/query_order.h"
 
-#define PINS_KEEP  512u /* rows after which pinned extents are given back */
-#define COST_WALK  5    /* ns for a row that is walked over, and */
-#define COST_LOOK  60   /* for one that is looked at */
+#define PINS_KEEP 512u /* rows after which pinned extents are given back */
+#define COST_WALK 5    /* ns for a row that is walked over, and */
+#define COST_LOOK 60   /* for one that is looked at */
 
 struct taking {
     struct ordered mine; /* of this part */

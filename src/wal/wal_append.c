@@ -195,7 +195,8 @@ static och_code append_queue(struct append *a, bool *ret_append, och_error *err)
         wal_wake_changed(wal);
         TRY(code);
         if (!*ret_append) {
-            if (a->ask->as_of_ms > c->next_created_at) // nothing is on its way: it is the last one's, too
+            /* nothing is on its way: it is the last one's, too */
+            if (a->ask->as_of_ms > c->next_created_at)
                 c->next_created_at = c->last_created_at = a->ask->as_of_ms;
             return OCH_OK;
         }

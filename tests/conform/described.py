@@ -69,9 +69,10 @@ class Description:
         error = jsonschema.exceptions.best_match(self.validators[key].iter_errors(value))
         return error and f"{error.json_path}: {error.message[:300]}"
 
-    def answer(self, method, path, status, body):
+    def answer(self, method, path, answer):
         """What is wrong with an answer, or None; None too where no operation is meant."""
         operation = self.find("GET" if method == "HEAD" else method, path)
+        status, body = answer.status, answer.body
         if operation is None or method == "OPTIONS":
             return None if status >= 400 or method == "OPTIONS" else "answered, but not described"
         described = operation["responses"].get(str(status))
@@ -79,8 +80,10 @@ class Description:
             return None if status == 405 else f"status {status} is not described"
         if "$ref" in described:
             described = self.document["components"]["responses"][described["$ref"].split("/")[-1]]
-        shape = described.get("content", {}).get("application/json")
-        if shape is None or method == "HEAD":
+        content = described.get("content", {})
+        kind = answer.headers.get("content-type", "").split(";")[0]
+        shape = content.get("application/json")
+        if shape is None or method == "HEAD" or (kind in content and kind != "application/json"):
             return None
         if body is replay.MISSING:
             return "the answer is not JSON"
@@ -111,7 +114,7 @@ class Witness:
         if operation:
             self.used[operation["operationId"]] += answer.status < 400
         if len(answer.text) <= BODY_MAX:
-            self.note(method, path, answer, self.description.answer(method, path, answer.status, answer.body))
+            self.note(method, path, answer, self.description.answer(method, path, answer))
         if body is not replay.MISSING and text is None and answer.status < 300 and len(json.dumps(body)) <= BODY_MAX:
             self.note(method, path, answer, self.description.request(method, path, body))
         return answer

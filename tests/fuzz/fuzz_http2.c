@@ -110,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                          .gzip_local_max_bytes = 65536,
                                          .budget = &budget,
                                          .clock = clock_system(),
-                                         .handler = {NULL, handle, NULL, always_cheap}};
+                                         .handler = {.handle = handle, .is_cheap = always_cheap}};
         mutex_init(&server.mutex, RANK_NET);
         cond_init(&server.changed);
         for (size_t i = 0; i < TIMEOUT_COUNT; i++)

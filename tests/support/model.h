@@ -270,9 +270,8 @@ static void bench_close(struct bench *b)
     b->database = NULL;
 }
 
-static struct gateway_scope bench_scope = {
-    .tenant = {(const uint8_t *)"default_tenant", 14},
-    .database = {(const uint8_t *)"default_database", 16}};
+static struct gateway_scope bench_scope = {.tenant = {(const uint8_t *)"default_tenant", 14},
+                                           .database = {(const uint8_t *)"default_database", 16}};
 
 static och_code bench_create(struct bench *b, const char *name, och_error *err)
 {
