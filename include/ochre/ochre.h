@@ -7,7 +7,7 @@
  *     if (och_database_open("./data", NULL, &database, &err) != OCH_OK)
  *         puts(err.message);
  *
- * Reading order: bytes and structs, a database, collections, writing, filters, reading, rows, transactions, HTTP without a
+ * Reading order: bytes and structs, a database, collections, writing, filters, reading, versions, rows, transactions, HTTP without a
  * socket.
  *
  * Ownership.  What goes in is borrowed until the call returns.  What comes out (`ret_` parameters of pointer type) is yours until its
@@ -488,6 +488,98 @@ typedef struct och_warmed {
 OCH_API och_code och_collection_warm(och_collection *collection, uint32_t level,
                                      uint32_t deadline_ms, och_cancel *cancel,
                                      och_warmed *ret_warmed, och_error *err);
+
+/* ---- versions ---- */
+
+/** Which version of a collection: one of the three members says it. */
+typedef struct och_version_ref {
+    uint32_t struct_size;
+    och_bytes name;  /* under which it is kept; absent: not by name */
+    uint64_t number; /* OCH_NO_VERSION: not by number */
+    int64_t time_ms; /* since 1970: the newest one of then or before; 0: not by time */
+} och_version_ref;
+#define OCH_NO_VERSION UINT64_MAX
+#define OCH_VERSION_REF                                          \
+    {                                                            \
+        sizeof(och_version_ref), OCH_NO_BYTES, OCH_NO_VERSION, 0 \
+    }
+/** A state of a collection that can be read and come back to. */
+typedef struct och_version_info {
+    uint32_t struct_size;
+    bool current;          /* the present state: kept only if another version says so */
+    uint64_t number;       /* so many operations came before it */
+    och_bytes name;        /* absent: kept by retention, or the present state */
+    int64_t time_ms;       /* of its last operation, or when it was named; 0: nothing was written */
+    int64_t kept_until_ms; /* 0: by its name until that is dropped, or it is the present state */
+    uint64_t records;      /* expiry not considered */
+} och_version_info;
+#define OCH_VERSION_INFO                                          \
+    {                                                             \
+        sizeof(och_version_info), false, 0, OCH_NO_BYTES, 0, 0, 0 \
+    }
+/**
+ * List the versions of a collection that are kept, oldest first, then the present state.
+ *
+ * Rows:    id = name or absent, seq = number; och_result_version has all of each.
+ * Errors:  OCH_NOT_FOUND (dropped), OCH_INVALID (a handle of och_collection_at; so in the other calls on versions).
+ */
+OCH_API och_code och_collection_versions(och_collection *collection, och_result **ret_result,
+                                         och_error *err);
+/** Version number `index` in the list of och_collection_versions, from 0; its name holds until och_result_free.  Errors: OCH_INVALID. */
+OCH_API och_code och_result_version(const och_result *result, size_t index,
+                                    och_version_info *ret_version, och_error *err);
+/**
+ * Keep the present state of a collection, everything acknowledged included, until its name is dropped.
+ *
+ * name: 3 to 512 of [a-zA-Z0-9._-], not digits alone.  ret_version may be NULL; the name in it is the caller's own bytes.
+ *
+ * Cost:    a flush; no records are copied.
+ * Errors:  OCH_INVALID (the name), OCH_EXISTS, OCH_QUOTA (1,000 names), OCH_NOT_FOUND (dropped).
+ */
+OCH_API och_code och_collection_keep(och_collection *collection, och_bytes name,
+                                     och_version_info *ret_version, och_error *err);
+/**
+ * Give up what is kept under a name, or all that is kept of a number.  ret_dropped may be NULL.
+ *
+ * Errors:  OCH_NOT_FOUND, OCH_INVALID (by time).
+ */
+OCH_API och_code och_collection_drop_version(och_collection *collection,
+                                             const och_version_ref *which, uint64_t *ret_dropped,
+                                             och_error *err);
+/** What a restore did, or with dry_run would do.  Records by the clock of now: those that have expired are not counted. */
+typedef struct och_restored {
+    uint32_t struct_size;
+    uint64_t restored, version; /* the version gone back to; the new version that it is now */
+    uint64_t records, records_before;
+} och_restored;
+#define OCH_RESTORED                     \
+    {                                    \
+        sizeof(och_restored), 0, 0, 0, 0 \
+    }
+/**
+ * Make the records of a version those of the collection, as a new version, at once and durably.  Name, metadata, schema and dimension stay.
+ *
+ * keep_as: a name under which the state that it replaces is kept; absent: by retention, if there is one.  dry_run: count only, `version` is the present
+ * state's.  ret_restored may be NULL.
+ *
+ * Errors:  OCH_NOT_FOUND (no such version); OCH_EXISTS (a function is attached to the collection or writes to it; keep_as is taken); OCH_INVALID
+ *          (keep_as); as och_collection_add.
+ */
+OCH_API och_code och_collection_restore(och_collection *collection, const och_version_ref *to,
+                                        och_bytes keep_as, bool dry_run, och_restored *ret_restored,
+                                        och_error *err);
+/**
+ * A handle by which the records of a version are read: get, query, nearest, count, facets and export take it; every other call gives OCH_INVALID.
+ *
+ * Expiry is judged by the version's time.  It holds nothing: each call finds the version anew.  A name that is dropped and kept again is the new one, a time
+ * means the newest state of then or before that can still be read, and the number of a state that nobody keeps lasts until the collection goes on.  Give it
+ * up by och_collection_free.
+ *
+ * Cost:    a look-up in the catalogue each call.
+ * Errors:  OCH_NOT_FOUND: there is no such version; of the handle's calls, too, once the version or the collection is dropped.
+ */
+OCH_API och_code och_collection_at(och_collection *collection, const och_version_ref *version,
+                                   och_collection **ret_collection, och_error *err);
 
 /* ---- rows ---- */
 

@@ -43,7 +43,8 @@ struct gateway_scope {
     slice tenant, database;
     struct limits_of_work limits;
     uint64_t as_of; /* gateway_read: at the state of this read token; 0: now */
-    const struct gateway_version_ref *version; /* gateway_read: or at this version; NULL: now */
+    const struct gateway_version_ref
+        *version; /* gateway_read, gateway_export_new: or at this version; NULL: now */
 };
 /** Which version of a collection is meant. */
 struct gateway_version_ref {
@@ -110,7 +111,7 @@ MUST_USE och_code gateway_import_end(struct gateway_import *import,
                                      struct gateway_counts *ret_counts, och_error *err);
 /** NULL is fine.  Batches that were written stay. */
 void gateway_import_free(struct gateway_import *import);
-/** Records as lines of JSON, page by page over one view: what plan (a get: ids, filter, fields) chooses at this moment, in order of insertion. */
+/** Records as lines of JSON, page by page over one view: what plan (a get: ids, filter, fields) chooses at this moment, or at scope's version, in order of insertion. */
 struct gateway_export;
 #define GATEWAY_EXPORT_FIELDS \
     (RECORD_VECTOR | RECORD_DOCUMENT | RECORD_URI | RECORD_METADATA | RECORD_EXPIRY)

@@ -260,7 +260,7 @@ static och_code import_lines(och_collection *collection, const och_import *given
 och_code och_collection_import(och_collection *collection, const och_import *from,
                                och_counts *ret_counts, och_error *err)
 {
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, __func__, err));
     struct gateway_counts counts = {0};
     och_code code = OCH_OK;
     if (ret_counts)
@@ -300,7 +300,7 @@ static och_code warm(och_collection *collection, uint32_t level, uint32_t deadli
 och_code och_collection_warm(och_collection *collection, uint32_t level, uint32_t deadline_ms,
                              och_cancel *cancel, och_warmed *ret_warmed, och_error *err)
 {
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, __func__, err));
     och_code code = warm(collection, level, deadline_ms, cancel, ret_warmed, err);
     library_leave(collection->database);
     return code;

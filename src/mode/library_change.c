@@ -77,7 +77,7 @@ och_code och_collection_update_where(och_collection *collection, const och_selec
                                      const och_change *change, och_counts *ret_counts,
                                      och_error *err)
 {
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, __func__, err));
     struct arena arena;
     struct buf metadata;
     arena_init(&arena, database_budget(collection->database->database), 0);

@@ -34,9 +34,11 @@ static struct gateway_scope scope_of(const och_collection_spec *spec)
 }
 
 static och_code handle_new(och_database *database, const struct sysdb_collection *found,
+                           const struct gateway_version_ref *version,
                            och_collection **ret_collection, och_error *err)
 {
-    size_t size = sizeof(och_collection) + found->tenant.len + found->database.len;
+    slice name = version ? version->name : SLICE_NONE;
+    size_t size = sizeof(och_collection) + found->tenant.len + found->database.len + name.len;
     och_collection *collection = mem_zalloc(size);
     if (!collection)
         return FAIL_NO_MEMORY(err, "a collection handle");
@@ -49,6 +51,15 @@ static och_code handle_new(och_database *database, const struct sysdb_collection
     text += found->tenant.len;
     memcpy(text, found->database.at, found->database.len);
     collection->name_of_database = slice_make(text, found->database.len);
+    if (version) {
+        collection->at = *version;
+        collection->version = &collection->at;
+    }
+    if (name.len) {
+        text += found->database.len;
+        memcpy(text, name.at, name.len);
+        collection->at.name = slice_make(text, name.len);
+    }
     *ret_collection = collection;
     return OCH_OK;
 }
@@ -69,7 +80,7 @@ static och_code create(och_database *database, const och_collection_spec *spec, 
     const struct sysdb_collection *made CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(gateway_collection_create(database_gateway(database->database), &scope, &fresh, &made,
                                   err));
-    return handle_new(database, made, ret_collection, err);
+    return handle_new(database, made, NULL, ret_collection, err);
 }
 
 och_code och_collection_create(och_database *database, const och_collection_spec *given,
@@ -97,7 +108,7 @@ static och_code find(och_database *database, const och_collection_spec *spec,
                                   .database = library_slice(spec->database)};
     TRY(gateway_collection_find(database_gateway(database->database), &scope,
                                 library_slice(spec->name), &found, err));
-    return handle_new(database, found, ret_collection, err);
+    return handle_new(database, found, NULL, ret_collection, err);
 }
 
 och_code och_collection_open(och_database *database, const och_collection_spec *named,
@@ -134,7 +145,7 @@ och_code och_collection_fork(och_collection *collection, och_bytes name,
 {
     if (!ret_collection)
         return FAIL(err, OCH_INVALID, "ret_collection is NULL");
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, __func__, err));
     och_database *database = collection->database;
     const struct sysdb_collection *made CLEANUP(sysdb_collection_cleanup) = NULL;
     struct gateway_scope scope = library_scope(collection, 0, NULL);
@@ -145,7 +156,7 @@ och_code och_collection_fork(och_collection *collection, och_bytes name,
         code = gateway_collection_fork(database_gateway(database->database), &scope, collection->id,
                                        library_slice(name), &made, err);
     if (code == OCH_OK)
-        code = handle_new(database, made, ret_collection, err);
+        code = handle_new(database, made, NULL, ret_collection, err);
     library_leave(database);
     return code;
 }
@@ -195,13 +206,14 @@ och_bytes och_collection_id(const och_collection *collection)
     return och_text(collection ? collection->id_text : NULL);
 }
 
-och_code library_collection_copy(const och_collection *collection, och_collection **ret_copy,
-                                 och_error *err)
+och_code library_collection_copy(const och_collection *collection,
+                                 const struct gateway_version_ref *version,
+                                 och_collection **ret_copy, och_error *err)
 {
     struct sysdb_collection same = {.id = collection->id,
                                     .tenant = collection->tenant,
                                     .database = collection->name_of_database};
-    return handle_new(collection->database, &same, ret_copy, err);
+    return handle_new(collection->database, &same, version, ret_copy, err);
 }
 
 void och_collection_free(och_collection *collection)
@@ -216,7 +228,8 @@ struct gateway_scope library_scope(const och_collection *collection, uint32_t de
                                    const och_cancel *cancel)
 {
     struct gateway_scope scope = {.tenant = collection->tenant,
-                                  .database = collection->name_of_database};
+                                  .database = collection->name_of_database,
+                                  .version = collection->version};
     if (deadline_ms)
         scope.limits.deadline_mono_ns = sched_mono_ns() + deadline_ms * UINT64_C(1000000);
     scope.limits.cancel = cancel ? &cancel->cancel : NULL;

@@ -39,7 +39,7 @@ och_code och_function_attach(och_collection *collection, och_bytes name, och_byt
                              och_bytes output, och_bytes params_json, bool *ret_created,
                              och_error *err)
 {
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, __func__, err));
     och_database *database = collection->database;
     struct gateway_function_new spec = {.name = library_slice(name),
                                         .function = library_slice(function),
@@ -66,7 +66,7 @@ och_code och_function_progress(och_collection *collection, och_bytes name, uint6
 {
     if (!ret_operations)
         return FAIL(err, OCH_INVALID, "ret_operations is NULL");
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, __func__, err));
     och_database *database = collection->database;
     struct gateway_scope scope = library_scope(collection, 0, NULL);
     struct arena arena;
@@ -86,7 +86,7 @@ och_code och_function_progress(och_collection *collection, och_bytes name, uint6
 och_code och_function_detach(och_collection *collection, och_bytes name, bool delete_output,
                              och_error *err)
 {
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, __func__, err));
     och_database *database = collection->database;
     struct gateway_scope scope = library_scope(collection, 0, NULL);
     och_code code = check_given(name, "name", err);

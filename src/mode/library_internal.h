@@ -24,7 +24,9 @@ struct och_collection {
     och_database *database;
     uuid id;
     char id_text[UUID_TEXT_SIZE];
-    slice tenant, name_of_database; /* behind the struct */
+    const struct gateway_version_ref *version; /* of och_collection_at: `at`; NULL: the present */
+    struct gateway_version_ref at;
+    slice tenant, name_of_database; /* behind the struct, as at.name */
     uint8_t texts[];
 };
 
@@ -44,7 +46,9 @@ struct och_result {
     /* or a list of collections */
     const struct sysdb_collection **collections;
     size_t collection_count;
-    size_t facet_count;        /* or values of so many keys */
+    size_t facet_count;               /* or values of so many keys */
+    struct gateway_version *versions; /* or versions */
+    size_t version_count;
     size_t hits_at, row_at;    /* the next row */
     struct buf metadata, json; /* of the last one */
     struct buf cursor;         /* of the next page */
@@ -70,6 +74,9 @@ struct och_response {
 /** Begin a call: OCH_CLOSED, OCH_FORKED.  leave follows if it was OK. */
 MUST_USE och_code library_enter(och_database *database, och_error *err);
 void library_leave(och_database *database);
+/** Begin a call that is not for handles of och_collection_at: OCH_INVALID names the call.  collection NULL: OCH_INVALID. */
+MUST_USE och_code library_enter_present(const och_collection *collection, const char *call,
+                                        och_error *err);
 /** Into the caller's struct, if there is one. */
 struct gateway_counts;
 void library_give_counts(och_counts *ret_counts, const struct gateway_counts *counts);
@@ -103,8 +110,9 @@ MUST_USE och_code library_check_finite(const float *vectors, size_t count, size_
 /** JSON of a member, NULL when absent or null. */
 MUST_USE och_code library_read_json(och_bytes text, const char *name, struct arena *arena,
                                     const struct json_value **ret_value, och_error *err);
-/** Another handle on the same collection. */
+/** Another handle on the same collection, at `version`, which is copied; NULL: the present state. */
 MUST_USE och_code library_collection_copy(const och_collection *collection,
+                                          const struct gateway_version_ref *version,
                                           och_collection **ret_copy, och_error *err);
 struct gateway_scope library_scope(const och_collection *collection, uint32_t deadline_ms,
                                    const och_cancel *cancel);
@@ -129,6 +137,8 @@ MUST_USE och_code library_rows_read(struct library_rows *w, const och_records *r
 /** The next value of a result of facets. */
 MUST_USE och_code library_next_facet(och_result *result, och_row *ours, bool *ret_more,
                                      och_error *err);
+/** The next of a list of versions. */
+void library_next_version(const och_result *result, och_row *ours, bool *ret_more);
 /** A result without rows yet, with a reference on its database. */
 MUST_USE och_code library_result_new(och_database *database, och_result **ret_result,
                                      och_error *err);

@@ -427,6 +427,8 @@ och_code och_result_next(och_result *result, och_row *ret_row, bool *ret_more, o
         TRY(next_collection(result, &ours, &more, err));
     } else if (result->facet_count) {
         TRY(library_next_facet(result, &ours, &more, err));
+    } else if (result->versions) {
+        library_next_version(result, &ours, &more);
     } else {
         more = find_row(result);
         if (more)
@@ -445,7 +447,7 @@ size_t och_result_count(const och_result *result)
 {
     if (!result)
         return 0;
-    size_t count = result->collection_count;
+    size_t count = result->collection_count + result->version_count;
     for (size_t i = 0; i < result->rows.hit_count; i++)
         count += result->rows.hits[i].count;
     for (size_t i = 0; i < result->facet_count; i++)

@@ -10,11 +10,11 @@ och_code och_transaction_begin(och_collection *collection, och_transaction **ret
 {
     if (!ret_transaction)
         return FAIL(err, OCH_INVALID, "ret_transaction is NULL");
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, __func__, err));
     och_transaction *t = MEM_NEW(och_transaction);
     och_code code = t ? OCH_OK : FAIL_NO_MEMORY(err, "a transaction");
     if (code == OCH_OK)
-        code = library_collection_copy(collection, &t->collection, err);
+        code = library_collection_copy(collection, NULL, &t->collection, err);
     if (code == OCH_OK) {
         t->database = collection->database;
         arena_init(&t->arena, database_budget(t->database->database), 0);

@@ -200,12 +200,12 @@ void library_give_counts(och_counts *ret_counts, const struct gateway_counts *co
         library_write_struct(ret_counts, &ours, sizeof(ours));
 }
 
-static och_code write_records(och_collection *collection, enum batch_op op,
+static och_code write_records(och_collection *collection, const char *call, enum batch_op op,
                               const och_records *records, och_counts *ret_counts, och_error *err)
 {
     struct library_rows w;
     struct gateway_counts counts = {0};
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, call, err));
     library_rows_init(&w, collection, op);
     struct gateway_scope scope = library_scope(collection, 0, NULL);
     struct gateway_write write = {.collection = collection->id, .want_counts = ret_counts != NULL};
@@ -227,19 +227,19 @@ static och_code write_records(och_collection *collection, enum batch_op op,
 och_code och_collection_add(och_collection *collection, const och_records *records,
                             och_counts *ret_counts, och_error *err)
 {
-    return write_records(collection, BATCH_ADD, records, ret_counts, err);
+    return write_records(collection, __func__, BATCH_ADD, records, ret_counts, err);
 }
 
 och_code och_collection_upsert(och_collection *collection, const och_records *records,
                                och_counts *ret_counts, och_error *err)
 {
-    return write_records(collection, BATCH_UPSERT, records, ret_counts, err);
+    return write_records(collection, __func__, BATCH_UPSERT, records, ret_counts, err);
 }
 
 och_code och_collection_update(och_collection *collection, const och_records *records,
                                och_counts *ret_counts, och_error *err)
 {
-    return write_records(collection, BATCH_UPDATE, records, ret_counts, err);
+    return write_records(collection, __func__, BATCH_UPDATE, records, ret_counts, err);
 }
 
 static och_code delete_selected(och_collection *collection, const och_select *given,
@@ -266,7 +266,7 @@ static och_code delete_selected(och_collection *collection, const och_select *gi
 och_code och_collection_delete(och_collection *collection, const och_select *which,
                                och_counts *ret_counts, och_error *err)
 {
-    TRY(library_enter(collection ? collection->database : NULL, err));
+    TRY(library_enter_present(collection, __func__, err));
     struct arena arena;
     arena_init(&arena, database_budget(collection->database->database), 0);
     struct gateway_counts counts = {0};

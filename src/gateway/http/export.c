@@ -2,6 +2,7 @@
 /* A collection as NDJSON, a route of our own (docs/extras.md): one view from the first line to the last, read page by page while it is sent, so that
  * it takes the memory of one page.  Callers that cannot take an answer in pieces get it whole. */
 #include "gateway/http/exchange.h"
+#include "gateway/rule/version.h"
 
 #include "model/limits.h"
 
@@ -82,13 +83,18 @@ void gateway_export_free(struct gateway_export *e)
 }
 
 /* It outlives the request: its plan is a copy that points to nothing of it. */
-static och_code export_begin(struct gateway_export *e, const struct plan *plan, och_error *err)
+static och_code export_begin(struct gateway_export *e, const struct gateway_scope *scope,
+                             const struct plan *plan, och_error *err)
 {
     plan_encode(plan, &e->encoded);
     TRY(buf_check(&e->encoded, "an export", err));
     TRY(plan_decode(buf_view(&e->encoded), &e->arena, &e->plan, err));
-    TRY(view_acquire(e->gateway->options.views, plan->collection, READ_INDEX_AND_WAL, &e->view,
-                     err));
+    if (scope->version)
+        TRY(gateway_version_view(e->gateway, scope, plan->collection, scope->version, &e->view,
+                                 err));
+    else
+        TRY(view_acquire(e->gateway->options.views, plan->collection, READ_INDEX_AND_WAL, &e->view,
+                         err));
     uint64_t row_bytes = 1024 + 12ull * view_info(e->view)->dimension,
              rows = PAGE_BYTES / row_bytes;
     e->plan.limit = rows < 16 ? 16 : rows > PAGE_ROWS_MAX ? PAGE_ROWS_MAX : rows;
@@ -110,7 +116,7 @@ och_code gateway_export_new(struct gateway *gateway, const struct gateway_scope 
     e->cancel = scope->limits.cancel;
     arena_init(&e->arena, gateway->options.budget, 0);
     buf_init(&e->encoded, BUF_MAX_NONE);
-    och_code code = export_begin(e, plan, err);
+    och_code code = export_begin(e, scope, plan, err);
     if (code == OCH_OK)
         *ret_export = e;
     else

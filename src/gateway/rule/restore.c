@@ -172,6 +172,17 @@ static och_code choose(const struct gateway *gateway, const struct versions *v,
     return ret->kind == CHOSEN_NONE ? not_kept(v, ref, err) : OCH_OK;
 }
 
+/* OCH_STALE: it was given up since it was listed, and nobody but us knows its id. */
+static och_code open_kept(struct views *views, const struct sysdb_kept *kept,
+                          struct view **ret_view, och_error *err)
+{
+    och_code code = view_acquire(views, kept->id, READ_INDEX_AND_WAL, ret_view, err);
+    if (code != OCH_NOT_FOUND)
+        return code;
+    error_clear(err);
+    return FAIL(err, OCH_STALE, "the version was given up meanwhile");
+}
+
 /* A view of what was chosen. */
 static och_code open_chosen(struct gateway *gateway, struct versions *v,
                             const struct chosen *chosen, struct view **ret_view, och_error *err)
@@ -181,7 +192,7 @@ static och_code open_chosen(struct gateway *gateway, struct versions *v,
     if (chosen->kind == CHOSEN_NOW)
         TRY(view_copy(v->now, &view, err));
     else if (chosen->kind == CHOSEN_KEPT)
-        TRY(view_acquire(views, chosen->kept->id, READ_INDEX_AND_WAL, &view, err));
+        TRY(open_kept(views, chosen->kept, &view, err));
     else
         TRY(view_acquire(views, view_info(v->now)->collection, READ_INDEX_ONLY, &view, err));
     if (view_info(view)->to != chosen->number) {
