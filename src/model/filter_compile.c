@@ -284,11 +284,71 @@ static void order_children(struct rule *to, const struct rule *from, uint32_t co
     }
 }
 
+struct same_key {
+    uint32_t first, count; /* children that compare with it */
+    struct filter_value *values;
+};
+
+/* Is this a comparison that a list can take the place of? `$or` of `$eq` is `$in`, `$and` of `$ne` is `$nin`. */
+static bool joins(const struct filter_node *node, const struct filter_node *child)
+{
+    return child->op == (node->op == FILTER_OR ? FILTER_EQ : FILTER_NE);
+}
+
+/* What a group's children compare with one key each, as lists: a thousand of them are one look-up a row.  `made` holds what is new. */
+static och_code join_lists(struct compiler *compiler, const struct filter_node *node,
+                           struct map *keys, struct arena *made, struct filter_node *ret)
+{
+    uint32_t n = node->child_count, count = 0;
+    struct same_key *same = ARENA_ARRAY(made, struct same_key, n);
+    uint32_t *of = ARENA_ARRAY(made, uint32_t, n);
+    struct filter_node *lists = ARENA_ARRAY(made, struct filter_node, n);
+    struct filter_node **children = ARENA_ARRAY(made, struct filter_node *, n);
+    if (!same || !of || !lists || !children)
+        return no_memory(compiler);
+    for (uint32_t i = 0; i < n; i++) {
+        bool is_new;
+        if (!joins(node, node->children[i]))
+            continue;
+        uint64_t *place = map_at(keys, node->children[i]->key, &is_new);
+        if (!place)
+            return no_memory(compiler);
+        if (is_new) {
+            same[count].first = i;
+            *place = count++;
+        }
+        of[i] = (uint32_t)*place;
+        same[of[i]].count++;
+    }
+    *ret = *node;
+    ret->children = children;
+    ret->child_count = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct filter_node *child = node->children[i], *list = &lists[of[i]];
+        if (!joins(node, child) || same[of[i]].count == 1) {
+            children[ret->child_count++] = child;
+            continue;
+        }
+        struct same_key *key = &same[of[i]];
+        if (key->first == i) {
+            key->values = ARENA_ARRAY(made, struct filter_value, key->count);
+            if (!key->values)
+                return no_memory(compiler);
+            *list = (struct filter_node){.op = node->op == FILTER_OR ? FILTER_IN : FILTER_NIN,
+                                         .key = child->key,
+                                         .values = key->values};
+            children[ret->child_count++] = list;
+        }
+        key->values[list->value_count++] = child->values[0];
+    }
+    return OCH_OK;
+}
+
 static och_code compile_node(struct compiler *compiler, const struct filter_node *node,
                              struct rule *rule);
 
-static och_code compile_group(struct compiler *compiler, const struct filter_node *node,
-                              struct rule *rule)
+static och_code compile_children(struct compiler *compiler, const struct filter_node *node,
+                                 struct rule *rule)
 {
     struct arena *arena = &compiler->filter->arena;
     /* Twice the memory, but only until they are in order. */
@@ -308,6 +368,22 @@ static och_code compile_group(struct compiler *compiler, const struct filter_nod
     rule->children = children;
     rule->child_count = node->child_count;
     return OCH_OK;
+}
+
+static och_code compile_group(struct compiler *compiler, const struct filter_node *node,
+                              struct rule *rule)
+{
+    struct filter_node joined = *node;
+    struct arena made;
+    struct map keys;
+    arena_init(&made, NULL, 0);
+    map_init(&keys);
+    och_code code = join_lists(compiler, node, &keys, &made, &joined);
+    if (code == OCH_OK)
+        code = compile_children(compiler, &joined, rule);
+    map_done(&keys);
+    arena_done(&made);
+    return code;
 }
 
 static och_code compile_node(struct compiler *compiler, const struct filter_node *node,

@@ -197,6 +197,29 @@ MUST_USE och_code meta_has_image(struct meta_cursor *cursor, uint64_t image, uin
 /** The ordinal of a string as stored (cut), 0: none. */
 MUST_USE och_code meta_find_string(struct meta_cursor *cursor, slice text, uint32_t *ret,
                                    och_error *err);
+/** Eight bytes from `depth` on as a number that compares as they do, zeros behind the end. */
+static inline uint64_t meta_eight_bytes(slice text, size_t depth)
+{
+    uint64_t value = 0;
+    size_t left = text.len > depth ? text.len - depth : 0;
+    if (left >= 8)
+        return __builtin_bswap64(load_u64(text.at + depth));
+    for (size_t i = 0; i < left; i++)
+        value |= (uint64_t)text.at[depth + i] << (56 - 8 * i);
+    return value;
+}
+/** A walk through the strings of a dictionary, each of which says how much it shares with the one before. */
+struct meta_strings {
+    struct meta_cursor *cursor;
+    struct reader reader;
+    uint32_t block, at; /* in the dictionary, in the block */
+    bool begun, has_text;
+    size_t len;
+    uint8_t text[META_STRING_MAX + 1];
+};
+/** As meta_find_string, for texts that ascend, as stored; `s` begins with its cursor alone, which nobody else moves meanwhile.  Reads no block twice. */
+MUST_USE och_code meta_seek_string(struct meta_strings *s, slice text, uint32_t *ret,
+                                   och_error *err);
 /** First ordinal whose string, as stored, is not below; ordinals + 1: all are. */
 MUST_USE och_code meta_find_place(struct meta_cursor *cursor, slice text, uint32_t *ret,
                                   och_error *err);

@@ -110,9 +110,31 @@ static int compare_images(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int compare_strings(const void *a, const void *b)
+/* A string and the eight bytes behind what all of them begin with, which tell most apart. */
+struct headed {
+    uint64_t head;
+    slice text;
+};
+
+static int compare_headed(const void *a, const void *b)
 {
-    return slice_compare(*(const slice *)a, *(const slice *)b);
+    const struct headed *x = a, *y = b;
+    return x->head != y->head ? (x->head > y->head) - (x->head < y->head)
+                              : slice_compare(x->text, y->text);
+}
+
+static void sort_strings(struct headed *texts, uint32_t count)
+{
+    size_t shared = count ? texts[0].text.len : 0;
+    for (uint32_t i = 1; i < count && shared; i++) {
+        size_t at = 0, end = shared < texts[i].text.len ? shared : texts[i].text.len;
+        while (at < end && texts[i].text.at[at] == texts[0].text.at[at])
+            at++;
+        shared = at;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        texts[i].head = meta_eight_bytes(texts[i].text, shared);
+    qsort(texts, count, sizeof(*texts), compare_headed);
 }
 
 static void add_ordinal(struct meta_spans *spans, uint32_t ordinal)
@@ -165,7 +187,7 @@ static och_code string_set(struct meta_cursor *cursor, const struct filter_node 
                            bool cut_ones, struct meta_spans *spans, och_error *err)
 {
     CLEANUP(mem_cleanup)
-    slice *texts = mem_alloc((size_t)node->value_count * sizeof(*texts) + 1);
+    struct headed *texts = mem_alloc((size_t)node->value_count * sizeof(*texts) + 1);
     uint32_t count = 0, ordinal;
     uint8_t room[META_STRING_MAX + 1];
     if (!texts)
@@ -173,11 +195,15 @@ static och_code string_set(struct meta_cursor *cursor, const struct filter_node 
     for (uint32_t i = 0; i < node->value_count; i++) {
         const struct filter_value *value = &node->values[i];
         if (value->kind == FILTER_STRING && (value->string.len > META_STRING_MAX) == cut_ones)
-            texts[count++] = value->string;
+            texts[count++].text = value->string;
     }
-    qsort(texts, count, sizeof(*texts), compare_strings);
+    sort_strings(texts, count);
+    struct meta_strings strings = {.cursor = cursor};
     for (uint32_t i = 0; i < count; i++) {
-        TRY(meta_find_string(cursor, meta_cut(texts[i], room), &ordinal, err));
+        if (cut_ones)
+            TRY(meta_find_string(cursor, meta_cut(texts[i].text, room), &ordinal, err));
+        else
+            TRY(meta_seek_string(&strings, texts[i].text, &ordinal, err));
         add_ordinal(spans, ordinal);
     }
     return OCH_OK;

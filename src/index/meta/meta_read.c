@@ -138,15 +138,7 @@ och_code meta_has_image(struct meta_cursor *cursor, uint64_t image, uint32_t *re
     return OCH_OK;
 }
 
-/* The strings of one block: each says how much it shares with the one before. */
-struct strings {
-    struct meta_cursor *cursor;
-    struct reader reader;
-    size_t len;
-    uint8_t text[META_STRING_MAX + 1];
-};
-
-static och_code strings_next(struct strings *s, och_error *err)
+static och_code strings_next(struct meta_strings *s, och_error *err)
 {
     uint64_t shared = reader_varint(&s->reader);
     slice rest = reader_sized(&s->reader);
@@ -163,7 +155,7 @@ static och_code find_string(struct meta_cursor *cursor, slice text, uint32_t *re
                             bool *ret_equal, och_error *err)
 {
     const struct meta_column *column = cursor->column;
-    struct strings strings = {.cursor = cursor};
+    struct meta_strings strings = {.cursor = cursor};
     uint32_t low = 0, high = column->dict_blocks;
     *ret_equal = false;
     while (high - low > 1) {
@@ -197,6 +189,48 @@ och_code meta_find_string(struct meta_cursor *cursor, slice text, uint32_t *ret,
     return OCH_OK;
 }
 
+/* The block to look in, from that of the text before on: most are near. */
+static uint32_t seek_block(const struct meta_column *column, uint32_t block, slice text)
+{
+    uint32_t low = block, high = block + 1, step = 1;
+    while (high < column->dict_blocks && slice_compare(separator_at(column, high), text) <= 0) {
+        low = high;
+        step *= 2;
+        high = column->dict_blocks - low > step ? low + step : column->dict_blocks;
+    }
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (slice_compare(separator_at(column, middle), text) <= 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+och_code meta_seek_string(struct meta_strings *s, slice text, uint32_t *ret, och_error *err)
+{
+    struct meta_cursor *cursor = s->cursor;
+    uint32_t block = seek_block(cursor->column, s->block, text);
+    *ret = 0;
+    if (!s->begun || block != s->block) {
+        TRY(cursor_load(cursor, block, err));
+        *s = (struct meta_strings){
+            .cursor = cursor, .begun = true, .block = block, .reader = reader_of(cursor->strings)};
+    }
+    for (; s->at < cursor->count; s->at++, s->has_text = false) {
+        if (!s->has_text)
+            TRY(strings_next(s, err));
+        s->has_text = true;
+        int order = slice_compare(slice_make(s->text, s->len), text);
+        if (order < 0)
+            continue;
+        *ret = order == 0 ? cursor->first + s->at : 0;
+        break;
+    }
+    return OCH_OK;
+}
+
 och_code meta_find_place(struct meta_cursor *cursor, slice text, uint32_t *ret, och_error *err)
 {
     bool equal;
@@ -211,7 +245,7 @@ och_code meta_walk_strings(struct meta_cursor *cursor, uint32_t from, uint32_t t
     assert(from >= 1 && from <= to && to <= column->ordinals + 1);
     uint32_t loaded = 0;
     for (uint32_t at = from; at < to;) {
-        struct strings strings = {.cursor = cursor};
+        struct meta_strings strings = {.cursor = cursor};
         if (loaded++ % WALK_BLOCKS == 0 && loaded > 1) {
             cursor->reader->pages->release(cursor->reader->pages->context);
             cursor->reader->release++; /* the caller may have a cursor of its own */

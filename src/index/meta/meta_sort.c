@@ -129,19 +129,6 @@ struct string_sort {
     VEC(struct group) open;
 };
 
-/* Eight bytes from `depth` on, zeros behind the end: a string that ends goes with those that have zeros there, until so few are together that they are
- * compared whole. */
-static uint64_t eight_bytes(slice text, uint32_t depth)
-{
-    uint64_t value = 0;
-    size_t left = text.len > depth ? text.len - depth : 0;
-    if (left >= 8)
-        return __builtin_bswap64(load_u64(text.at + depth));
-    for (size_t i = 0; i < left; i++)
-        value |= (uint64_t)text.at[depth + i] << (56 - 8 * i);
-    return value;
-}
-
 struct ranked {
     slice text;
     uint32_t id;
@@ -177,7 +164,8 @@ static uint32_t common_depth(const struct string_sort *sort, const struct group 
     return (uint32_t)shared;
 }
 
-/* One group by its next eight bytes; what they do not tell apart is left open. */
+/* One group by its next eight bytes; what they do not tell apart is left open.  A string that ends goes with those that have zeros there, until so few are
+ * together that they are compared whole. */
 static bool sort_group(struct string_sort *sort, struct group group)
 {
     if (group.count <= RADIX_LEAST) {
@@ -187,7 +175,7 @@ static bool sort_group(struct string_sort *sort, struct group group)
     struct pairs at = {sort->at.images + group.first, sort->at.rows + group.first};
     uint32_t depth = common_depth(sort, &group);
     for (uint32_t i = 0; i < group.count; i++)
-        at.images[i] = eight_bytes(sort->strings[at.rows[i]], depth);
+        at.images[i] = meta_eight_bytes(sort->strings[at.rows[i]], depth);
     if (!radix_sort(at, sort->spare, group.count)) {
         memcpy(at.images, sort->spare.images, (size_t)group.count * sizeof(*at.images));
         memcpy(at.rows, sort->spare.rows, (size_t)group.count * sizeof(*at.rows));

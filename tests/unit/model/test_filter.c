@@ -631,7 +631,7 @@ static void a_row_that_takes_long_is_given_up_in_time(void **state)
     buf_init(&text, BUF_MAX_NONE), buf_init(&meta, BUF_MAX_NONE);
     buf_text(&text, "{\"$and\":[");
     for (int i = 0; i < 20000; i++)
-        buf_printf(&text, "%s{\"x\":{\"$ne\":%d}}", i ? "," : "", i);
+        buf_printf(&text, "%s{\"x%d\":{\"$ne\":%d}}", i ? "," : "", i, i);
     buf_text(&text, "]}"), buf_byte(&text, 0);
     for (int i = 0; i < 5000; i++)
         buf_printf(&meta, "%s\"k%d\":%d", i ? "," : "{", i, i);
