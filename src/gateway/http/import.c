@@ -346,15 +346,15 @@ och_code gateway_import_new(struct gateway *gateway, const struct gateway_scope 
     return code;
 }
 
-void gateway_import_free(struct gateway_import *m)
+void gateway_import_free(struct gateway_import *import)
 {
-    if (!m)
+    if (!import)
         return;
-    sysdb_collection_unref(m->collection);
-    budget_give(m->gateway->options.budget, m->carry.len);
-    buf_done(&m->carry);
-    arena_done(&m->scratch);
-    arena_done(&m->arena);
-    arena_done(&m->names);
-    mem_free(m);
+    sysdb_collection_unref(import->collection);
+    budget_give(import->gateway->options.budget, import->carry.len);
+    buf_done(&import->carry);
+    arena_done(&import->scratch);
+    arena_done(&import->arena);
+    arena_done(&import->names);
+    mem_free(import);
 }
