@@ -254,6 +254,19 @@ och_code part_filter_chunk(struct part_filter *filter, uint32_t chunk, uint64_t 
     return code == OCH_OK ? OCH_OK : give_up(filter, code, &failure, err);
 }
 
+/* How reading the index ended: damage of it is noted and leaves the question open. */
+static och_code judge(struct part *part, och_code code, bool damaged, const och_error *failure,
+                      bool *ret_known, och_error *err)
+{
+    if (code == OCH_OK)
+        return OCH_OK;
+    *ret_known = false;
+    if (!damaged || !part_is_damage(code, failure))
+        return pass_on(code, failure, err);
+    part_note_damage(part, SECTION_META, failure);
+    return OCH_OK;
+}
+
 och_code part_count_values(struct part *part, slice key, const uint64_t *mask,
                            const struct limits_of_work *limits, struct arena *arena,
                            meta_counted take_value, void *context, bool *ret_known, och_error *err)
@@ -278,14 +291,7 @@ och_code part_count_values(struct part *part, slice key, const uint64_t *mask,
                                          .context = context};
     och_code code = meta_count_values(&options, ret_known, &damaged, &failure);
     pages_release(&reading);
-    if (code == OCH_OK)
-        return OCH_OK;
-    *ret_known = false;
-    if (damaged && part_is_damage(code, &failure)) {
-        part_note_damage(part, SECTION_META, &failure);
-        return OCH_OK;
-    }
-    return pass_on(code, &failure, err);
+    return judge(part, code, damaged, &failure, ret_known, err);
 }
 
 och_code part_walk_order(struct part *part, const struct meta_order_options *asked,
@@ -306,14 +312,7 @@ och_code part_walk_order(struct part *part, const struct meta_order_options *ask
     options.rows = part->info.rows;
     och_code code = meta_walk_order(&options, ret_known, &damaged, &failure);
     pages_release(&reading);
-    if (code == OCH_OK)
-        return OCH_OK;
-    *ret_known = false;
-    if (damaged && part_is_damage(code, &failure)) {
-        part_note_damage(part, SECTION_META, &failure);
-        return OCH_OK;
-    }
-    return pass_on(code, &failure, err);
+    return judge(part, code, damaged, &failure, ret_known, err);
 }
 
 /* ---- checking ---- */

@@ -2,6 +2,8 @@
 /* Forks by the API and with all that runs beside them (D16, http-api.md §8). */
 #include "gateway_test.h"
 
+#include "shared_parts.h"
+
 #include "model/limits.h"
 
 #define GET_ALL "{\"include\":[\"documents\"]}"
@@ -16,40 +18,6 @@ static void fork_it(struct stack *s, const char *id, const char *name, char ret_
         fail_msg("%s", answer.body);
     memcpy(ret_id, answer.body + 7, 36);
     ret_id[36] = '\0';
-}
-
-static uuid id_of(const char *text)
-{
-    uuid id;
-    assert_true(uuid_parse(slice_of(text), &id));
-    return id;
-}
-
-static size_t blobs(struct stack *s)
-{
-    struct arena arena;
-    struct io_entry *folders = NULL, *files = NULL;
-    size_t count = 0, inner, total = 0;
-    arena_init(&arena, NULL, 0);
-    OK(io_list(s->io, "blobs", &arena, &folders, &count, err));
-    for (size_t i = 0; i < count; i++) {
-        OK(io_list(s->io, arena_printf(&arena, "blobs/%s", folders[i].name), &arena, &files, &inner,
-                   err));
-        total += inner;
-    }
-    arena_done(&arena);
-    return total;
-}
-
-static void verify(struct stack *s)
-{
-    struct buf report;
-    uint64_t faults = 0;
-    buf_init(&report, BUF_MAX_NONE);
-    OK(sysdb_verify(s->sysdb, &report, &faults, err));
-    if (faults)
-        fail_msg("%.*s", SLICE_ARG(buf_view(&report)));
-    buf_done(&report);
 }
 
 static void a_copy_has_parts_and_tail_and_both_go_on(void **state)

@@ -2,44 +2,12 @@
 /* Versions that are kept, reads at them, restores (docs/decisions/0023-kept-versions.md). */
 #include "gateway_test.h"
 
+#include "shared_parts.h"
+
 #include "compact/compact_internal.h"
 
 #define IDS(ids_) "{\"ids\":" ids_
 #define AT(which) "{\"include\":[\"documents\"],\"as_of\":" which "}"
-
-static uuid id_of(const char *text)
-{
-    uuid id;
-    assert_true(uuid_parse(slice_of(text), &id));
-    return id;
-}
-
-static size_t blobs(struct stack *s)
-{
-    struct arena arena;
-    struct io_entry *folders = NULL, *files = NULL;
-    size_t count = 0, inner, total = 0;
-    arena_init(&arena, NULL, 0);
-    OK(io_list(s->io, "blobs", &arena, &folders, &count, err));
-    for (size_t i = 0; i < count; i++) {
-        OK(io_list(s->io, arena_printf(&arena, "blobs/%s", folders[i].name), &arena, &files, &inner,
-                   err));
-        total += inner;
-    }
-    arena_done(&arena);
-    return total;
-}
-
-static void verify(struct stack *s)
-{
-    struct buf report;
-    uint64_t faults = 0;
-    buf_init(&report, BUF_MAX_NONE);
-    OK(sysdb_verify(s->sysdb, &report, &faults, err));
-    if (faults)
-        fail_msg("%.*s", SLICE_ARG(buf_view(&report)));
-    buf_done(&report);
-}
 
 static void pass(struct stack *s, uint64_t seconds)
 {
