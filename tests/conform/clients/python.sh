@@ -22,6 +22,8 @@ if [ "$target" = --embedded ]; then
     export OCHRE_CLIENTS_EMBEDDED=1
 else
     CHROMA_SERVER_HTTP_PORT=${target##*:}
+    # Tests that Chroma keeps for its distributed mode (fork) read one variable for both.
+    [ -z "${CHROMA_CLUSTER_TEST_ONLY:-}" ] || CHROMA_SERVER_HOST=localhost:$CHROMA_SERVER_HTTP_PORT
 fi
 [ $# -gt 0 ] || set -- chromadb/test/test_api.py chromadb/test/api chromadb/test/client chromadb/test/test_client.py \
     chromadb/test/test_multithreaded.py chromadb/test/configurations chromadb/test/test_chroma.py
