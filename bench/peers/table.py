@@ -9,8 +9,9 @@ import math
 import sys
 
 RECALLS = (0.90, 0.95, 0.98, 0.99)
-# At 0.95 and at 0.98; the page has bars for glove, s768 and lsa, text embeddings of its own: minilm is held to those of lsa.
-BARS = {"glove": (6, 10), "s768": (5, 8), "minilm": (2, 3)}
+# At 0.95 and at 0.98; the page has bars for glove, s768 and lsa, text embeddings of its own: minilm is held to those of lsa,
+# its queries of eight words to that of lsa-ood.
+BARS = {"glove": (6, 10), "s768": (5, 8), "minilm": (2, 3), "minilm-8-words": (4,)}
 BUILD_BAR = 12
 
 
