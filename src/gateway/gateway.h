@@ -42,9 +42,8 @@ struct http_handler gateway_handler(struct gateway *gateway);
 struct gateway_scope {
     slice tenant, database;
     struct limits_of_work limits;
-    uint64_t as_of; /* gateway_read: at the state of this read token; 0: now */
-    const struct gateway_version_ref
-        *version; /* gateway_read, gateway_export_new: or at this version; NULL: now */
+    uint64_t as_of; /* gateway_read, gateway_export_new: at the state of this read token; 0: now */
+    const struct gateway_version_ref *version; /* the same: or at this version; NULL: now */
 };
 /** Which version of a collection is meant. */
 struct gateway_version_ref {

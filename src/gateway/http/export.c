@@ -89,12 +89,7 @@ static och_code export_begin(struct gateway_export *e, const struct gateway_scop
     plan_encode(plan, &e->encoded);
     TRY(buf_check(&e->encoded, "an export", err));
     TRY(plan_decode(buf_view(&e->encoded), &e->arena, &e->plan, err));
-    if (scope->version)
-        TRY(gateway_version_view(e->gateway, scope, plan->collection, scope->version, &e->view,
-                                 err));
-    else
-        TRY(view_acquire(e->gateway->options.views, plan->collection, READ_INDEX_AND_WAL, &e->view,
-                         err));
+    TRY(gateway_view(e->gateway, scope, plan->collection, &e->view, err));
     uint64_t row_bytes = 1024 + 12ull * view_info(e->view)->dimension,
              rows = PAGE_BYTES / row_bytes;
     e->plan.limit = rows < 16 ? 16 : rows > PAGE_ROWS_MAX ? PAGE_ROWS_MAX : rows;
@@ -149,7 +144,7 @@ static void stream_free(struct http_stream *stream)
 }
 
 struct export_body {
-    const struct json_value *where, *where_document;
+    const struct json_value *where, *where_document, *as_of;
 };
 
 static och_code read_plan(struct exchange *x, const struct sysdb_collection *collection,
@@ -177,12 +172,14 @@ och_code handle_export(struct exchange *x, och_error *err)
         {"where", WIRE_ANY, false, false, .at = offsetof(struct export_body, where)},
         {"where_document", WIRE_ANY, false, false,
          .at = offsetof(struct export_body, where_document)},
+        {"as_of", WIRE_ANY, false, false, .at = offsetof(struct export_body, as_of)},
     };
     static const struct wire_body shape = {"ExportPayload", members, COUNT_OF(members), true};
     struct export_body body = {0};
     struct plan plan;
     if (x->request->body.len || x->request->body_size_refused)
         TRY(wire_read(x, &shape, &body, err));
+    TRY(exchange_as_of(x, body.as_of, err));
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
     TRY(read_plan(x, collection, &body, &plan, err));

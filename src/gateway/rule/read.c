@@ -29,6 +29,20 @@ static och_code gate_searches(const struct schema *schema, const struct plan *pl
     return OCH_OK;
 }
 
+och_code gateway_view(struct gateway *gateway, const struct gateway_scope *scope, uuid collection,
+                      struct view **ret_view, och_error *err)
+{
+    if (scope->version)
+        return gateway_version_view(gateway, scope, collection, scope->version, ret_view, err);
+    if (!scope->as_of)
+        return view_acquire(gateway->options.views, collection, READ_INDEX_AND_WAL, ret_view, err);
+    struct token *token = NULL;
+    TRY(token_find(gateway->tokens, collection, scope->as_of, &token, err));
+    och_code code = view_copy(token_view(token), ret_view, err);
+    token_unref(gateway->tokens, token);
+    return code;
+}
+
 och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope,
                       const struct plan *plan, struct arena *arena, struct query_result *ret_result,
                       och_error *err)
@@ -43,18 +57,10 @@ och_code gateway_read(struct gateway *gateway, const struct gateway_scope *scope
     /* A changed effort counts at once: the view has that of the time when it was made. */
     if (!(plan->recall > 0))
         aimed.recall = collection->schema.recall;
-    if (scope->version) {
-        struct view *view CLEANUP(view_cleanup) = NULL;
-        TRY(gateway_version_view(gateway, scope, plan->collection, scope->version, &view, err));
-        return query_run_view(gateway->options.query, &aimed, view, &scope->limits, arena,
-                              ret_result, err);
-    }
-    if (!scope->as_of)
+    if (!scope->version && !scope->as_of) /* at the plan's read level */
         return query_run(gateway->options.query, &aimed, &scope->limits, arena, ret_result, err);
-    struct token *token = NULL;
-    TRY(token_find(gateway->tokens, plan->collection, scope->as_of, &token, err));
-    och_code code = query_run_view(gateway->options.query, &aimed, token_view(token),
-                                   &scope->limits, arena, ret_result, err);
-    token_unref(gateway->tokens, token); /* the result holds a view of its own */
-    return code;
+    struct view *view CLEANUP(view_cleanup) = NULL;
+    TRY(gateway_view(gateway, scope, plan->collection, &view, err));
+    return query_run_view(gateway->options.query, &aimed, view, &scope->limits, arena, ret_result,
+                          err);
 }

@@ -209,6 +209,45 @@ static void a_key_lets_an_import_go_on_where_it_ended(void **state)
     stack_done(s);
 }
 
+/* The first page of an export that is sent in pieces; an empty body is a GET. */
+static void begin_export(struct stack *s, const char *id, const char *body,
+                         struct http_reply *reply)
+{
+    char target[256], room[128] = {0}; /* readers may look beyond the end */
+    (void)snprintf(target, sizeof(target), "%s", path(id, "export"));
+    size_t len = strlen(body);
+    assert_true(len + 64 <= sizeof(room));
+    memcpy(room, body, len);
+    const struct http_header type[] = {{SLICE("content-type"), SLICE("application/json")}};
+    struct http_handler handler = gateway_handler(s->gateway);
+    struct http_request request = {.method = len ? SLICE("POST") : SLICE("GET"),
+                                   .target = slice_of(target),
+                                   .path = slice_of(target),
+                                   .body = slice_make((const uint8_t *)room, len),
+                                   .headers = type,
+                                   .header_count = 1,
+                                   .streams = true};
+    http_reply_init(reply, 1u << 20);
+    handler.handle(handler.context, &request, reply);
+    assert_int_equal(reply->status, 200);
+    assert_non_null(reply->stream);
+}
+
+/* The whole text with a zero behind it; returns how many pages it had. */
+static unsigned finish_export(struct http_reply *reply, struct buf *all)
+{
+    unsigned pages = 1;
+    for (bool more = true; more; pages++) {
+        buf_slice(all, buf_view(&reply->body));
+        buf_clear(&reply->body);
+        assert_int_equal(reply->stream->next(reply->stream, &reply->body, &more), OCH_OK);
+    }
+    buf_slice(all, buf_view(&reply->body));
+    buf_byte(all, 0);
+    http_reply_done(reply);
+    return pages;
+}
+
 /* What is written while an export is under way is not in it, what is deleted still is; it takes one page at a time. */
 static void an_export_shows_one_moment(void **state)
 {
@@ -224,35 +263,15 @@ static void an_export_shows_one_moment(void **state)
     buf_byte(&lines, 0);
     send_lines(s, path(id, "add"), (const char *)lines.at, NULL, 201, "{\"inserted\":2500,");
     settle(s, id);
-    char target[256];
-    (void)snprintf(target, sizeof(target), "%s", path(id, "export"));
-    struct http_handler handler = gateway_handler(s->gateway);
-    uint8_t padding[64] = {0};
-    struct http_request request = {.method = SLICE("GET"),
-                                   .target = slice_of(target),
-                                   .path = slice_of(target),
-                                   .body = slice_make(padding, 0),
-                                   .streams = true};
     struct http_reply reply;
-    http_reply_init(&reply, 1u << 20);
-    handler.handle(handler.context, &request, &reply);
-    assert_int_equal(reply.status, 200);
-    assert_non_null(reply.stream);
+    begin_export(s, id, "", &reply);
     EXPECT(200, "{\"deleted\":2500}", "POST", path(id, "delete"),
            "{\"where\":{\"k\":{\"$ne\":1}}}");
     EXPECT(201, "{}", "POST", path(id, "add"), "{\"ids\":[\"later\"],\"embeddings\":[[1,2]]}");
     settle(s, id);
     struct buf all;
     buf_init(&all, BUF_MAX_NONE);
-    unsigned pages = 1;
-    for (bool more = true; more; pages++) {
-        buf_slice(&all, buf_view(&reply.body));
-        buf_clear(&reply.body);
-        assert_int_equal(reply.stream->next(reply.stream, &reply.body, &more), OCH_OK);
-    }
-    buf_slice(&all, buf_view(&reply.body));
-    assert_true(pages > 2);
-    buf_byte(&all, 0);
+    assert_true(finish_export(&reply, &all) > 2);
     const char *at = (const char *)all.at;
     for (int i = 0; i < 2500; i++) {
         char expected[64];
@@ -263,10 +282,55 @@ static void an_export_shows_one_moment(void **state)
         at += len;
     }
     assert_int_equal(*at, '\0');
-    http_reply_done(&reply);
     buf_done(&all);
     buf_done(&lines);
     EXPECT(200, "{\"id\":\"later\"", "GET", path(id, "export"));
+    stack_done(s);
+}
+
+/* By a token or a version: all lines, also when the token ends, the version is given up and merges go on under way. */
+static void an_export_shows_the_state_that_it_names(void **state)
+{
+    (void)state;
+    struct stack stack = {.tail_rows_max = 100}, *s = &stack;
+    char id[UUID_TEXT_SIZE], at_token[80];
+    stack_open(s);
+    make_collection(s, "{\"name\":\"states\"}", id);
+    struct buf lines, all;
+    buf_init(&lines, BUF_MAX_NONE);
+    buf_init(&all, BUF_MAX_NONE);
+    for (int i = 0; i < 2500; i++)
+        buf_printf(&lines, "{\"id\":\"i%04d\",\"embedding\":[%d.0,1.0]}\n", i, i);
+    buf_byte(&lines, 0);
+    send_lines(s, path(id, "add"), (const char *)lines.at, NULL, 201, "{\"inserted\":2500,");
+    EXPECT(200, "{\"version\":2500,", "POST", path(id, "versions"), "{\"name\":\"first\"}");
+    exchange(s,
+             &(struct ask){
+                 .method = "POST", .target = path(id, "conditional/get"), .body = "{\"limit\":0}"},
+             &answer);
+    unsigned long long token = strtoull(strstr(answer.body, "\"read_token\":") + 13, NULL, 10);
+    EXPECT(200, "{\"deleted\":2500}", "POST", path(id, "delete"),
+           "{\"where\":{\"k\":{\"$ne\":1}}}");
+    EXPECT(201, "{}", "POST", path(id, "add"), "{\"ids\":[\"later\"],\"embeddings\":[[1,2]]}");
+    (void)snprintf(at_token, sizeof(at_token), "{\"as_of\":%llu}", token);
+    for (int by_version = 0; by_version < 2; by_version++) {
+        struct http_reply reply;
+        begin_export(s, id, by_version ? "{\"as_of\":{\"version\":\"first\"}}" : at_token, &reply);
+        if (by_version)
+            EXPECT(200, "{\"deleted\":1}", "DELETE", path(id, "versions/first"));
+        else
+            gateway_transaction_end(s->gateway, token);
+        settle(s, id);
+        buf_clear(&all);
+        assert_true(finish_export(&reply, &all) > 2);
+        assert_string_equal((const char *)all.at, (const char *)lines.at);
+    }
+    EXPECT(412, "", "POST", path(id, "export"), at_token);
+    EXPECT(404, "", "POST", path(id, "export"), "{\"as_of\":{\"version\":\"first\"}}");
+    EXPECT(200, "{\"id\":\"later\"", "POST", path(id, "export"), "{\"as_of\":null}");
+    buf_done(&all);
+    buf_done(&lines);
+    settle(s, id);
     stack_done(s);
 }
 
@@ -310,6 +374,7 @@ int main(void)
         cmocka_unit_test(a_body_may_be_cut_anywhere),
         cmocka_unit_test(a_key_lets_an_import_go_on_where_it_ended),
         cmocka_unit_test(an_export_shows_one_moment),
+        cmocka_unit_test(an_export_shows_the_state_that_it_names),
         cmocka_unit_test(memory_that_fails_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
