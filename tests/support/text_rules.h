@@ -19,6 +19,8 @@ static inline bool rule_like(slice text, slice like)
         return !text.len;
     slice rest = slice_from(like, 1);
     if (like.at[0] == '%') {
+        while (rest.len && rest.at[0] == '%') /* as one */
+            rest = slice_from(rest, 1);
         for (;; text = slice_from(text, rule_char_len(text))) {
             if (rule_like(text, rest))
                 return true;
