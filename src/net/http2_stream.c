@@ -216,6 +216,7 @@ static void run_stream(void *arg)
 {
     struct http2_stream *stream = arg;
     struct http_server *server = stream->exchange->server;
+    http_exchange_taken(stream->exchange);
     (void)atomic_fetch_add_explicit(&server->running, 1, memory_order_relaxed);
     http_exchange_handle(stream->exchange);
     (void)atomic_fetch_sub_explicit(&server->running, 1, memory_order_relaxed);
@@ -229,6 +230,7 @@ static void run_piece(void *arg)
     struct http2_stream *stream = arg;
     struct http_server *server = stream->exchange->server;
     struct http_reply *reply = &stream->exchange->reply;
+    http_exchange_taken(stream->exchange);
     (void)atomic_fetch_add_explicit(&server->running, 1, memory_order_relaxed);
     bool more = true;
     buf_clear(&reply->body);
@@ -249,6 +251,7 @@ static bool submit(struct http2_stream *stream, void (*run)(void *arg))
     struct http_server *server = stream->exchange->server;
     unsigned most = server->options.worker_max + server->options.waiting_max;
     enum http2_state before = stream->state;
+    stream->exchange->queued_ns = http_now_ns();
     stream->state = STREAM_WORK;
     stream->conn->http2->at_work++;
     /* An intake that has begun is not stopped in the middle. */
@@ -275,11 +278,8 @@ static void dispatch(struct http2_stream *stream)
     }
     if (submit(stream, run_stream))
         return;
-    char message[128];
-    (void)snprintf(message, sizeof(message),
-                   "%u requests are at work or waiting already. Backoff and retry.",
-                   server->options.worker_max + server->options.waiting_max);
-    refuse(stream, 429, "Backoff", message);
+    http_exchange_busy(exchange);
+    encode_and_answer(stream);
 }
 
 /* ---- heads ---- */
@@ -496,8 +496,7 @@ size_t http2_stream_data(struct http2_stream *stream, slice data)
 {
     struct http_exchange *exchange = stream->exchange;
     stream->progress += data.len;
-    if (exchange->intake != NULL &&
-        (stream->state == STREAM_BODY || stream->state == STREAM_WORK)) {
+    if (exchange->pieces && (stream->state == STREAM_BODY || stream->state == STREAM_WORK)) {
         size_t used = feed_intake(stream, data);
         return stream->state == STREAM_BODY || stream->state == STREAM_WORK
                    ? put_ahead(stream, slice_from(data, used))

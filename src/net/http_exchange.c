@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One request and its answer: what the head asks for, the handler's call, the answer's bytes. */
+#include "base/retry.h"
 #include "net/http_internal.h"
 
 #include <poll.h>
@@ -51,8 +52,8 @@ void http_exchange_free(struct http_exchange *exchange)
     mem_free(exchange);
 }
 
-void http_exchange_error(struct http_exchange *exchange, int status, const char *name,
-                         const char *message)
+static void answer_error(struct http_exchange *exchange, int status, const char *name,
+                         const char *message, unsigned retry_s)
 {
     struct http_server *server = exchange->server;
     (void)atomic_fetch_add_explicit(status == 429 ? &server->busy : &server->refused, 1,
@@ -64,20 +65,47 @@ void http_exchange_error(struct http_exchange *exchange, int status, const char 
     const struct http_handler *handler = &server->options.handler;
     if (handler->refuse != NULL) {
         handler->refuse(handler->context, &exchange->request, status, name, message, reply);
-        if (status == 429)
-            http_reply_header(reply, "Retry-After", "1");
-        return;
+    } else {
+        buf_printf(&reply->body, "{\"error\":\"%s\",\"message\":\"", name);
+        for (const char *at = message; *at != '\0'; at++) {
+            uint8_t byte = (uint8_t)*at;
+            if (byte == '"' || byte == '\\')
+                buf_byte(&reply->body, '\\');
+            buf_byte(&reply->body, byte < 0x20 ? ' ' : byte);
+        }
+        buf_text(&reply->body, "\"}");
     }
-    buf_printf(&reply->body, "{\"error\":\"%s\",\"message\":\"", name);
-    for (const char *at = message; *at != '\0'; at++) {
-        uint8_t byte = (uint8_t)*at;
-        if (byte == '"' || byte == '\\')
-            buf_byte(&reply->body, '\\');
-        buf_byte(&reply->body, byte < 0x20 ? ' ' : byte);
-    }
-    buf_text(&reply->body, "\"}");
     if (status == 429)
-        http_reply_header(reply, "Retry-After", "1");
+        http_reply_header(reply, "Retry-After", "%u", retry_s);
+}
+
+void http_exchange_error(struct http_exchange *exchange, int status, const char *name,
+                         const char *message)
+{
+    answer_error(exchange, status, name, message, retry_seconds(0)); /* over memory, if at all */
+}
+
+void http_exchange_busy(struct http_exchange *exchange)
+{
+    struct http_server *server = exchange->server;
+    uint64_t taken_ns = atomic_load_explicit(&server->taken_ns, memory_order_relaxed);
+    uint64_t waited_ns = atomic_load_explicit(&server->waited_ns, memory_order_relaxed);
+    uint64_t now = http_now_ns(), since_ns = taken_ns && now > taken_ns ? now - taken_ns : 0;
+    /* They are served in turn: as long as the last one waited, unless it is longer than that since one was taken at all. */
+    unsigned retry_s = retry_seconds(since_ns > waited_ns ? since_ns : waited_ns);
+    char message[128];
+    (void)snprintf(message, sizeof(message),
+                   "%u requests are at work or waiting already. Backoff and retry in %u s.",
+                   server->options.worker_max + server->options.waiting_max, retry_s);
+    answer_error(exchange, 429, "Backoff", message, retry_s);
+}
+
+void http_exchange_taken(struct http_exchange *exchange)
+{
+    struct http_server *server = exchange->server;
+    uint64_t now = http_now_ns();
+    atomic_store_explicit(&server->taken_ns, now, memory_order_relaxed);
+    atomic_store_explicit(&server->waited_ns, now - exchange->queued_ns, memory_order_relaxed);
 }
 
 /* ---- the head ---- */
@@ -164,6 +192,7 @@ bool http_exchange_begin(struct http_exchange *exchange, const uint8_t *head_byt
     exchange->broken_code = OCH_OK;
     if (handler->intake != NULL)
         exchange->intake = handler->intake(handler->context, request);
+    exchange->pieces = exchange->intake != NULL;
     return true;
 }
 

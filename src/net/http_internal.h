@@ -60,11 +60,13 @@ struct http_exchange {
     uint64_t received;          /* bytes of the body after chunks, before inflating */
     uint64_t sent;              /* bytes of the answer */
     size_t reply_charged;       /* bytes taken from the budget for the answer */
+    uint64_t queued_ns;         /* when it began to wait for a worker */
     uint8_t *head_bytes;        /* the head, in head_inline or its own */
     bool answered;              /* the reply is complete, the body is only read away */
     bool keep_alive;
     bool linger;   /* input is left that nobody will read */
     bool bodyless; /* HEAD: send the head only */
+    bool pieces;   /* it came with an intake: to be asked while a worker may be releasing that */
     bool accepts_gzip;
     bool last, wants_more; /* of an intake: the body ends with this piece; it waits for the next */
     bool begun;            /* it had a piece */
@@ -155,6 +157,8 @@ struct http_server {
     _Atomic unsigned at_work;
     _Atomic unsigned running;       /* of those at work: begun by a worker */
     _Atomic uint64_t busy, refused; /* answers without the handler */
+    _Atomic uint64_t taken_ns,
+        waited_ns; /* when a worker last took a request, which had waited so long */
     _Atomic unsigned conn_count;
     struct mutex mutex; /* guards: tls, cut_count, and waiting for connections to go */
     struct cond changed;
@@ -168,6 +172,10 @@ void http_exchange_free(struct http_exchange *exchange);
 /** Replace the reply by a JSON error. */
 void http_exchange_error(struct http_exchange *exchange, int status, const char *name,
                          const char *message);
+/** The same when no worker takes the request: 429, and when those that wait now will have been served. */
+void http_exchange_busy(struct http_exchange *exchange);
+/** A worker takes the request. */
+void http_exchange_taken(struct http_exchange *exchange);
 /** Call the handler and make the answer ready to send. */
 void http_exchange_handle(struct http_exchange *exchange);
 /** Add data to the request's body.  Errors: OCH_TOO_LARGE, OCH_INVALID (broken gzip), OCH_BUSY, OCH_NO_MEMORY. */
