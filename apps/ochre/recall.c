@@ -3,6 +3,7 @@
 #include "cli.h"
 
 #include "admin/recall.h"
+#include "mode/server.h"
 #include "ochre/ochre.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #define TIMEOUT_MS 600000
+#define PROBE_MS   5000
 
 /* ---- a folder as the peer ---- */
 
@@ -196,32 +198,56 @@ static och_code read_options(const struct cli *cli, struct arena *arena, double 
 
 /* ---- the verb ---- */
 
-static och_code probe_folder(const char *path, struct recall_options *options, struct output *out,
-                             och_error *err)
+static och_code ask_server(const struct cli *cli, struct recall_server *server, struct arena *arena,
+                           struct recall_options *options, struct output *out, och_error *err)
 {
-    och_database *database;
-    TRY(open_folder(path, &database, err));
-    struct recall_peer peer = {.context = database, .exchange = exchange_folder};
+    struct recall_peer peer;
+    const char *key = cli_option(cli, "key-file");
+    server->timeout_ms = TIMEOUT_MS;
+    if (key)
+        TRY(read_key(key, arena, &server->key, err));
+    recall_peer_init_server(&peer, server);
     options->peer = &peer;
-    och_code code = recall_probe(options, take_line, out, err);
-    och_code closed = och_database_close(database, code == OCH_OK ? err : NULL);
-    och_database_free(database);
-    return code == OCH_OK ? closed : code;
+    return recall_probe(options, take_line, out, err);
 }
 
 static och_code probe_server(const struct cli *cli, struct arena *arena,
                              struct recall_options *options, struct output *out, och_error *err)
 {
     char host[CLI_HOST_SIZE];
-    struct recall_server server = {.host = host, .timeout_ms = TIMEOUT_MS};
-    struct recall_peer peer;
-    const char *key = cli_option(cli, "key-file");
+    struct recall_server server = {.host = host};
     TRY(cli_find_server(cli, host, &server.port, err));
-    if (key)
-        TRY(read_key(key, arena, &server.key, err));
-    recall_peer_init_server(&peer, &server);
+    return ask_server(cli, &server, arena, options, out, err);
+}
+
+/* A server that holds a folder listens in it as well.  OCH_IN_USE, *err untouched: nobody does. */
+static och_code probe_holder(const struct cli *cli, const char *path, struct arena *arena,
+                             struct recall_options *options, struct output *out, och_error *err)
+{
+    och_error unanswered = {0};
+    struct recall_server server = {.host = arena_printf(arena, "%s/ochre.sock", path)};
+    if (!server.host)
+        return FAIL_NO_MEMORY(err, "a path");
+    if (server_probe(server.host, 0, true, PROBE_MS, &unanswered) != OCH_OK)
+        return OCH_IN_USE;
+    error_clear(err);
+    return ask_server(cli, &server, arena, options, out, err);
+}
+
+static och_code probe_folder(const struct cli *cli, const char *path, struct arena *arena,
+                             struct recall_options *options, struct output *out, och_error *err)
+{
+    och_database *database;
+    och_code opened = open_folder(path, &database, err);
+    if (opened == OCH_IN_USE)
+        return probe_holder(cli, path, arena, options, out, err);
+    TRY(opened);
+    struct recall_peer peer = {.context = database, .exchange = exchange_folder};
     options->peer = &peer;
-    return recall_probe(options, take_line, out, err);
+    och_code code = recall_probe(options, take_line, out, err);
+    och_code closed = och_database_close(database, code == OCH_OK ? err : NULL);
+    och_database_free(database);
+    return code == OCH_OK ? closed : code;
 }
 
 static och_code run(const struct cli *cli, struct output *out, struct arena *arena, och_error *err)
@@ -236,7 +262,7 @@ static och_code run(const struct cli *cli, struct output *out, struct arena *are
     TRY(read_shares(cli, "fail-below", 0, below, 1, &count, err));
     if (count)
         out->fail_below = below[0];
-    return path ? probe_folder(path, &options, out, err)
+    return path ? probe_folder(cli, path, arena, &options, out, err)
                 : probe_server(cli, arena, &options, out, err);
 }
 

@@ -133,7 +133,8 @@ void http_server_free(struct http_server *server);
 /** Read the certificate and key files again, for new connections.  Errors: OCH_SETTING; then the old ones stay. */
 MUST_USE och_code http_server_renew_tls(struct http_server *server, och_error *err);
 
-/** A small blocking client for the command line and tests: one request, whole answer. */
+/** A small blocking client for the command line and tests: one request, whole answer.  host: a name, an address, or the path of a local socket
+ *  (it has a '/'; the port does not count then). */
 struct http_answer {
     int status;
     slice body, head;

@@ -6,7 +6,9 @@
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define ANSWER_BYTES_MAX ((size_t)1 << 31)
@@ -26,12 +28,21 @@ static void client_done(struct client *client)
     client->fd = -1;
 }
 
+/* A host with a '/' is the path of a local socket: no name and no address has one. */
+static bool is_local(const char *host)
+{
+    return strchr(host, '/') != NULL;
+}
+
 static och_code client_fails(const struct client *client, och_code code, int os_errno,
                              const char *what, och_error *err)
 {
+    char port[8] = "";
+    if (!is_local(client->host))
+        (void)snprintf(port, sizeof(port), ":%u", (unsigned)client->port);
     if (os_errno != 0)
-        return FAIL_OS(err, code, os_errno, "%s %s:%u", what, client->host, (unsigned)client->port);
-    return FAIL(err, code, "%s %s:%u", what, client->host, (unsigned)client->port);
+        return FAIL_OS(err, code, os_errno, "%s %s%s", what, client->host, port);
+    return FAIL(err, code, "%s %s%s", what, client->host, port);
 }
 
 static och_code wait_for(const struct client *client, short events, och_error *err)
@@ -50,9 +61,28 @@ static och_code wait_for(const struct client *client, short events, och_error *e
     }
 }
 
+static och_code connect_local(struct client *client, och_error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t len = strlen(client->host);
+    if (len >= sizeof(address.sun_path))
+        return FAIL(err, OCH_UNAVAILABLE, "the path %s is too long for a local socket",
+                    client->host);
+    memcpy(address.sun_path, client->host, len + 1);
+    client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (client->fd < 0)
+        return client_fails(client, OCH_IO, errno, "cannot make a socket for", err);
+    /* Here it is done at once, or refused: also when too many wait to be taken. */
+    if (connect(client->fd, (struct sockaddr *)(void *)&address, sizeof(address)) != 0)
+        return client_fails(client, OCH_UNAVAILABLE, errno, "cannot connect to", err);
+    return OCH_OK;
+}
+
 /* Connect to the first of the host's addresses that takes us. */
 static och_code client_connect(struct client *client, och_error *err)
 {
+    if (is_local(client->host))
+        return connect_local(client, err);
     char port[8];
     (void)snprintf(port, sizeof(port), "%u", (unsigned)client->port);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
@@ -277,7 +307,10 @@ och_code http_fetch(const char *host, uint16_t port, const char *method, const c
     CLEANUP(buf_cleanup) struct buf head;
     buf_init(&head, HTTP_HEAD_BYTES_MAX);
     buf_printf(&head, "%s %s HTTP/1.1\r\n", method, target);
-    if (!has_header(headers, header_count, SLICE("Host")))
+    bool named = has_header(headers, header_count, SLICE("Host"));
+    if (!named && is_local(host))
+        buf_text(&head, "Host: localhost\r\n");
+    else if (!named)
         buf_printf(&head, strchr(host, ':') != NULL ? "Host: [%s]:%u\r\n" : "Host: %s:%u\r\n", host,
                    (unsigned)port);
     for (size_t i = 0; i < header_count; i++)

@@ -479,6 +479,26 @@ static void a_local_socket_serves_besides_and_a_stale_one_is_replaced(void **sta
     assert_int_equal(raw_answer(fd, &input, NULL), 200);
     (void)close(fd);
     buf_done(&input);
+    struct arena arena;
+    arena_init(&arena, NULL, 0);
+    struct http_answer answer;
+    och_error err = {0};
+    assert_int_equal(http_fetch(address.sun_path, 0, "GET", "/u", NULL, 0, SLICE_NONE, 5000, &arena,
+                                &answer, &err),
+                     OCH_OK); /* our own client takes a path for a host */
+    assert_int_equal(answer.status, 200);
+    assert_int_equal(http_fetch("/tmp/no such socket", 0, "GET", "/u", NULL, 0, SLICE_NONE, 5000,
+                                &arena, &answer, &err),
+                     OCH_UNAVAILABLE);
+    assert_string_equal(err.message,
+                        "cannot connect to /tmp/no such socket: No such file or directory");
+    char longer[200];
+    memset(longer, '/', sizeof(longer) - 1);
+    longer[sizeof(longer) - 1] = '\0';
+    assert_int_equal(
+        http_fetch(longer, 0, "GET", "/u", NULL, 0, SLICE_NONE, 5000, &arena, &answer, &err),
+        OCH_UNAVAILABLE);
+    arena_done(&arena);
     struct http_server *second = NULL;
     options.port = 0;
     assert_int_equal(http_server_start(&options, &second, NULL),
