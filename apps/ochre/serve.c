@@ -3,6 +3,7 @@
 #include "cli.h"
 
 #include "mode/server.h"
+#include "ochre/ochre.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -77,8 +78,8 @@ static void say_start(const struct cli *cli, const struct settings *settings, st
     buf_init(&text, 65536);
     settings_print_changed(settings, &text);
     buf_byte(&text, 0);
-    trace_line(trace, TRACE_INFO, "mode", "started", "cpu", server_cpu_level(), "settings",
-               text.failed ? "-" : (const char *)text.at, NULL);
+    trace_line(trace, TRACE_INFO, "mode", "started", "version", OCH_VERSION, "cpu",
+               server_cpu_level(), "settings", text.failed ? "-" : (const char *)text.at, NULL);
     for (size_t i = 0; i < settings->note_count; i++)
         trace_line(trace, TRACE_INFO, "mode", settings->notes[i], NULL);
     if (cli->quiet || settings->log_format == SETTING_LOG_JSON)

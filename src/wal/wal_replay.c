@@ -94,7 +94,7 @@ static och_code damage_judge(struct recovery *r, struct wal_walk *walk,
     TRY(harmless(r, walk, byte, next, &fine, err));
     if (!fine)
         return wal_corrupt(err, segment, byte,
-                           "a group that was durable is damaged; `ochre repair` can go past it");
+                           "a group that was durable is damaged; `ochre check` tells what else is");
     char where[64];
     (void)snprintf(where, sizeof(where), "%" PRIu64, byte);
     trace_line(r->wal->options.trace, TRACE_WARN, "wal",
