@@ -381,6 +381,18 @@ OCH_API och_code och_collection_query(och_collection *collection, const float *v
                                       const och_select *among, och_result **ret_result,
                                       och_error *err);
 /**
+ * Search: filters, rank expressions over vectors, sparse vectors and words, groups, a page, chosen fields; as POST .../search over HTTP.
+ *
+ * search_json: a payload, {"filter": .., "rank": .., "group_by": .., "limit": .., "select": {"keys": [..]}}, or an array of them, all answered from
+ * one state of the collection.
+ *
+ * Rows:    those of each payload in its order; query_index = which payload, distance = the score, and what its `select` names: #document, #embedding,
+ *          #uri, #metadata or single keys of it; without `select` id and score alone.
+ * Errors:  OCH_SHAPE and OCH_INVALID naming the place in search_json.
+ */
+OCH_API och_code och_collection_search(och_collection *collection, och_bytes search_json,
+                                       och_result **ret_result, och_error *err);
+/**
  * The k nearest to one vector, as numbers only, for tight loops: no handle to free.
  *
  * Shapes:  ret_seqs[k], ret_distances[k], either may be NULL; the first *ret_count are filled.  A seq names a record as och_row has it.
@@ -569,7 +581,7 @@ OCH_API och_code och_collection_restore(och_collection *collection, const och_ve
                                         och_bytes keep_as, bool dry_run, och_restored *ret_restored,
                                         och_error *err);
 /**
- * A handle by which the records of a version are read: get, query, nearest, count, facets and export take it; every other call gives OCH_INVALID.
+ * A handle by which the records of a version are read: get, query, search, nearest, count, facets and export take it; every other call gives OCH_INVALID.
  *
  * Expiry is judged by the version's time.  It holds nothing: each call finds the version anew.  A name that is dropped and kept again is the new one, a time
  * means the newest state of then or before that can still be read, and the number of a state that nobody keeps lasts until the collection goes on.  Give it
@@ -591,7 +603,7 @@ typedef struct och_row {
     och_bytes id, document, uri, metadata_json;
     const float *vector; /* as stored, not copied; NULL: none */
     size_t dimension;    /* of vector; 0 without one */
-    float distance;      /* query: to its vector */
+    float distance;      /* query: to its vector; search: the score */
 } och_row;
 #define OCH_ROW                                                                                   \
     {                                                                                             \

@@ -4,6 +4,7 @@
 #define MODE_LIBRARY_INTERNAL_H
 
 #include "mode/database.h"
+#include "model/search.h"
 #include "ochre/ochre.h"
 
 struct och_database {
@@ -53,6 +54,9 @@ struct och_result {
     struct buf metadata, json; /* of the last one */
     struct buf cursor;         /* of the next page */
     unsigned include;          /* OCH_DOCUMENT | ... */
+    /* of och_collection_search: what each payload wanted and shows; else NULL */
+    const struct search *searches;
+    const struct search_select *selects;
 };
 
 struct och_transaction {
@@ -134,6 +138,8 @@ void library_rows_done(struct library_rows *w);
 /** Read and check all that does not depend on what the collection holds. */
 MUST_USE och_code library_rows_read(struct library_rows *w, const och_records *records,
                                     struct batch_input *ret_input, och_error *err);
+/** OCH_DOCUMENT | ...: what the rows of a payload carry. */
+uint32_t library_search_include(const och_result *result, size_t payload);
 /** The next value of a result of facets. */
 MUST_USE och_code library_next_facet(och_result *result, och_row *ours, bool *ret_more,
                                      och_error *err);

@@ -346,22 +346,28 @@ static och_code give_record(och_result *result, const struct query_row *row, och
                             och_error *err)
 {
     const struct record *record = &row->record;
+    uint32_t include =
+        result->searches ? library_search_include(result, result->hits_at) : result->include;
     ours->query_index = (uint32_t)result->hits_at;
     ours->seq = (uint64_t)record->seq;
     ours->id = library_bytes(record->id);
     ours->distance = row->distance;
-    if (result->include & OCH_DOCUMENT)
+    if (include & OCH_DOCUMENT)
         ours->document = library_bytes(record->document);
-    if (result->include & OCH_URI)
+    if (include & OCH_URI)
         ours->uri = library_bytes(record->uri);
-    if ((result->include & OCH_VECTOR) && record->vector) {
+    if ((include & OCH_VECTOR) && record->vector) {
         ours->vector = record->vector;
         ours->dimension = result->rows.dimension;
     }
-    if (!(result->include & OCH_METADATA) || !record->metadata.at)
+    if (!(include & OCH_METADATA) || !record->metadata.at)
         return OCH_OK;
     buf_clear(&result->metadata);
-    meta_to_json(record->metadata, &result->metadata);
+    if (!result->selects)
+        meta_to_json(record->metadata, &result->metadata);
+    else if (!search_metadata_to_json(record->metadata, &result->selects[result->hits_at],
+                                      &result->metadata))
+        return OCH_OK;
     TRY(buf_check(&result->metadata, "metadata", err));
     ours->metadata_json = library_bytes(buf_view(&result->metadata));
     return OCH_OK;

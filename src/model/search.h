@@ -100,6 +100,8 @@ struct rank_value {
  */
 struct rank_value rank_evaluate(const struct rank_step *steps, uint32_t count,
                                 const struct rank_value *knns);
+/** Append what a payload shows of a record's metadata, as an object.  False: it shows nothing of it, and nothing is appended. */
+bool search_metadata_to_json(slice metadata, const struct search_select *select, struct buf *out);
 /** Total order of scores: -inf, numbers, -0 before 0, +inf, NaN. */
 int rank_compare(float a, float b);
 /** Order of metadata across types (§4.3): missing (NULL) < bool < int < float < string < sparse < bool[] < int[] < float[] < string[]. */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rank expressions at work: one record at a time on a small stack, so that memory does not grow with expression times records. */
+/* Rank expressions at work: one record at a time on a small stack, so that memory does not grow with expression times records.  The order of
+ * metadata, and what a payload shows of it. */
 #include "model/search.h"
+
+#include "json/json.h"
 
 #include <float.h>
 #include <math.h>
@@ -188,4 +191,39 @@ int search_compare_meta(const struct meta_entry *a, const struct meta_entry *b)
     default: /* bools, strings, and sparse vectors, whose order means nothing but is one */
         return slice_compare(a->value, b->value);
     }
+}
+
+/* Keys and entries are in order of bytes, but for the system keys, which come first and are no metadata. */
+static bool write_chosen(slice metadata, const struct search_select *select, struct buf *out)
+{
+    struct meta_iter iter;
+    struct meta_entry entry;
+    bool any = false;
+    uint32_t at = 0;
+    meta_iter_init(&iter, metadata);
+    while (at < select->count && meta_iter_next(&iter, &entry)) {
+        while (at < select->count && (filter_key_is_reserved(select->keys[at]) ||
+                                      slice_compare(select->keys[at], entry.key) < 0))
+            at++;
+        if (at == select->count || !slice_equal(select->keys[at], entry.key))
+            continue;
+        buf_byte(out, any ? ',' : '{');
+        json_write_string(out, entry.key);
+        buf_byte(out, ':');
+        meta_value_to_json(&entry, out);
+        any = true;
+    }
+    if (any)
+        buf_byte(out, '}');
+    return any;
+}
+
+bool search_metadata_to_json(slice metadata, const struct search_select *select, struct buf *out)
+{
+    if (!metadata.at)
+        return false;
+    if (!select->whole_metadata)
+        return write_chosen(metadata, select, out);
+    meta_to_json(metadata, out);
+    return true;
 }

@@ -93,38 +93,12 @@ static void write_score(struct buf *out, const struct query_row *row,
     json_write_f32(out, row->distance);
 }
 
-/* Both are in order of bytes but for the system keys, which come first and are no metadata. */
-static void write_fields(struct buf *out, slice metadata, const struct search_select *select)
-{
-    struct meta_iter iter;
-    struct meta_entry entry;
-    bool any = false;
-    uint32_t at = 0;
-    meta_iter_init(&iter, metadata);
-    while (at < select->count && meta_iter_next(&iter, &entry)) {
-        while (at < select->count && (filter_key_is_reserved(select->keys[at]) ||
-                                      slice_compare(select->keys[at], entry.key) < 0))
-            at++;
-        if (at == select->count || !slice_equal(select->keys[at], entry.key))
-            continue;
-        buf_byte(out, any ? ',' : '{');
-        json_write_string(out, entry.key);
-        buf_byte(out, ':');
-        meta_value_to_json(&entry, out);
-        any = true;
-    }
-    buf_text(out, any ? "}" : "null");
-}
 static void write_metadata(struct buf *out, const struct query_row *row,
                            const struct search_select *select, uint32_t dimension)
 {
     (void)dimension;
-    if (!row->record.metadata.at)
+    if (!search_metadata_to_json(row->record.metadata, select, out))
         buf_text(out, "null");
-    else if (select->whole_metadata)
-        meta_to_json(row->record.metadata, out);
-    else
-        write_fields(out, row->record.metadata, select);
 }
 
 static const struct column columns[] = {
