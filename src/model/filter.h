@@ -55,6 +55,8 @@ struct filter_node {
     uint32_t value_count;
     struct filter_node **children;
     uint32_t child_count;
+    slice
+        place; /* of a pattern, where it stands in the request: `where.$and[1].name`.  For messages: not part of the binary form */
 };
 
 /** Keys that nobody has: every positive operator on one is false (query-language.md §2.2). */
@@ -73,6 +75,10 @@ MUST_USE och_code filter_parse_where(const struct json_value *where, struct aren
 /** Same for where_document: "Invalid where document clause: ...". */
 MUST_USE och_code filter_parse_document(const struct json_value *where, struct arena *arena,
                                         struct filter_node **ret_node, och_error *err);
+/** filter_parse_where of a clause that errors of its patterns shall place below `root`: `searches[1].filter`. */
+MUST_USE och_code filter_parse_where_at(const struct json_value *where, const char *root,
+                                        struct arena *arena, struct filter_node **ret_node,
+                                        och_error *err);
 /** a AND b, either may be NULL. */
 MUST_USE och_code filter_join(struct filter_node *a, struct filter_node *b, struct arena *arena,
                               struct filter_node **ret_node, och_error *err);
@@ -84,7 +90,8 @@ MUST_USE och_code filter_decode(struct reader *reader, struct arena *arena,
 
 /** A tree made ready to match: regexes compiled, big lists hashed.  Immutable; any thread may match. */
 struct filter;
-/** Errors: OCH_INVALID "Regex syntax error: ..." (also for over-sized patterns and byte mode), OCH_NO_MEMORY.  node NULL gives NULL. */
+/** Errors: OCH_INVALID "Regex syntax error: ..." (also for over-sized patterns and byte mode), ending in the pattern's place, which is marked; OCH_NO_MEMORY.
+ *  node NULL gives NULL. */
 MUST_USE och_code filter_compile(const struct filter_node *node, struct filter **ret_filter,
                                  och_error *err);
 void filter_free(struct filter *filter); /* NULL is fine */

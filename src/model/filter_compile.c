@@ -159,6 +159,10 @@ static och_code compile_regex(struct compiler *compiler, const struct filter_nod
     if (code == OCH_OK)
         code = filter_regex_compile(pattern, compiler->regex_count, &owned->regex, compiler->err);
     arena_done(&made);
+    if (code == OCH_INVALID && node->place.len) {
+        error_append(compiler->err, " (%.*s)", SLICE_ARG(node->place));
+        error_mark_path(compiler->err, (const char *)node->place.at, node->place.len);
+    }
     TRY(code);
     owned->of = node;
     rule->regex = owned->regex;

@@ -20,6 +20,7 @@ struct parser {
     struct arena *arena;
     och_error *err;
     const char *prefix;
+    const char *root;     /* what the clause is called in the request */
     bool document;        /* the grammar of where_document */
     bool document_as_key; /* '#document' with an operator of metadata: refused after the grammar */
 };
@@ -305,6 +306,23 @@ static och_code parse_operand(struct parser *parser, const struct step *step,
 
 /* ---- leaves ---- */
 
+/* Patterns are compiled later: where one stands is kept for its errors. */
+static och_code keep_place(struct parser *parser, const struct step *step, struct filter_node *node)
+{
+    CLEANUP(buf_cleanup) struct buf place;
+    buf_init(&place, BUF_MAX_NONE);
+    append_place(&place, step);
+    slice text = place.failed ? SLICE_NONE : buf_view(&place);
+    text.len -= text.len ? 2 : 0; /* ": " */
+    const char *whole = arena_printf(
+        parser->arena, "%s%s%.*s", parser->root, text.len && text.at[0] != '[' ? "." : "",
+        (int)min_size(text.len, PATH_MAX_BYTES), (const char *)text.at);
+    if (!whole)
+        return FAIL_NO_MEMORY(parser->err, "a filter");
+    node->place = slice_of(whole);
+    return OCH_OK;
+}
+
 /* A predicate on the document.  It exists when it contains the empty text. */
 static och_code parse_document(struct parser *parser, const struct step *step,
                                const struct operator_name *operator,
@@ -519,6 +537,8 @@ static och_code parse_clause(struct parser *parser, const struct step *up,
         TRY(parse_named(parser, &step, member, depth, node));
     else
         TRY(parse_key(parser, &step, member->name, &member->value, node));
+    if (filter_is_pattern(node->op))
+        TRY(keep_place(parser, &step, node));
     assert(filter_node_sound(node));
     *ret_node = node;
     return OCH_OK;
@@ -538,17 +558,27 @@ static och_code parse(struct parser *parser, const struct json_value *where,
     return OCH_OK;
 }
 
+och_code filter_parse_where_at(const struct json_value *where, const char *root,
+                               struct arena *arena, struct filter_node **ret_node, och_error *err)
+{
+    struct parser parser = {
+        .arena = arena, .err = err, .prefix = "Invalid where clause", .root = root};
+    return parse(&parser, where, ret_node);
+}
+
 och_code filter_parse_where(const struct json_value *where, struct arena *arena,
                             struct filter_node **ret_node, och_error *err)
 {
-    struct parser parser = {.arena = arena, .err = err, .prefix = "Invalid where clause"};
-    return parse(&parser, where, ret_node);
+    return filter_parse_where_at(where, "where", arena, ret_node, err);
 }
 
 och_code filter_parse_document(const struct json_value *where, struct arena *arena,
                                struct filter_node **ret_node, och_error *err)
 {
-    struct parser parser = {
-        .arena = arena, .err = err, .prefix = "Invalid where document clause", .document = true};
+    struct parser parser = {.arena = arena,
+                            .err = err,
+                            .prefix = "Invalid where document clause",
+                            .root = "where_document",
+                            .document = true};
     return parse(&parser, where, ret_node);
 }

@@ -114,7 +114,8 @@ static och_code read_filter(struct search_parser *p, const struct json_value *va
     och_error err = {0};
     if (value->kind == JSON_OBJECT && value->count == 0)
         return OCH_OK;
-    och_code code = filter_parse_where(value, p->arena, &filter, &err);
+    const char *root = arena_printf(p->arena, "searches[%" PRIu32 "]%s", p->index, path);
+    och_code code = filter_parse_where_at(value, root ? root : "searches", p->arena, &filter, &err);
     search->filter = filter;
     if (code == OCH_OK)
         return OCH_OK;

@@ -90,7 +90,10 @@ och_code handle_database_create(struct exchange *x, och_error *err)
     static const struct wire_body shape = {"CreateDatabasePayload", name_members, 1, false};
     struct name_body body = {0};
     TRY(wire_read(x, &shape, &body, err));
-    TRY(gateway_database_create(x->gateway, x->scope.tenant, body.name->string, err));
+    och_code code = gateway_database_create(x->gateway, x->scope.tenant, body.name->string, err);
+    if (code == OCH_INVALID)
+        exchange_at(x, "name");
+    TRY(code);
     return empty_object(x);
 }
 

@@ -365,7 +365,10 @@ och_code handle_query(struct exchange *x, och_error *err)
     x->error_root = NULL;
     TRY(exchange_bounds(body.max_distance, body.mmr, &plan, err));
     struct query_result result;
-    TRY(gateway_read(x->gateway, &x->scope, &plan, &x->arena, &result, err));
+    och_code code = gateway_read(x->gateway, &x->scope, &plan, &x->arena, &result, err);
+    if (code == OCH_INVALID && vectors.count && !vectors.dimension)
+        exchange_at(x, "query_embeddings[0]");
+    TRY(code);
     buf_byte(&x->reply->body, '{');
     write_columns(x, &result, true, "ids", true, write_id);
     write_columns(x, &result, true, "embeddings", include & RECORD_VECTOR, write_embedding);

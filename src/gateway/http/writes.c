@@ -94,19 +94,27 @@ och_code write_check_shape(struct exchange *x, struct write_request *w, och_erro
     return code;
 }
 
-static och_code check_lengths(const struct write_body *body, och_error *err)
+static och_code check_lengths(struct exchange *x, const struct write_body *body, och_error *err)
 {
-    const struct json_value *columns[] = {body->embeddings, body->documents, body->uris,
-                                          body->metadatas};
-    for (size_t i = 0; i < COUNT_OF(columns); i++) {
-        if (columns[i] && columns[i]->count != body->ids->count)
-            return FAIL(err, OCH_INVALID,
-                        "Inconsistent number of IDs, embeddings, documents, URIs and metadatas");
+    static const char columns[] =
+        "Inconsistent number of IDs, embeddings, documents, URIs and metadatas";
+    const struct {
+        const char *name, *message;
+        const struct json_value *list;
+    } lists[] = {
+        {"embeddings", columns, body->embeddings},
+        {"documents", columns, body->documents},
+        {"uris", columns, body->uris},
+        {"metadatas", columns, body->metadatas},
+        {"clear", "Inconsistent number of IDs and clear lists", body->clear},
+        {"expires_at", "Inconsistent number of IDs and expires_at", body->expires_at},
+    };
+    for (size_t i = 0; i < COUNT_OF(lists); i++) {
+        if (!lists[i].list || lists[i].list->count == body->ids->count)
+            continue;
+        exchange_at(x, "%s", lists[i].name);
+        return FAIL(err, OCH_INVALID, "%s", lists[i].message);
     }
-    if (body->clear && body->clear->count != body->ids->count)
-        return FAIL(err, OCH_INVALID, "Inconsistent number of IDs and clear lists");
-    if (body->expires_at && body->expires_at->count != body->ids->count)
-        return FAIL(err, OCH_INVALID, "Inconsistent number of IDs and expires_at");
     return OCH_OK;
 }
 
@@ -139,8 +147,11 @@ static och_code set_clear(struct exchange *x, const struct json_value *clear,
 {
     if (!clear || clear->items[i].kind == JSON_NULL || clear->items[i].count == 0)
         return OCH_OK;
-    return exchange_clear(&clear->items[i], arena_printf(&x->arena, "clear[%" PRIu32 "]", i), row,
-                          err);
+    const char *where = arena_printf(&x->arena, "clear[%" PRIu32 "]", i);
+    och_code code = exchange_clear(&clear->items[i], where, row, err);
+    if (code == OCH_INVALID)
+        exchange_at(x, "%s", where ? where : "clear");
+    return code;
 }
 
 och_code exchange_expiry(struct exchange *x, const struct json_value *expires_at,
@@ -179,13 +190,18 @@ static och_code make_rows(struct exchange *x, struct write_request *w,
             row->vector = w->vectors.matrix + (size_t)i * w->vectors.dimension;
         set_text(w->body.documents, i, &row->document_state, &row->document);
         set_text(w->body.uris, i, &row->uri_state, &row->uri);
-        if (w->metadatas && w->metadatas[i].at) {
+        if (w->metadatas && w->metadatas[i].at && meta_count(w->metadatas[i]) > 0) { // {} is null
             row->metadata_state = FIELD_VALUE;
             row->metadata = w->metadatas[i];
         }
         TRY(set_clear(x, w->body.clear, row, i, err));
-        TRY(exchange_expiry(x, w->body.expires_at ? &w->body.expires_at->items[i] : NULL,
-                            w->body.ttl_seconds, &row->expires_ms, err));
+        och_code code =
+            exchange_expiry(x, w->body.expires_at ? &w->body.expires_at->items[i] : NULL,
+                            w->body.ttl_seconds, &row->expires_ms, err);
+        if (code == OCH_INVALID && w->body.expires_at &&
+            w->body.expires_at->items[i].kind == JSON_INT)
+            exchange_at(x, "expires_at[%" PRIu32 "]", i);
+        TRY(code);
     }
     *ret_input =
         (struct batch_input){.count = count, .dimension = w->vectors.dimension, .rows = rows};
@@ -254,7 +270,7 @@ och_code write_read_rows(struct exchange *x, struct write_request *w,
     if (code == OCH_INVALID)
         blame_first(x, w, collection, err);
     TRY(code);
-    TRY(check_lengths(&w->body, err));
+    TRY(check_lengths(x, &w->body, err));
     return make_rows(x, w, ret_input, err);
 }
 

@@ -271,7 +271,30 @@ static void patterns_are_refused_with_the_engines_reason(void **state)
             if (code != OCH_INVALID || filter ||
                 strncmp(err.message, cases[i].says, strlen(cases[i].says)) != 0)
                 fail_msg("%s: got %d \"%s\"", text, code, err.message);
+            assert_slice(slice_make(err.message + err.path_at, err.path_len),
+                         document ? "where_document.$not_regex" : "where.k");
         }
+    }
+}
+
+static void errors_of_patterns_name_their_place(void **state)
+{
+    static const struct refusal cases[] = {
+        {"{\"a\":{\"$regex\":\"(\"}}", "searches[1].filter.a"},
+        {"{\"$or\":[{\"b\":2},{\"$not\":{\"é.x\":{\"$like\":\"x\\\\\"}}}]}",
+         "searches[1].filter.$or[1].$not.é.x"},
+        {"{\"$and\":[{\"#document\":{\"$not_regex\":\"[a\"}}]}",
+         "searches[1].filter.$and[0].#document"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct filter_node *node;
+        struct filter *filter = NULL;
+        och_error err = {0};
+        const struct json_value *where = json_of(*state, cases[i].where);
+        assert_int_equal(filter_parse_where_at(where, "searches[1].filter", *state, &node, &err),
+                         OCH_OK);
+        assert_int_equal(filter_compile(node, &filter, &err), OCH_INVALID);
+        assert_slice(slice_make(err.message + err.path_at, err.path_len), cases[i].says);
     }
 }
 
@@ -312,7 +335,7 @@ static void the_verdict_on_a_long_pattern_is_not_cut_off(void **state)
         OCH_OK);
     assert_int_equal(filter_compile(node, &filter, &err), OCH_INVALID);
     assert_string_equal(err.message, "Regex syntax error: regex parse error: a pattern of 5000 "
-                                     "bytes\nerror: unclosed group");
+                                     "bytes\nerror: unclosed group (where_document.$regex)");
 }
 
 static void a_thousand_patterns_work_and_more_are_refused(void **state)
@@ -756,6 +779,7 @@ int main(void)
         TEST(long_names_and_paths_keep_the_message_whole),
         TEST(what_is_legal_is_accepted),
         TEST(patterns_are_refused_with_the_engines_reason),
+        TEST(errors_of_patterns_name_their_place),
         TEST(patterns_without_a_byte_class_are_accepted),
         TEST(the_verdict_on_a_long_pattern_is_not_cut_off),
         TEST(a_thousand_patterns_work_and_more_are_refused),
