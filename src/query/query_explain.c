@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `explain`: what a plan did, as one JSON object.  Sums first, then what each part and the tail did.  Members may be added. */
+/* `explain`: what a plan did, as one JSON object.  Sums first, then what each part and the tail did; of a Search, this for each ranking of each payload.
+ * Members may be added. */
 #include "query/query_correct.h"
 
 #include <inttypes.h>
@@ -60,39 +61,88 @@ static void write_effort(struct buf *out, const struct run *run)
     buf_text(out, "}");
 }
 
+struct sums {
+    uint64_t lists, coded, scored, reranked;
+};
+
+static struct sums sum_up(struct run *run, size_t sources)
+{
+    struct sums sums = {0};
+    for (size_t i = 0; i < sources; i++) {
+        sums.lists += atomic_load(&run->sources[i].lists_probed);
+        sums.coded += atomic_load(&run->sources[i].rows_coded);
+        sums.scored += atomic_load(&run->sources[i].rows_scored);
+        sums.reranked += atomic_load(&run->sources[i].rows_reranked);
+    }
+    return sums;
+}
+
+static void write_sums(struct buf *out, const struct sums *sums)
+{
+    buf_printf(out,
+               ",\"lists_probed\":%" PRIu64 ",\"rows_coded\":%" PRIu64 ",\"rows_scored\":%" PRIu64
+               ",\"rows_reranked\":%" PRIu64,
+               sums->lists, sums->coded, sums->scored, sums->reranked);
+}
+
+static void write_sources(struct buf *out, struct run *run, size_t sources)
+{
+    buf_text(out, ",\"sources\":[");
+    for (size_t i = 0; i < sources; i++) {
+        if (i)
+            buf_text(out, ",");
+        write_source(out, run, i);
+    }
+    buf_text(out, "]");
+}
+
+/* What a get or a query did. */
+static void write_one(struct buf *out, struct run *run)
+{
+    size_t sources = run->sources ? view_part_count(run->view) + 1 : 0;
+    struct sums sums = sum_up(run, sources);
+    const char *name = run->plan->has_ids ? "by id" : sums.scored ? "vector index" : "exact scan";
+    buf_printf(out, "\"plan\":\"%s\",\"rows_scanned\":%" PRIu64 ",\"survivors\":%" PRIu64, name,
+               run->scanned, run->survivors);
+    write_sums(out, &sums);
+    if (run->recall > 0)
+        write_effort(out, run);
+    if (sources)
+        write_sources(out, run, sources);
+}
+
+void run_tell_ranking(struct run *run, const char *kind, uint32_t limit, size_t hits,
+                      uint64_t since_ns)
+{
+    struct buf *out = run->told;
+    if (!out)
+        return;
+    bool first = out->len > 0 && out->at[out->len - 1] == '[';
+    buf_printf(out, "%s{\"kind\":\"%s\",\"limit\":%" PRIu32 ",\"hits\":%zu", first ? "" : ",", kind,
+               limit, hits);
+    if (run->sources) { /* of this one: the next has its own */
+        size_t sources = view_part_count(run->view) + 1;
+        struct sums sums = sum_up(run, sources);
+        write_sums(out, &sums);
+        write_sources(out, run, sources);
+    }
+    buf_printf(out, ",\"time_us\":%" PRIu64 "}", (sched_mono_ns() - since_ns) / 1000);
+}
+
 och_code run_explain(struct run *run, uint64_t began_ns, slice *ret_json, och_error *err)
 {
     const struct view_info *info = view_info(run->view);
-    size_t sources = run->sources ? view_part_count(run->view) + 1 : 0;
-    uint64_t lists = 0, coded = 0, scored = 0, reranked = 0;
     struct buf out;
     buf_init(&out, BUF_MAX_NONE);
-    for (size_t i = 0; i < sources; i++) {
-        lists += atomic_load(&run->sources[i].lists_probed);
-        coded += atomic_load(&run->sources[i].rows_coded);
-        scored += atomic_load(&run->sources[i].rows_scored);
-        reranked += atomic_load(&run->sources[i].rows_reranked);
-    }
-    const char *name = run->plan->has_ids ? "by id" : scored ? "vector index" : "exact scan";
     buf_printf(&out,
                "{\"version\":%" PRId64 ",\"log_from\":%" PRIu64 ",\"log_to\":%" PRIu64
-               ",\"parts\":%zu,\"tail_slots\":%" PRIu32 ",\"plan\":\"%s\",\"rows_scanned\":%" PRIu64
-               ",\"survivors\":%" PRIu64 ",\"lists_probed\":%" PRIu64 ",\"rows_coded\":%" PRIu64
-               ",\"rows_scored\":%" PRIu64 ",\"rows_reranked\":%" PRIu64,
+               ",\"parts\":%zu,\"tail_slots\":%" PRIu32 ",",
                info->version, info->from, info->to, view_part_count(run->view),
-               view_slot_count(run->view), name, run->scanned, run->survivors, lists, coded, scored,
-               reranked);
-    if (run->recall > 0)
-        write_effort(&out, run);
-    if (sources) {
-        buf_text(&out, ",\"sources\":[");
-        for (size_t i = 0; i < sources; i++) {
-            if (i)
-                buf_text(&out, ",");
-            write_source(&out, run, i);
-        }
-        buf_text(&out, "]");
-    }
+               view_slot_count(run->view));
+    if (run->plan->kind == PLAN_SEARCH)
+        buf_printf(&out, "\"plan\":\"search\",\"searches\":[%.*s]", SLICE_ARG(run->searches));
+    else
+        write_one(&out, run);
     buf_printf(&out, ",\"time_us\":%" PRIu64 "}",
                (clock_mono_ns(run->query->options.clock) - began_ns) / 1000);
     och_code code = buf_check(&out, "explain", err);

@@ -56,6 +56,9 @@ struct run {
     struct run_source *sources; /* parts, then the tail; NULL before a search */
     float recall, effort;       /* asked for; what correction adds (query_correct.c) */
     bool learns;                /* a client's query: it may be remembered */
+    struct buf
+        *told;      /* a Search that is to be explained: what its payloads did so far; else NULL */
+    slice searches; /* all of that, once it is done */
 };
 
 static inline void run_add(_Atomic uint64_t *sum, uint64_t more)
@@ -75,6 +78,9 @@ static inline void run_spent(struct run *run, size_t source, enum run_stage stag
 }
 /** query_explain.c: the JSON object of query_result.explain. */
 MUST_USE och_code run_explain(struct run *run, uint64_t began_ns, slice *ret_json, och_error *err);
+/** One ranking of a Search is done: `kind` as clients name it, its limit, what it found, since when.  Not asked for: nothing happens. */
+void run_tell_ranking(struct run *run, const char *kind, uint32_t limit, size_t hits,
+                      uint64_t since_ns);
 
 /* A task's own means of reading rows; one thread. */
 struct lookup {

@@ -122,8 +122,17 @@ static och_code rank_lists(struct run *run, const struct search *search, struct 
             tasks[count++] = (struct list_task){.search = search, .knn = i, .lists = lists};
     bool beside = count > 1 && !run->plan->explain && run->query->options.pool &&
                   view_info(run->view)->live_rows >= ROWS_WORTH;
-    for (size_t i = 0; i < count && !beside; i++)
+    for (size_t i = 0; i < count && !beside; i++) {
+        const struct search_knn *knn = &search->knns[tasks[i].knn];
+        uint64_t since = run_now(run);
+        run->sources = NULL;
         TRY(rank_task(&tasks[i], run, err));
+        run_tell_ranking(run,
+                         knn->text     ? "$bm25"
+                         : knn->sparse ? "sparse $knn"
+                                       : "$knn",
+                         knn->limit, lists[tasks[i].knn].len, since);
+    }
     for (size_t i = 0; i < count && beside; i++) {
         tasks[i].run = *run;
         tasks[i].run.arena = &arenas[i];
@@ -508,7 +517,21 @@ och_code query_run_search(struct run *run, struct query_result *result, och_erro
     if (!result->hits)
         return FAIL_NO_MEMORY(err, "a search");
     result->hit_count = plan->search_count;
-    for (uint32_t i = 0; i < plan->search_count; i++)
+    CLEANUP(buf_cleanup) struct buf told;
+    buf_init(&told, BUF_MAX_NONE);
+    run->told = plan->explain ? &told : NULL;
+    for (uint32_t i = 0; i < plan->search_count; i++) {
+        uint64_t since = run_now(run);
+        if (run->told)
+            buf_text(&told, i ? ",{\"rankings\":[" : "{\"rankings\":[");
         TRY(search_one(run, &plan->searches[i], result, &result->hits[i], err));
-    return OCH_OK;
+        if (run->told)
+            buf_printf(&told, "],\"hits\":%zu,\"time_us\":%" PRIu64 "}", result->hits[i].count,
+                       (sched_mono_ns() - since) / 1000);
+    }
+    run->told = NULL;
+    TRY(buf_check(&told, "explain", err));
+    if (told.len)
+        run->searches = arena_copy(run->arena, buf_view(&told));
+    return told.len && !run->searches.at ? FAIL_NO_MEMORY(err, "explain") : OCH_OK;
 }

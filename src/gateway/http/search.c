@@ -5,7 +5,7 @@
 #include "model/limits.h"
 
 struct search_body {
-    const struct json_value *searches, *read_level, *as_of;
+    const struct json_value *searches, *read_level, *as_of, *explain;
 };
 
 /* One member of the answer: an array with an entry per payload, null where its column was not selected. */
@@ -160,6 +160,10 @@ static void write_answer(struct exchange *x, const struct search_request *reques
     if (uris) /* of our own, so only for those who ask */
         write_column(out, request, result, &uri_column);
     write_selects(out, request);
+    if (result->explain.len) {
+        buf_text(out, ",\"explain\":");
+        buf_slice(out, result->explain);
+    }
     buf_byte(out, '}');
     if (result->warning.len)
         http_reply_header(x->reply, "Warning", "199 ochre \"%.*s\"", SLICE_ARG(result->warning));
@@ -171,6 +175,7 @@ och_code handle_search(struct exchange *x, och_error *err)
         {"searches", WIRE_SEQUENCE, true, true, offsetof(struct search_body, searches)},
         {"read_level", WIRE_STRING, false, true, offsetof(struct search_body, read_level)},
         {"as_of", WIRE_ANY, false, false, offsetof(struct search_body, as_of)},
+        {"explain", WIRE_BOOL, false, false, offsetof(struct search_body, explain)},
     };
     static const struct wire_body shape = {"SearchRequestPayload", members, COUNT_OF(members),
                                            false};
@@ -195,6 +200,7 @@ och_code handle_search(struct exchange *x, och_error *err)
     TRY(search_check(&request, err));
     plan.searches = request.searches;
     plan.search_count = request.count;
+    plan.explain = body.explain && body.explain->boolean;
     struct query_result result;
     TRY(gateway_read(x->gateway, &x->scope, &plan, &x->arena, &result, err));
     write_answer(x, &request, &result);
