@@ -8,7 +8,6 @@
 #include "net/http2.h"
 
 #include <poll.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -100,6 +99,7 @@ static void run_request(void *arg)
     struct http_exchange *exchange = arg;
     struct http_conn *conn = exchange->conn;
     struct http_server *server = exchange->server;
+    http_exchange_taken(exchange);
     (void)atomic_fetch_add_explicit(&server->running, 1, memory_order_relaxed);
     http_exchange_handle(exchange);
     if (exchange->wants_more) {
@@ -138,26 +138,29 @@ bool http_conn_pause_watching(struct http_conn *conn)
 static bool submit(struct http_conn *conn)
 {
     struct http_server *server = conn->loop->server;
-    conn->submit = false;
+    struct http_exchange *exchange = conn->exchange;
     unsigned most = server->options.worker_max + server->options.waiting_max;
-    char message[128];
-    (void)snprintf(message, sizeof(message),
-                   "%u requests are at work or waiting already. Backoff and retry.", most);
+    conn->submit = false;
+    exchange->queued_ns = http_now_ns();
     /* One that has begun is not stopped in the middle. */
-    if (atomic_fetch_add_explicit(&server->at_work, 1, memory_order_relaxed) < most ||
-        conn->exchange->begun) {
+    bool fits = atomic_fetch_add_explicit(&server->at_work, 1, memory_order_relaxed) < most ||
+                exchange->begun;
+    if (fits) {
         bool paused = conn->held_len > 0 || conn->transport.ops->pending(&conn->transport);
         atomic_store_explicit(&conn->work, paused ? WORK_PAUSED : WORK_WATCHED,
                               memory_order_relaxed);
         http_conn_watch(conn, paused ? WATCH_HANG_UP : EV_READ);
         och_error err = {0};
-        if (pool_submit(server->pool, run_request, conn->exchange, &err) == OCH_OK)
+        if (pool_submit(server->pool, run_request, exchange, &err) == OCH_OK)
             return true;
-        (void)snprintf(message, sizeof(message), "no worker takes the request. Backoff and retry.");
     }
     (void)atomic_fetch_sub_explicit(&server->at_work, 1, memory_order_relaxed);
     conn->state = CONN_BODY; /* as before */
-    http_exchange_error(conn->exchange, 429, "Backoff", message);
+    if (fits)
+        http_exchange_error(exchange, 429, "Backoff",
+                            "no worker takes the request. Backoff and retry.");
+    else
+        http_exchange_busy(exchange);
     http_conn_answer(conn);
     return false;
 }

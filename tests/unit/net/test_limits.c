@@ -2,6 +2,8 @@
 /* Slow, vanishing and too many clients, and the end of a server. */
 #include "net_test.h"
 
+#include "net/http_internal.h"
+
 #include <dirent.h>
 
 #define H "Host: a\r\n"
@@ -247,6 +249,57 @@ static void more_requests_than_workers_and_places_get_429(void **state)
     raw_send(fd, SLICE("GET /x HTTP/1.1\r\n" H "\r\n"));
     assert_int_equal(raw_answer(fd, &input, &body), 200);
     (void)close(fd);
+    buf_done(&input);
+    buf_done(&body);
+    test_stop(&test);
+}
+
+/* As long as the last one waited that a worker took, or as none was taken. */
+static void a_full_queue_tells_how_long_it_is(void **state)
+{
+    (void)state;
+    struct net_test test;
+    struct http_server_options options = test_options(&test);
+    options.worker_max = 1;
+    options.waiting_max = 1;
+    test_start(&test, &options);
+    struct buf input, body;
+    buf_init(&input, BUF_MAX_NONE);
+    buf_init(&body, BUF_MAX_NONE);
+    int fds[2];
+    for (unsigned i = 0; i < 2; i++) {
+        fds[i] = raw_connect(test.port);
+        raw_send(fds[i], SLICE("GET /wait HTTP/1.1\r\n" H "\r\n"));
+    }
+    for (struct http_server_stats stats = {0}; stats.running + stats.waiting < 2;)
+        http_server_stats(test.server, &stats);
+    wait_until_at_least(&test.waiting, 1);
+    static const struct {
+        uint64_t waited_ns, since_ns;
+        const char *header, *says;
+    } cases[] = {{0, 0, "Retry-After: 1\r\n", "Backoff and retry in 1 s."},
+                 {20000000000, 0, "Retry-After: 20\r\n", "2 requests are at work or waiting"},
+                 {20000000000, 33100000000, "Retry-After: 34\r\n", "Backoff and retry in 34 s."},
+                 {0, 900000000000, "Retry-After: 60\r\n", "Backoff and retry in 60 s."}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        atomic_store(&test.server->waited_ns, cases[i].waited_ns);
+        atomic_store(&test.server->taken_ns, http_now_ns() - cases[i].since_ns);
+        int fd = raw_connect(test.port);
+        buf_clear(&input);
+        raw_send(fd, SLICE("GET /x HTTP/1.1\r\n" H "\r\n"));
+        while (input.len == 0 || memmem(input.at, input.len, "\r\n\r\n", 4) == NULL)
+            assert_true(raw_read(fd, &input));
+        assert_non_null(memmem(input.at, input.len, cases[i].header, strlen(cases[i].header)));
+        assert_int_equal(raw_answer(fd, &input, &body), 429);
+        assert_non_null(memmem(body.at, body.len, cases[i].says, strlen(cases[i].says)));
+        (void)close(fd);
+    }
+    atomic_store(&test.let_go, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(raw_answer(fds[i], &input, NULL), 200);
+        (void)close(fds[i]);
+    }
+    assert_true(atomic_load(&test.server->waited_ns) > 0); /* the second one did */
     buf_done(&input);
     buf_done(&body);
     test_stop(&test);
@@ -570,6 +623,7 @@ int main(void)
         cmocka_unit_test(a_client_that_hangs_up_cancels_its_request),
         cmocka_unit_test(a_deadline_from_the_client_reaches_the_handler),
         cmocka_unit_test(more_requests_than_workers_and_places_get_429),
+        cmocka_unit_test(a_full_queue_tells_how_long_it_is),
         cmocka_unit_test(bodies_beyond_the_budget_get_429),
         cmocka_unit_test(idle_connections_give_way_to_new_ones),
         cmocka_unit_test(draining_answers_what_is_at_work_and_drops_the_idle),
