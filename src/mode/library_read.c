@@ -115,8 +115,10 @@ static och_code set_vectors(struct plan *plan, const float *vectors, size_t coun
                     "Validation error: embeddings: Each embedding must have at least 1 dimension");
     if (count > UINT32_MAX || dimension > UINT32_MAX || k > UINT32_MAX ||
         mul_overflows(count, dimension, &floats) || mul_overflows(floats, sizeof(float), &bytes))
-        return FAIL(err, OCH_TOO_LARGE, "a query of %zu vectors of dimension %zu, k %zu", count,
-                    dimension, k);
+        return FAIL(err, OCH_TOO_LARGE,
+                    "a query of %zu vectors of dimension %zu for %zu neighbours: no number may be "
+                    "above %" PRIu32,
+                    count, dimension, k, UINT32_MAX);
     TRY(library_check_finite(vectors, count, dimension, dimension, err));
     plan->kind = PLAN_QUERY;
     plan->vectors = vectors;

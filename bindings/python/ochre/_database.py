@@ -6,6 +6,7 @@ Vectors go to the library as they lie in memory (float32, row by row) and are co
 import ctypes
 import dataclasses
 import json
+import operator
 import weakref
 
 import numpy as np
@@ -219,9 +220,18 @@ class Collection:
         with Selection(self._lib, ids, where, where_document, include=include) as select, \
                 self._database._using():
             self._lib.do("collection_query", self._pointer, matrix.ctypes.data, len(matrix),
-                         matrix.shape[1], k, ctypes.byref(select), ctypes.byref(result))
+                         matrix.shape[1], amount("k", k), ctypes.byref(select), ctypes.byref(result))
             hits = gathered(rows_of(self._lib, result), include, len(matrix), Hits)
         return hits[0] if np.ndim(vectors) == 1 else hits
+
+
+def amount(name, value):
+    """A number of records.  ctypes would take -1 for the greatest number there is: no limit."""
+    number = operator.index(value)
+    if not 0 <= number < 2**63:
+        raise error_named("invalid", f"{name} must not be {'negative' if number < 0 else 'so large'}"
+                                     f", got {number}")
+    return number
 
 
 class Selection:
@@ -231,7 +241,8 @@ class Selection:
         self.lib, self.filter = lib, ctypes.c_void_p()
         self.parts = [None if part is None else as_json(part) for part in (where, where_document)]
         self.ids = None if ids is None else [as_bytes(item) for item in ids]
-        self.limit, self.offset, self.include = limit, offset, include
+        self.limit = native.NO_LIMIT if limit is None else amount("limit", limit)
+        self.offset, self.include = amount("offset", offset), include
 
     def __enter__(self):
         array = None if self.ids is None else (native.Bytes * max(len(self.ids), 1))()
@@ -249,7 +260,7 @@ class Selection:
         select = native.Select(
             struct_size=ctypes.sizeof(native.Select), include=flags, ids=array,
             id_count=len(self.ids or ()), filter=self.filter, offset=self.offset,
-            limit=native.NO_LIMIT if self.limit is None else self.limit)
+            limit=self.limit)
         select.keep = self
         return select
 

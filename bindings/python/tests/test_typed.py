@@ -40,6 +40,20 @@ def test_writes_say_what_they_did(db):
     assert docs.count() == 6
 
 
+def test_negative_numbers_are_refused(db):
+    docs, vectors = filled(db, 10)
+    everything = {"i": {"$gte": 0}}
+    for call in (lambda: docs.delete(where=everything, limit=-1), lambda: docs.get(limit=-1),
+                 lambda: docs.get(offset=-1), lambda: docs.query(vectors[0], k=-1),
+                 lambda: docs.get(limit=2**64 + 1)):
+        with pytest.raises(ochre.InvalidError, match="limit|offset|k must not be"):
+            call()
+    with pytest.raises(ochre.Error, match="for 4294967296 neighbours: no number may be above"):
+        docs.query(vectors[0], k=2**32)
+    assert docs.count() == 10
+    assert len(docs.get(limit=2**32)) == 10
+
+
 def test_get_gives_columns(db):
     docs, vectors = filled(db)
     everything = docs.get(include=("vectors", "documents", "metadatas", "uris"))
