@@ -5,12 +5,42 @@
 
 #include "sysdb_test.h"
 
+#include "model/meta.h"
+
 #include <inttypes.h>
 
 static inline void say_id(struct buf *out, uuid id)
 {
     char text[UUID_TEXT_SIZE];
     buf_printf(out, " %s", uuid_format(id, text));
+}
+
+static inline void say_parts(struct buf *out, const struct sysdb_version *version)
+{
+    for (size_t k = 0; k < version->part_count; k++) {
+        say_id(out, version->parts[k].file);
+        buf_printf(out, "@%" PRIu64 " %08" PRIx64, version->parts[k].offset,
+                   slice_hash(version->parts[k].dead));
+    }
+}
+
+static inline och_code say_kept(struct sysdb *sysdb, uuid collection, struct arena *arena,
+                                struct buf *out, och_error *fault)
+{
+    struct sysdb_kept *rows;
+    size_t count;
+    TRY(sysdb_kept_list(sysdb, collection, arena, &rows, &count, fault));
+    for (size_t i = 0; i < count; i++) {
+        struct sysdb_version version;
+        TRY(sysdb_version_get(sysdb, rows[i].id, arena, &version, fault));
+        buf_text(out, "\n  kept");
+        say_id(out, rows[i].id);
+        buf_printf(out, " [%.*s] %" PRIu64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRIu64,
+                   SLICE_ARG(rows[i].name), rows[i].log_offset, rows[i].taken_at, rows[i].last_at,
+                   rows[i].keep_until, rows[i].rows);
+        say_parts(out, &version);
+    }
+    return OCH_OK;
 }
 
 static inline och_code say_collections(struct sysdb *sysdb, struct arena *arena, struct buf *out,
@@ -42,11 +72,8 @@ static inline och_code say_collections(struct sysdb *sysdb, struct arena *arena,
                 slice_hash(c->metadata), slice_hash(c->schema_json));
             for (size_t k = 0; k < c->pair_count; k++)
                 buf_printf(out, " %.*s:%d", SLICE_ARG(c->pairs[k].key), c->pairs[k].type);
-            for (size_t k = 0; k < version.part_count; k++) {
-                say_id(out, version.parts[k].file);
-                buf_printf(out, "@%" PRIu64 " %08" PRIx64, version.parts[k].offset,
-                           slice_hash(version.parts[k].dead));
-            }
+            say_parts(out, &version);
+            code = say_kept(sysdb, c->id, arena, out, fault);
         }
         sysdb_collection_unref(c);
     }
@@ -207,6 +234,110 @@ static inline och_code op_run(struct test *t, struct sysdb *sysdb, const struct 
 static inline bool refusal(och_code code)
 {
     return code == OCH_NOT_FOUND || code == OCH_EXISTS || code == OCH_CONFLICT ||
-           code == OCH_INVALID;
+           code == OCH_INVALID || code == OCH_STALE || code == OCH_QUOTA;
+}
+
+/* ---- the same with kept versions; apart, as the golden catalogues come from those above ---- */
+
+enum { OP_KEEP = 10, OP_RELEASE, OP_EXPIRE, OP_RESTORE, OP_RETAIN, OP_KINDS };
+
+static inline struct op op_random_kept(struct random *random, uint64_t number)
+{
+    struct op op = op_random(random, number);
+    if (random_below(random, 5) < 2)
+        op.kind = OP_KEEP + (int)random_below(random, OP_KINDS - OP_KEEP);
+    return op;
+}
+
+/* One of the collections that there are, and one of the versions that are kept of it, if any. */
+static inline och_code op_pick(struct sysdb *sysdb, const struct op *op, struct arena *arena,
+                               uuid *ret_id, struct sysdb_version *ret_now,
+                               struct sysdb_kept *ret_kept, och_error *fault)
+{
+    const struct sysdb_collection **rows;
+    struct sysdb_kept *kept;
+    size_t count, kept_count;
+    TRY(sysdb_collection_list(sysdb, TENANT, DATABASE, ALL, 0, arena, &rows, &count, fault));
+    if (count)
+        *ret_id = rows[op->b % count]->id;
+    for (size_t i = 0; i < count; i++)
+        sysdb_collection_unref(rows[i]);
+    if (count == 0)
+        return FAIL(fault, OCH_NOT_FOUND, "no collection");
+    *ret_kept = (struct sysdb_kept){.id = id_of(op->a)}; // none has it
+    TRY(sysdb_version_get(sysdb, *ret_id, arena, ret_now, fault));
+    TRY(sysdb_kept_list(sysdb, *ret_id, arena, &kept, &kept_count, fault));
+    if (kept_count)
+        *ret_kept = kept[op->a % kept_count];
+    return OCH_OK;
+}
+
+/* A second of retention by the collection's metadata; then flushes, which keep what they replace if it has any. */
+static inline och_code op_retain(struct sysdb *sysdb, const struct op *op, uuid id,
+                                 const struct sysdb_version *now, och_error *fault)
+{
+    uint8_t metadata[64] = {1, sizeof(SYSDB_RETENTION_KEY) - 1};
+    size_t len = sizeof(SYSDB_RETENTION_KEY) + 1;
+    memcpy(metadata + 2, SYSDB_RETENTION_KEY, sizeof(SYSDB_RETENTION_KEY) - 1);
+    metadata[len] = META_INT;
+    metadata[len + 1] = 8;
+    metadata[len + 2] = 1;
+    struct sysdb_collection_change change = {.set_metadata = true,
+                                             .metadata = slice_make(metadata, len + 10)};
+    if (op->a % 2)
+        return sysdb_collection_update(sysdb, id, &change, fault);
+    struct sysdb_commit item = {.collection = id,
+                                .expected_version = now->version,
+                                .next = *now,
+                                .kept = id_of(2000000 + op->a)};
+    item.next.log_offset = op->a;
+    item.next.part_count = now->part_count - (now->part_count > 1); // one goes but for what is kept
+    return sysdb_commit_versions(sysdb, &item, 1, fault);
+}
+
+static inline och_code op_run_kept(struct test *t, struct sysdb *sysdb, const struct op *op,
+                                   och_error *fault)
+{
+    if (op->kind < OP_KEEP)
+        return op_run(t, sysdb, op, fault);
+    int64_t now_ms = (int64_t)(clock_wall_ns(&t->clock.clock) / 1000000);
+    char name[32];
+    uuid id;
+    struct sysdb_version now;
+    struct sysdb_kept kept;
+    struct arena arena;
+    size_t count;
+    bool more;
+    arena_init(&arena, NULL, 0);
+    (void)snprintf(name, sizeof(name), "kept-%d", (int)(op->a % 7));
+    och_code code = op_pick(sysdb, op, &arena, &id, &now, &kept, fault);
+    if (code == OCH_OK && op->kind == OP_KEEP) {
+        bool named = op->a % 3 != 0; // those without are outlived at once
+        struct sysdb_keep keep = {.collection = id,
+                                  .id = id_of(2000000 + op->a),
+                                  .name = named ? slice_of(name) : SLICE_NONE,
+                                  .keep_until = named ? 0 : now_ms - 1,
+                                  .taken_at = now_ms,
+                                  .max = 3};
+        code = sysdb_keep(sysdb, &keep, &kept, fault);
+    } else if (code == OCH_OK && op->kind == OP_RELEASE) {
+        code = sysdb_kept_drop(sysdb, id, kept.id, fault);
+    } else if (code == OCH_OK && op->kind == OP_EXPIRE) {
+        code = sysdb_kept_expire(sysdb, &count, &more, fault);
+    } else if (code == OCH_OK && op->kind == OP_RESTORE) {
+        struct sysdb_restore restore = {.collection = id,
+                                        .kept = kept.id,
+                                        .from = now.log_offset,
+                                        .log_offset = op->a,
+                                        .created_at = now_ms,
+                                        .id = id_of(2000000 + op->a),
+                                        .name = op->a % 2 ? slice_of(name) : SLICE_NONE,
+                                        .max = 3};
+        code = sysdb_restore(sysdb, &restore, fault);
+    } else if (code == OCH_OK && op->kind == OP_RETAIN) {
+        code = op_retain(sysdb, op, id, &now, fault);
+    }
+    arena_done(&arena);
+    return code;
 }
 #endif

@@ -46,7 +46,7 @@ static och_code run_shadow(struct run *run, const struct op *op)
     struct buf swap = run->before;
     run->before = run->after;
     run->after = swap;
-    och_code code = op_run(run->t, run->shadow, op, &fault);
+    och_code code = op_run_kept(run->t, run->shadow, op, &fault);
     ok(say_all(run->shadow, &run->after, &err));
     return code;
 }
@@ -87,10 +87,10 @@ static void power_cuts_lose_nothing_acknowledged(void **state)
         och_code code = OCH_OK;
         struct op op = {0};
         while (number < OPS && (code == OCH_OK || refusal(code))) {
-            op = op_random(&random, number++);
+            op = op_random_kept(&random, number++);
             (void)run_shadow(&run, &op);
             fault = (och_error){0};
-            code = op_run(t, sysdb, &op, &fault);
+            code = op_run_kept(t, sysdb, &op, &fault);
         }
         bool failed = code != OCH_OK && !refusal(code);
         if (failed)
@@ -140,9 +140,9 @@ static void cuts_in_a_row_leave_nothing_that_looks_like_damage(void **state)
             och_code code = OCH_OK;
             io_sim_fail_at(io, IO_SIM_ANY, 1 + random_below(&random, 12), EIO, true);
             while (code == OCH_OK || refusal(code)) {
-                struct op op = op_random(&random, number++);
+                struct op op = op_random_kept(&random, number++);
                 och_error fault = {0};
-                code = op_run(t, sysdb, &op, &fault);
+                code = op_run_kept(t, sysdb, &op, &fault);
             }
             struct buf acknowledged;
             och_error fault = {0};
@@ -320,9 +320,9 @@ static void fail_each(struct test *t, enum io_sim_operation kind, int os_errno, 
         ok(open_on(t, io, true, &sysdb));
         io_sim_fail_at(io, kind, nth, os_errno, false);
         for (uint64_t number = 0; number < OPS; number++) {
-            struct op op = op_random(&random, number);
+            struct op op = op_random_kept(&random, number);
             och_error fault = {0};
-            och_code code = op_run(t, sysdb, &op, &fault);
+            och_code code = op_run_kept(t, sysdb, &op, &fault);
             if (code != OCH_OK && !refusal(code)) {
                 assert_true(code == OCH_IO && fault.os_errno == os_errno);
                 assert_non_null(strstr(fault.message, CATALOGUE));
@@ -334,7 +334,7 @@ static void fail_each(struct test *t, enum io_sim_operation kind, int os_errno, 
                     fail_msg("nth %" PRIu64 ": half done\n%s\nbut\n%s", nth, (char *)run.after.at,
                              (char *)run.now.at);
                 fault = (och_error){0};
-                code = op_run(t, sysdb, &op, &fault); // nothing of it happened: again
+                code = op_run_kept(t, sysdb, &op, &fault); // nothing of it happened: again
             }
             och_code wanted = run_shadow(&run, &op);
             assert_int_equal(code, wanted);
@@ -426,8 +426,11 @@ static void failures_while_opening_are_clean(void **state)
 /* A little of everything; each call may fail for want of memory, and does nothing then. */
 static och_code use_all(struct test *t, struct io *io)
 {
-    static const struct op ops[] = {{0, 4, 0}, {4, 4, 4},  {4, 5, 4}, {1, 6, 4}, {3, 7, 1},
-                                    {6, 9, 0}, {7, 10, 0}, {2, 0, 4}, {0, 12, 0}};
+    static const struct op ops[] = {
+        {0, 4, 0},           {4, 4, 4},           {4, 5, 4},          {1, 6, 4},
+        {3, 7, 1},           {6, 9, 0},           {7, 10, 0},         {OP_KEEP, 11, 0},
+        {OP_KEEP, 12, 0},    {OP_RETAIN, 13, 0},  {OP_RETAIN, 14, 0}, {OP_EXPIRE, 0, 0},
+        {OP_RESTORE, 15, 0}, {OP_RELEASE, 16, 0}, {2, 0, 4},          {0, 17, 0}};
     struct sysdb *sysdb = NULL;
     och_error fault = {0};
     struct sysdb_options options = {
@@ -435,7 +438,7 @@ static och_code use_all(struct test *t, struct io *io)
     TRY(sysdb_open(&options, &sysdb, &fault));
     och_code worst = OCH_OK;
     for (size_t i = 0; i < COUNT_OF(ops); i++) {
-        och_code code = op_run(t, sysdb, &ops[i], &fault);
+        och_code code = op_run_kept(t, sysdb, &ops[i], &fault);
         if (code != OCH_OK && !refusal(code))
             worst = code;
     }

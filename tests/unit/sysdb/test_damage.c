@@ -44,11 +44,11 @@ static struct images *images_new(struct test *t)
     ok(io_make_folder(io, "data", &err));
     ok(open_on(t, io, true, &sysdb));
     for (uint64_t number = 0; sysdb_generation(sysdb) < HISTORY; number++) {
-        struct op op = op_random(&random, number);
+        struct op op = op_random_kept(&random, number);
         och_error fault = {0};
         if (op.kind == 9)
             continue;
-        (void)op_run(t, sysdb, &op, &fault);
+        (void)op_run_kept(t, sysdb, &op, &fault);
         remember(images, sysdb, &text);
         if (sysdb_generation(sysdb) == HISTORY - 40) { // the log holds only what comes from here on
             ok(sysdb_close(sysdb, &err));
