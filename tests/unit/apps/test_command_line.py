@@ -6,16 +6,18 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../crash"))
 from server import Client, free_port  # noqa: E402
 
 BINARY = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
-DONE, FAILED, USAGE, NOT_FOUND, DAMAGED, UNREACHABLE, IN_USE, RETRY = 0, 1, 2, 3, 4, 5, 7, 9
+DONE, FAILED, USAGE, NOT_FOUND, DAMAGED, UNREACHABLE, IN_USE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 7, 130
 VERBS = ("serve", "health", "config", "check", "recall", "version", "help")
 
 
@@ -247,6 +249,21 @@ class CommandLine(unittest.TestCase):
         server.process.send_signal(signal.SIGINT)
         server.process.communicate(timeout=60)
         self.assertEqual(server.process.returncode, DONE)
+
+    def test_a_second_signal_ends_it_at_once(self):
+        server = self.serve(self.path("data"))
+        with socket.create_connection(("localhost", server.port)) as slow:
+            slow.sendall(b"POST /api/v2/tenants HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                         b"Content-Length: 90\r\nExpect: 100-continue\r\n\r\n")
+            self.assertIn(b"100 Continue", slow.recv(100))  # a request at work, which a stop waits for
+            server.process.send_signal(signal.SIGTERM)
+            for line in server.process.stderr:
+                if b'"stopping"' in line:
+                    break
+            time.sleep(0.4)  # what comes within 0.3 s is taken for the same signal, sent to a group as well
+            server.process.send_signal(signal.SIGTERM)
+            said = server.process.communicate(timeout=60)[1]
+        self.assertEqual((server.process.returncode, said), (INTERRUPTED, b"ochre: stopped at once\n"))
 
     def test_errors_are_the_body_of_the_http_api_with_json(self):
         code, out, err = ochre("check", "--path", self.path("none"), "--json")
