@@ -224,6 +224,18 @@ class Collection:
             hits = gathered(rows_of(self._lib, result), include, len(matrix), Hits)
         return hits[0] if np.ndim(vectors) == 1 else hits
 
+    def search(self, *payloads):
+        """A list of Hits, one for each payload of Search (dicts, as POST .../search takes them).
+
+        `distances` are the scores; the other columns hold what a payload selects.
+        """
+        result = ctypes.c_void_p()
+        text = as_json(list(payloads))
+        with self._database._using():
+            self._lib.do("collection_search", self._pointer, native.borrowed(text),
+                         ctypes.byref(result))
+            return gathered(rows_of(self._lib, result), INCLUDES, len(payloads), Hits)
+
 
 def amount(name, value):
     """A number of records.  ctypes would take -1 for the greatest number there is: no limit."""

@@ -103,6 +103,7 @@ _CALLS = {
     "collection_get": (c_int, [c_void_p, POINTER(Select), POINTER(c_void_p), _ERR]),
     "collection_query": (c_int, [c_void_p, c_void_p, c_size_t, c_size_t, c_size_t, POINTER(Select),
                                  POINTER(c_void_p), _ERR]),
+    "collection_search": (c_int, [c_void_p, Bytes, POINTER(c_void_p), _ERR]),
     "filter_parse": (c_int, [Bytes, Bytes, POINTER(c_void_p), _ERR]),
     "filter_free": (None, [c_void_p]),
     "result_next": (c_int, [c_void_p, POINTER(Row), POINTER(c_bool), _ERR]),

@@ -83,6 +83,20 @@ def test_query_is_exact(db):
     assert docs.query(asked[0], 3, ids=["d1", "d2"], include=()).ids in (["d1", "d2"], ["d2", "d1"])
 
 
+def test_a_search_ranks_and_shows_what_it_selects(db):
+    docs, vectors = filled(db)
+    ranked = {"rank": {"$knn": {"query": vectors[7].tolist()}}, "limit": {"limit": 2},
+              "select": {"keys": ["#document", "half"]}}
+    near, plain = docs.search(ranked, {"filter": {"i": {"$lt": 2}}})
+    assert near.ids[0] == "d7" and near.distances[0] == 0 and len(near) == 2
+    assert near.documents[0] == "paragraph number 7" and near.metadatas[0] == {"half": 3.5}
+    assert near.vectors == [None, None] and near.uris == [None, None]
+    assert plain.ids == ["d0", "d1"] and plain.metadatas == [None, None]
+    assert docs.search() == []
+    with pytest.raises(ochre.Error, match="rnak"):
+        docs.search({"rnak": 1})
+
+
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, list])
 def test_vectors_of_any_kind(db, kind):
     docs = db.create_collection("kinds")
