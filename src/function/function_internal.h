@@ -14,6 +14,8 @@
     8192 /* operations that one step consumes, or one batch if that is longer */
 #define FUNCTION_STEP_BYTES (8u << 20) /* of their payloads */
 #define FUNCTION_STACK      (512u << 10)
+#define FUNCTION_TRIES_HELD \
+    3 /* a function that failed so often does not hold up flushes; it is rebuilt when it works again */
 #define FUNCTION_READS_KEEP 256 /* rows between two times that pinned pieces are given back */
 
 struct entry;
@@ -120,6 +122,21 @@ struct run {
     struct view *view;   /* of the input */
     struct view *before; /* of the output, as it was when the run began */
 };
+
+/* ---- function.c: under lock ---- */
+static inline enum lane entry_lane(const struct entry *e)
+{
+    return e->work->step && !e->built ? LANE_REBUILDS : LANE_STEPS;
+}
+/** Into the queue if there is work and nobody is at it. */
+void entry_offer(struct functions *functions, struct entry *entry);
+/** Out of all lists; whoever runs it frees it when he is done. */
+void entry_remove(struct functions *functions, struct entry *entry);
+void entry_free(struct entry *entry);
+
+/* ---- function_threads.c ---- */
+/** Unless they run.  Most databases have no functions, and no threads for them. */
+MUST_USE och_code functions_start_threads(struct functions *functions, och_error *err);
 
 /* ---- function_run.c ---- */
 /** One step or one rebuild, noted in the catalogue.  The run's figures say how far it came, also after an error. */
