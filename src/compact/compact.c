@@ -21,15 +21,8 @@
 #define RETRY_FIRST_NS  (200 * MS)
 #define RETRY_MOST_NS   (60000 * MS)
 #define POISON_TRIES    3
-#define REFUSE_TAILS    32
-#define REFUSE_SHARE    8   /* of the memory limit: tails above it leave compaction no room */
-#define SLOW_TAILS      1.5 /* tails' worth of unflushed rows from which on writers are slowed */
-#define ADMIT_MOST_NS   (5000 * MS) /* a writer that had to wait longer is refused */
-#define SLOW_PARTS \
-    4 /* small parts from which on writers are slowed, at the limit to the pace of merges */
-#define SLOW_LARGE 2 /* large parts above their limit: writers have the pace of their merges */
-#define NICE_MERGE 10
-#define SLOWED_NS  (2000 * MS) /* writers that were slowed by parts so lately wait for merges */
+#define NICE_MERGE      10
+#define SLOWED_NS       (2000 * MS) /* writers that were slowed by parts so lately wait for merges */
 
 bool compact_stopping(struct compactor *c)
 {
@@ -527,65 +520,6 @@ och_code compactor_run(struct compactor *c, const uuid *collection, bool merge_t
     }
     bool more;
     return compact_garbage(c, false, &more, err);
-}
-
-/* Nanoseconds that a writer of so many rows owes: as long as compaction takes for them, more the further it is behind. */
-static uint64_t debt(struct compactor *c, const struct views_backlog *backlog, double tails,
-                     uint32_t count)
-{
-    double share = backlog->rows ? tails / (double)backlog->rows * count : 0, ns = 0;
-    double merged = (double)count / c->options.tail_rows_max;
-    if (tails > SLOW_TAILS)
-        ns += share * (double)c->tail_ns[PACE_FLUSH] * (tails - SLOW_TAILS + 1);
-    if (backlog->small_parts > SLOW_PARTS)
-        ns += merged * (double)c->tail_ns[PACE_MERGE] *
-              (double)(backlog->small_parts - SLOW_PARTS) / (LIMIT_TAIL_PARTS - SLOW_PARTS);
-    if (backlog->large_parts > LIMIT_LARGE_PARTS)
-        ns += merged * (double)c->tail_ns[PACE_LARGE] *
-              (double)(backlog->large_parts - LIMIT_LARGE_PARTS) / SLOW_LARGE;
-    return (uint64_t)ns;
-}
-
-och_code compactor_throttle(struct compactor *c, uuid collection, uint32_t count,
-                            uint64_t *ret_wait_ns, och_error *err)
-{
-    *ret_wait_ns = 0;
-    if (!c->flusher.started)
-        return OCH_OK; /* nobody would make it shorter meanwhile */
-    struct views_backlog backlog;
-    views_backlog(c->options.views, collection, &backlog);
-    double tails = (double)backlog.rows / c->options.tail_rows_max,
-           by_bytes = (double)backlog.bytes / (double)c->options.tail_bytes_max;
-    tails = tails > by_bytes ? tails : by_bytes;
-    int64_t limit = c->options.budget ? c->options.budget->limit_bytes : 0;
-    uint64_t all = views_tail_bytes(c->options.views);
-    if (limit > 0 && all > (uint64_t)limit / REFUSE_SHARE) {
-        mutex_lock(&c->lock);
-        c->pressed = true;
-        cond_signal(&c->flush_wake);
-        mutex_unlock(&c->lock);
-        return FAIL(err, OCH_BUSY,
-                    "%" PRIu64 " MiB wait to be compacted, more than 1/%d of the memory limit. "
-                    "Try again in 1 s.",
-                    all >> 20, REFUSE_SHARE);
-    }
-    mutex_lock(&c->lock);
-    uint64_t now = now_ns(c), owed = debt(c, &backlog, tails, count);
-    uint64_t until = (c->admit_ns > now ? c->admit_ns : now) + owed;
-    bool refused = tails >= REFUSE_TAILS || (owed && until - now > ADMIT_MOST_NS + owed);
-    if (owed && !refused)
-        c->admit_ns = until; /* whoever comes next goes on behind this one */
-    if (backlog.small_parts > SLOW_PARTS || backlog.large_parts > LIMIT_LARGE_PARTS)
-        c->slowed_ns = now;
-    mutex_unlock(&c->lock);
-    if (refused)
-        return FAIL(err, OCH_BUSY,
-                    "%" PRIu64 " rows, %.1f times the usual tail, and %zu small parts wait to be "
-                    "compacted. Try again in 1 s.",
-                    backlog.rows, tails, backlog.small_parts);
-    if (owed)
-        *ret_wait_ns = until - now < ADMIT_MOST_NS ? until - now : ADMIT_MOST_NS;
-    return OCH_OK;
 }
 
 void compactor_stats(struct compactor *c, struct compactor_stats *ret_stats)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Errors as the wire has them (http-api.md §2, experience.md §3): the one place where codes become statuses and names. */
 #include "base/error_page.h"
+#include "base/retry.h"
 #include "gateway/http/exchange.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-#define RETRY_S      1
+#define RETRY_S      1 /* when nobody knows better */
 #define SHAPE_PREFIX "Failed to deserialize the JSON body into the target type: "
 
 static const struct {
@@ -231,8 +232,9 @@ void reply_error(struct exchange *x, och_code code, const och_error *err)
                         .path = path_of(x, code, err),
                         .hint = err->hint_at ? slice_of(err->message + err->hint_at) : SLICE_NONE};
     write_error(x, status, name, status == 415 ? "content_type" : error_code_name(code), &told);
+    unsigned retry_s = retry_told(err);
     if (status == 429 || status == 503)
-        http_reply_header(x->reply, "Retry-After", "%d", RETRY_S);
+        http_reply_header(x->reply, "Retry-After", "%u", retry_s ? retry_s : RETRY_S);
 }
 
 void reply_cors(struct exchange *x)
