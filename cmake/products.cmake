@@ -89,5 +89,5 @@ install(FILES ${CMAKE_BINARY_DIR}/install/ochre.pc DESTINATION ${CMAKE_INSTALL_L
 if(NOT OCHRE_SANITIZE)
   add_test(NAME library_products COMMAND ${CMAKE_SOURCE_DIR}/tests/unit/mode/test_library_products.sh
            ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER} ${CMAKE_CXX_COMPILER})
+  add_test(NAME command_line COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/unit/apps/test_command_line.py $<TARGET_FILE:ochre>)
 endif()
-add_test(NAME command_line COMMAND python3 ${CMAKE_SOURCE_DIR}/tests/unit/apps/test_command_line.py $<TARGET_FILE:ochre>)
