@@ -86,6 +86,9 @@ void gateway_export_free(struct gateway_export *e)
 static och_code export_begin(struct gateway_export *e, const struct gateway_scope *scope,
                              const struct plan *plan, och_error *err)
 {
+    /* Patterns are tried out now: the copy does not know where in the request they stand. */
+    struct filter *compiled CLEANUP(filter_cleanup) = NULL;
+    TRY(filter_compile(plan->filter, &compiled, err));
     plan_encode(plan, &e->encoded);
     TRY(buf_check(&e->encoded, "an export", err));
     TRY(plan_decode(buf_view(&e->encoded), &e->arena, &e->plan, err));
