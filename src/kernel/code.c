@@ -26,18 +26,23 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "codes lie in memory as
 #define FLOATS(set)                                                                              \
     .assign_f32 = code_assign_##set, .scores_f32 = code_scores_##set, .fht_f32 = code_fht_##set, \
     .rotate_f32 = code_rotate_##set, .rotate_back_f32 = code_rotate_back_##set
+#define NEARS(set) .coarse16_rows = code_coarse16_rows_##set, .nearest16 = code_nearest16_##set
 
 static const struct kernel_code scalar_table = {
-    .name = "scalar", SCANS(scalar), MAKES(scalar), RANKS(scalar), FLOATS(scalar)};
+    .name = "scalar", SCANS(scalar), NEARS(scalar), MAKES(scalar), RANKS(scalar), FLOATS(scalar)};
 
 #if defined(__x86_64__)
 static const struct kernel_code avx2_table = {
-    .name = "avx2", SCANS(avx2), MAKES(avx2), RANKS(avx2), FLOATS(avx2)};
+    .name = "avx2", SCANS(avx2), NEARS(avx2), MAKES(avx2), RANKS(avx2), FLOATS(avx2)};
 /* First generation of AVX-512: no byte permutation, no dot products of bytes. */
-static const struct kernel_code avx512bw_table = {
-    .name = "avx512bw", SCANS(avx512bw), MAKES(avx512), RANKS(avx512), FLOATS(avx512)};
+static const struct kernel_code avx512bw_table = {.name = "avx512bw",
+                                                  SCANS(avx512bw),
+                                                  NEARS(avx512bw),
+                                                  MAKES(avx512),
+                                                  RANKS(avx512),
+                                                  FLOATS(avx512)};
 static const struct kernel_code avx512_table = {
-    .name = "avx512", SCANS(avx512), MAKES(avx512), RANKS(avx512), FLOATS(avx512)};
+    .name = "avx512", SCANS(avx512), NEARS(avx512), MAKES(avx512), RANKS(avx512), FLOATS(avx512)};
 
 static const struct kernel_code *const list[] = {&scalar_table, &avx2_table, &avx512bw_table,
                                                  &avx512_table};
@@ -58,9 +63,9 @@ size_t kernel_code_all(const struct kernel_code *const **ret_tables)
 #elif defined(__aarch64__)
 /* Dot products of bytes came with ARMv8.2. */
 static const struct kernel_code neon_old_table = {
-    .name = "neonold", SCANS(neon), MAKES(neon), RANKS(neon), FLOATS(neon)};
+    .name = "neonold", SCANS(neon), NEARS(neon), MAKES(neon), RANKS(neon), FLOATS(neon)};
 static const struct kernel_code neon_table = {
-    .name = "neon", SCANS(neondot), MAKES(neon), RANKS(neon), FLOATS(neon)};
+    .name = "neon", SCANS(neondot), NEARS(neondot), MAKES(neon), RANKS(neon), FLOATS(neon)};
 static const struct kernel_code *const list[] = {&scalar_table, &neon_old_table, &neon_table};
 
 size_t kernel_code_all(const struct kernel_code *const **ret_tables)

@@ -118,6 +118,17 @@ struct kernel_code {
     void (*coarse16)(const uint8_t *packed, size_t blocks, const struct code_query8 *query,
                      size_t dim, float *out);
 
+    /** The same for `count` queries at once: out[i * 16 * blocks + j], every bit as coarse16 has it.  dim: any multiple of 4, here and in
+     *  nearest16. */
+    void (*coarse16_rows)(const uint8_t *packed, size_t blocks, const struct code_query8 *queries,
+                          size_t count, size_t dim, float *out);
+    /** For each query the list of coarse blocks with the smallest of these distances, lower number in a tie.  Continues from best_index
+     *  (UINT32_MAX at first) and best_distance (+inf at first) as assign_f32; list j has the number base + j.  Four times as many products an
+     *  instruction as assign_f32 where there are dot products of bytes, as many elsewhere. */
+    void (*nearest16)(const uint8_t *packed, size_t blocks, const struct code_query8 *queries,
+                      size_t count, size_t dim, uint32_t base, uint32_t *best_index,
+                      float *best_distance);
+
     /** keys[count] by struct code_keys.  lists: four f32 a list, the last of them its spread (the others may be no numbers).
      *  ret_range: the smallest and the largest; +inf and -inf of none. */
     void (*list_keys)(const float *lists, const float *deltas, size_t count,

@@ -68,4 +68,19 @@ CODE_FLOAT_OF(avx2)
 CODE_FLOAT_OF(avx512)
 CODE_FLOAT_OF(neon)
 
+/* code_near_<set>.c */
+#define CODE_NEAR_OF(set)                                                                      \
+    void code_coarse16_rows_##set(const uint8_t *packed, size_t blocks,                        \
+                                  const struct code_query8 *queries, size_t count, size_t dim, \
+                                  float *out);                                                 \
+    void code_nearest16_##set(const uint8_t *packed, size_t blocks,                            \
+                              const struct code_query8 *queries, size_t count, size_t dim,     \
+                              uint32_t base, uint32_t *best_index, float *best_distance);
+CODE_NEAR_OF(scalar)
+CODE_NEAR_OF(avx2)
+CODE_NEAR_OF(avx512bw)
+CODE_NEAR_OF(avx512)
+CODE_NEAR_OF(neon)
+CODE_NEAR_OF(neondot)
+
 #endif

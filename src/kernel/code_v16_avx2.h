@@ -148,6 +148,10 @@ static ALWAYS_INLINE w16 w16_zero(void)
 {
     return (w16){_mm256_setzero_si256(), _mm256_setzero_si256()};
 }
+static ALWAYS_INLINE w16 w16_set1(int32_t x)
+{
+    return (w16){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
 static ALWAYS_INLINE w16 w16_add(w16 a, w16 b)
 {
     return (w16){_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};

@@ -135,6 +135,10 @@ static ALWAYS_INLINE w16 w16_zero(void)
 {
     return _mm512_setzero_si512();
 }
+static ALWAYS_INLINE w16 w16_set1(int32_t x)
+{
+    return _mm512_set1_epi32(x);
+}
 static ALWAYS_INLINE w16 w16_add(w16 a, w16 b)
 {
     return _mm512_add_epi32(a, b);

@@ -162,6 +162,11 @@ static ALWAYS_INLINE w16 w16_zero(void)
     int32x4_t zero = vdupq_n_s32(0);
     return (w16){{zero, zero, zero, zero}};
 }
+static ALWAYS_INLINE w16 w16_set1(int32_t x)
+{
+    int32x4_t all = vdupq_n_s32(x);
+    return (w16){{all, all, all, all}};
+}
 static ALWAYS_INLINE w16 w16_add(w16 a, w16 b)
 {
     EACH(a, vaddq_s32(a.quarter[i_], b.quarter[i_]));

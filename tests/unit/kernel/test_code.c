@@ -465,6 +465,72 @@ static void assignment_goes_on_across_calls(void **state)
     }
 }
 
+/* Many queries at once: the distances of coarse16, and the nearest of them. */
+static void queries_among_lists_are_equal_and_prefer_the_lower_number(void **state)
+{
+    (void)state;
+    uint64_t seed = 21;
+    enum { MOST = 21 };
+    const size_t dims[] = {4, 64, 100, 192, 1024}, counts[] = {0, 1, 3, 4, 7, 8, 9, MOST},
+                 list_counts[] = {1, 15, 16, 17, 32, 33, 48, 50, 130};
+    for (size_t d = 0; d < COUNT_OF(dims); d++)
+        for (size_t c = 0; c < COUNT_OF(counts); c++)
+            for (size_t l = 0; l < COUNT_OF(list_counts); l++) {
+                size_t dim = dims[d], count = counts[c], lists = list_counts[l];
+                size_t blocks = (lists + CODE_LISTS - 1) / CODE_LISTS, width = CODE_LISTS * blocks;
+                uint8_t *rows = what(0, lists * code_row_size(dim));
+                fill_bytes(rows, lists * code_row_size(dim), (unsigned)(l % 4), &seed);
+                for (size_t j = 0; j < lists; j++) {
+                    float factors[2] = {random_float(&seed), random_float(&seed) + 1.0f};
+                    memcpy(rows + j * code_row_size(dim) + dim, factors, sizeof factors);
+                    if (j % 3 == 2) /* doubles of earlier ones */
+                        memcpy(rows + j * code_row_size(dim), rows + j / 2 * code_row_size(dim),
+                               code_row_size(dim));
+                }
+                uint8_t *packed = what(1, blocks * code_coarse_size(dim));
+                code_pack_coarse(rows, lists, dim, packed);
+                int8_t *q8 = what(2, count * dim);
+                struct code_query8 *queries = what(3, count * sizeof *queries);
+                for (size_t i = 0; i < count; i++) {
+                    int32_t sum = fill_query(q8 + i * dim, dim, (unsigned)(i % 4), &seed);
+                    queries[i] = (struct code_query8){q8 + i * dim, sum, random_float(&seed), 2.0f};
+                }
+                float *want_all = what(4, count * width * sizeof(float)),
+                      *got_all = what(5, count * width * sizeof(float));
+                uint32_t want[MOST], first[MOST], *got = what(6, count * sizeof *got);
+                float want_best[MOST], first_best[MOST], *best = what(7, count * sizeof *best);
+                for (size_t i = 0; i < count; i++) {
+                    scalar->coarse16(packed, blocks, &queries[i], dim, want_all + i * width);
+                    first[i] = i % 4 == 3 ? 7 : UINT32_MAX;
+                    first_best[i] = i % 8 == 7 ? -INFINITY : INFINITY;
+                    want[i] = first[i];
+                    want_best[i] = first_best[i];
+                    for (size_t j = 0; j < lists; j++)
+                        if (want_all[i * width + j] < want_best[i]) {
+                            want_best[i] = want_all[i * width + j];
+                            want[i] = 10 + (uint32_t)j;
+                        }
+                }
+                for (size_t t = 0; t < table_count; t++) {
+                    const char *name = tables[t]->name;
+                    memset(got_all, 0x55, count * width * sizeof(float));
+                    tables[t]->coarse16_rows(packed, blocks, queries, count, dim, got_all);
+                    same_bytes(got_all, want_all, count * width * 4, name, "coarse16_rows", dim);
+                    memcpy(got, first, count * sizeof *got);
+                    memcpy(best, first_best, count * sizeof *best);
+                    tables[t]->nearest16(packed, blocks, queries, count, dim, 10, got, best);
+                    same_bytes(got, want, count * 4, name, "nearest16", dim);
+                    same_bytes(best, want_best, count * 4, name, "nearest16 distance", dim);
+                    /* again with other numbers: equals win only with a lower one */
+                    tables[t]->nearest16(packed, blocks, queries, count, dim, 500, got, best);
+                    same_bytes(got, want, count * 4, name, "nearest16 again", dim);
+                    tables[t]->nearest16(packed, blocks, queries, count, dim, 0, got, best);
+                    for (size_t i = 0; i < count; i++)
+                        assert_int_equal(got[i], i % 8 == 7 ? 7 : want[i] - 10);
+                }
+            }
+}
+
 static void transforms_and_rotations_are_equal(void **state)
 {
     (void)state;
@@ -549,6 +615,7 @@ int main(void)
         cmocka_unit_test(tables_and_signs_are_made_the_same_way),
         cmocka_unit_test(assignment_is_equal_and_prefers_the_lower_number),
         cmocka_unit_test(assignment_goes_on_across_calls),
+        cmocka_unit_test(queries_among_lists_are_equal_and_prefer_the_lower_number),
         cmocka_unit_test(transforms_and_rotations_are_equal),
         cmocka_unit_test(bits_are_counted),
         cmocka_unit_test(the_choice_is_one_of_the_tables),
