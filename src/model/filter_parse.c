@@ -86,19 +86,26 @@ static void append_place(struct buf *out, const struct step *step)
         buf_text(out, ": ");
 }
 
-/* A long path keeps its end: that is where the mistake is. */
-static och_code fail_at(struct parser *parser, const struct step *step, const char *reason)
+/* `$and[1].price: ` in `place`.  A long path keeps its end: that is where the mistake is. */
+static slice place_of(const struct step *step, struct buf *place, bool *ret_cut)
 {
-    CLEANUP(buf_cleanup) struct buf place;
-    buf_init(&place, BUF_MAX_NONE);
-    append_place(&place, step);
-    slice text = place.failed ? SLICE_NONE : buf_view(&place);
-    bool long_path = text.len > PATH_MAX_BYTES;
-    if (long_path) {
+    append_place(place, step);
+    slice text = place->failed ? SLICE_NONE : buf_view(place);
+    *ret_cut = text.len > PATH_MAX_BYTES;
+    if (*ret_cut) {
         text = slice_from(text, text.len - PATH_MAX_BYTES);
         while (text.len && (text.at[0] & 0xc0) == 0x80)
             text = slice_from(text, 1);
     }
+    return text;
+}
+
+static och_code fail_at(struct parser *parser, const struct step *step, const char *reason)
+{
+    CLEANUP(buf_cleanup) struct buf place;
+    buf_init(&place, BUF_MAX_NONE);
+    bool long_path;
+    slice text = place_of(step, &place, &long_path);
     och_code code = FAIL(parser->err, OCH_INVALID, "%s: %s%.*s%s", parser->prefix,
                          long_path ? "..." : "", SLICE_ARG(text), reason);
     if (text.len > 2) /* without ": " */
@@ -311,12 +318,12 @@ static och_code keep_place(struct parser *parser, const struct step *step, struc
 {
     CLEANUP(buf_cleanup) struct buf place;
     buf_init(&place, BUF_MAX_NONE);
-    append_place(&place, step);
-    slice text = place.failed ? SLICE_NONE : buf_view(&place);
+    bool cut_off;
+    slice text = place_of(step, &place, &cut_off);
     text.len -= text.len ? 2 : 0; /* ": " */
-    const char *whole = arena_printf(
-        parser->arena, "%s%s%.*s", parser->root, text.len && text.at[0] != '[' ? "." : "",
-        (int)min_size(text.len, PATH_MAX_BYTES), (const char *)text.at);
+    const char *join = cut_off ? "..." : text.len && text.at[0] != '[' ? "." : "";
+    const char *whole =
+        arena_printf(parser->arena, "%s%s%.*s", parser->root, join, SLICE_ARG(text));
     if (!whole)
         return FAIL_NO_MEMORY(parser->err, "a filter");
     node->place = slice_of(whole);

@@ -298,6 +298,27 @@ static void errors_of_patterns_name_their_place(void **state)
     }
 }
 
+static void the_place_of_a_pattern_far_down_keeps_its_end(void **state)
+{
+    CLEANUP(buf_cleanup) struct buf text;
+    buf_init(&text, BUF_MAX_NONE);
+    for (int i = 0; i < 60; i++)
+        buf_text(&text, "{\"$and\":[");
+    buf_text(&text, "{\"ééééééééééé\":{\"$regex\":\"(\"}}");
+    for (int i = 0; i < 60; i++)
+        buf_text(&text, "]}");
+    buf_byte(&text, 0);
+    struct filter_node *node;
+    struct filter *filter;
+    och_error err = {0};
+    assert_int_equal(parse(*state, false, (const char *)buf_view(&text).at, &node, &err), OCH_OK);
+    assert_int_equal(filter_compile(node, &filter, &err), OCH_INVALID);
+    slice path = slice_make(err.message + err.path_at, err.path_len);
+    assert_true(slice_starts_with(path, SLICE("where...")));
+    assert_non_null(strstr(err.message, ".$and[0].ééééééééééé)"));
+    assert_in_range(path.len, 200, 280);
+}
+
 static void patterns_without_a_byte_class_are_accepted(void **state)
 {
     static const char *const legal[] = {
@@ -780,6 +801,7 @@ int main(void)
         TEST(what_is_legal_is_accepted),
         TEST(patterns_are_refused_with_the_engines_reason),
         TEST(errors_of_patterns_name_their_place),
+        TEST(the_place_of_a_pattern_far_down_keeps_its_end),
         TEST(patterns_without_a_byte_class_are_accepted),
         TEST(the_verdict_on_a_long_pattern_is_not_cut_off),
         TEST(a_thousand_patterns_work_and_more_are_refused),
