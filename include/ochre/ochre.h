@@ -256,7 +256,7 @@ typedef struct och_counts {
  * The call returns once the batch is durable, and every read from then on sees it.  Records whose id is there already are skipped.
  *
  * Errors:  OCH_INVALID (empty or malformed id, another dimension than the collection's, values that are not finite, metadata keys), OCH_SHAPE
- *          (metadata of a wrong shape), OCH_TOO_LARGE, OCH_NOT_FOUND (dropped); OCH_UNAVAILABLE: the disk failed, the outcome is unknown.
+ *          (metadata of a wrong shape), OCH_QUOTA (more than 65,535 dimensions), OCH_TOO_LARGE, OCH_NOT_FOUND (dropped); OCH_UNAVAILABLE: the disk failed, the outcome is unknown.
  * Threads: any; batches of one collection are ordered as the calls return.
  */
 OCH_API och_code och_collection_add(och_collection *collection, const och_records *records,

@@ -24,8 +24,8 @@ static och_code check_shape(const struct library_rows *w, och_error *err)
         return FAIL(err, OCH_INVALID,
                     "Validation error: embeddings: Each embedding must have at least 1 dimension");
     if (r->dimension > LIMIT_DIMENSION_MAX)
-        return FAIL(err, OCH_INVALID, "embeddings of dimension %zu, more than %d", r->dimension,
-                    LIMIT_DIMENSION_MAX);
+        return FAIL(err, OCH_QUOTA, "Quota exceeded: embeddings of dimension %zu, at most %d",
+                    r->dimension, LIMIT_DIMENSION_MAX);
     if (r->vector_stride < r->dimension)
         return FAIL(err, OCH_INVALID, "och_records.vector_stride is %zu, below the dimension %zu",
                     r->vector_stride, r->dimension);

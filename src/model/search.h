@@ -80,7 +80,7 @@ struct search_request {
 /**
  * Read `searches` (an array); `text` is what it was read from, for line and column.  Everything borrowed from it or in the arena.
  * Errors: OCH_SHAPE "searches[i].rank.$knn: missing field `query` at line L column C"; OCH_INVALID for an expression that is not one member (whole
- * message) and beyond the limits of limits.h.  The rules of search_check are not applied.
+ * message); OCH_QUOTA "Quota exceeded: ..." beyond the limits of limits.h.  The rules of search_check are not applied.
  */
 MUST_USE och_code search_parse(const struct json_value *searches, slice text, struct arena *arena,
                                struct search_request *ret_request, och_error *err);

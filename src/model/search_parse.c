@@ -86,8 +86,8 @@ static och_code read_keys(struct search_parser *p, const struct json_value *list
     if (list->kind != JSON_ARRAY)
         return search_wrong_type(p, list, path, "a sequence");
     if (list->count > LIMIT_SEARCH_KEYS)
-        return FAIL(p->err, OCH_INVALID,
-                    "Validation error: searches[%" PRIu32 "]%s: %" PRIu32
+        return FAIL(p->err, OCH_QUOTA,
+                    "Quota exceeded: searches[%" PRIu32 "]%s: %" PRIu32
                     " keys, at most %d are allowed",
                     p->index, path, list->count, LIMIT_SEARCH_KEYS);
     slice *keys = ARENA_ARRAY(p->arena, slice, (size_t)list->count + 1);
@@ -291,8 +291,8 @@ och_code search_parse(const struct json_value *searches, slice text, struct aren
     *ret_request = (struct search_request){0};
     assert(searches->kind == JSON_ARRAY);
     if (searches->count > LIMIT_SEARCHES)
-        return FAIL(err, OCH_INVALID,
-                    "Validation error: searches: %" PRIu32 " payloads, at most %d are allowed",
+        return FAIL(err, OCH_QUOTA,
+                    "Quota exceeded: searches: %" PRIu32 " payloads, at most %d are allowed",
                     searches->count, LIMIT_SEARCHES);
     ret_request->searches = ARENA_ARRAY(arena, struct search, (size_t)searches->count + 1);
     ret_request->selects = ARENA_ARRAY(arena, struct search_select, (size_t)searches->count + 1);

@@ -79,8 +79,8 @@ static och_code grow(struct walk *w, void **at, uint32_t count, uint32_t *room, 
 
 static och_code too_many(struct walk *w, const char *what, int most)
 {
-    return FAIL(w->p->err, OCH_INVALID,
-                "Validation error: searches[%" PRIu32
+    return FAIL(w->p->err, OCH_QUOTA,
+                "Quota exceeded: searches[%" PRIu32
                 "].rank: the rank expressions of a request may hold %d %s",
                 w->p->index, most, what);
 }

@@ -99,8 +99,8 @@ static och_code check_edges(struct session *session, const struct sysdb_fork *fo
         return OCH_OK;
     return FAIL(
         err, OCH_QUOTA,
-        "Collection [%.*s] cannot be forked: its tree has %llu forks and it is %llu deep in it, "
-        "the limit is %llu",
+        "Quota exceeded: Collection [%.*s] cannot be forked: its tree has %llu forks and it is "
+        "%llu deep in it, the limit is %llu",
         SLICE_ARG(fork->source->name), (unsigned long long)edges, (unsigned long long)(depth - 1),
         (unsigned long long)fork->edges_max);
 }

@@ -145,7 +145,8 @@ static och_code keep_named(struct session *session, const struct row *collection
     }
     VEC_DONE(&rows);
     if (code == OCH_OK && named >= max)
-        code = FAIL(err, OCH_QUOTA, "The collection keeps %zu versions by name, the limit is %zu",
+        code = FAIL(err, OCH_QUOTA,
+                    "Quota exceeded: the collection keeps %zu versions by name, the limit is %zu",
                     named, max);
     TRY(code);
     return kept_add(session, collection, id, value_text(name), taken_at, 0, ret_row, err);

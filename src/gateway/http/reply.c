@@ -154,16 +154,29 @@ void exchange_at(struct exchange *x, const char *format, ...)
                                  *within && path[0] != '[' && path[0] != '\0' ? "." : "", path);
 }
 
-/* "Validation error: limit: ..." and "cursor: ..." name a member of the body. */
+static bool is_of_path(uint8_t c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c && strchr("_.[]$", c));
+}
+
+/* "Validation error: limit: ...", "cursor: ..." and "Quota exceeded: searches[2].rank: ..." name a member of the body. */
 static slice leading_member(const char *message)
 {
-    slice text = slice_of(message), prefix = SLICE("Validation error: ");
-    if (slice_starts_with(text, prefix))
-        text = slice_from(text, prefix.len);
+    static const char *const prefixes[] = {"Validation error: ", "Quota exceeded: "};
+    slice text = slice_of(message), whole = SLICE(".__all__"); /* the object, then */
+    for (size_t i = 0; i < COUNT_OF(prefixes); i++) {
+        slice prefix = slice_of(prefixes[i]);
+        if (slice_starts_with(text, prefix))
+            text = slice_from(text, prefix.len);
+    }
     size_t len = 0;
-    while (len < text.len && ((text.at[len] >= 'a' && text.at[len] <= 'z') || text.at[len] == '_'))
+    while (len < text.len && is_of_path(text.at[len]))
         len++;
-    bool named = len > 0 && len + 1 < text.len && text.at[len] == ':' && text.at[len + 1] == ' ';
+    bool named = len > 0 && len + 1 < text.len && text.at[len] == ':' && text.at[len + 1] == ' ' &&
+                 text.at[0] >= 'a';
+    if (named && len > whole.len &&
+        slice_equal(slice_make(text.at + len - whole.len, whole.len), whole))
+        len -= whole.len;
     return named ? slice_make(text.at, len) : SLICE_NONE;
 }
 
@@ -174,7 +187,9 @@ static slice path_of(struct exchange *x, och_code code, const och_error *err)
     if (x->error_path)
         return slice_of(x->error_path);
     if (!x->error_root && marked.len == 0)
-        return code == OCH_INVALID || code == OCH_SHAPE ? leading_member(err->message) : SLICE_NONE;
+        return code == OCH_INVALID || code == OCH_SHAPE || code == OCH_QUOTA
+                   ? leading_member(err->message)
+                   : SLICE_NONE;
     const char *root = x->error_root ? x->error_root : "";
     bool dot = *root && marked.len > 0 && marked.at[0] != '[';
     const char *path = arena_printf(&x->arena, "%s%s%.*s", root, dot ? "." : "", SLICE_ARG(marked));

@@ -38,7 +38,8 @@ static och_code check(struct gateway *gateway, const struct sysdb_collection *so
     TRY(sysdb_fork_count(gateway->options.sysdb, source->id, &edges, err));
     if (edges >= forks_max(gateway))
         return FAIL(err, OCH_QUOTA,
-                    "Collection [%.*s] cannot be forked: its tree has %" PRIu64 " forks",
+                    "Quota exceeded: Collection [%.*s] cannot be forked: its tree has %" PRIu64
+                    " forks",
                     SLICE_ARG(source->name), edges);
     return OCH_OK;
 }

@@ -152,8 +152,9 @@ och_code gateway_check_dimension(struct gateway *gateway, const struct sysdb_col
                                  uint32_t dimension, och_error *err)
 {
     if (dimension > LIMIT_DIMENSION_MAX)
-        return FAIL(err, OCH_INVALID, "embeddings of dimension %" PRIu32 ", more than %d",
-                    dimension, LIMIT_DIMENSION_MAX);
+        return FAIL(err, OCH_QUOTA,
+                    "Quota exceeded: embeddings of dimension %" PRIu32 ", at most %d", dimension,
+                    LIMIT_DIMENSION_MAX);
     uint32_t have;
     TRY(gateway_dimension(gateway, collection->id, &have, err));
     if (dimension && have && have != dimension)

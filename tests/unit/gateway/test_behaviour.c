@@ -524,6 +524,55 @@ static void creating_never_fails_beside_drops(void **state)
     stack_done(s);
 }
 
+/* `unit` so often, between head and tail; the caller frees it. */
+static char *repeated(const char *head, const char *unit, size_t count, const char *tail)
+{
+    CLEANUP(buf_cleanup) struct buf out;
+    buf_init(&out, BUF_MAX_NONE);
+    buf_text(&out, head);
+    for (size_t i = 0; i < count; i++)
+        buf_printf(&out, "%s%s", i ? "," : "", unit);
+    buf_text(&out, tail);
+    buf_byte(&out, 0);
+    char *text = strdup((const char *)out.at);
+    assert_non_null(text);
+    return text;
+}
+
+static void refused_as_quota(struct stack *s, const char *id, const char *operation, char *body,
+                             const char *message, const char *where)
+{
+    static struct answer answer;
+    struct ask ask = {.method = "POST", .target = path(id, operation), .body = body};
+    exchange(s, &ask, &answer);
+    const char *told = strstr(answer.body, "\"message\":\"Quota exceeded: ");
+    if (answer.status != 422 || !told || !strstr(told, message) || !strstr(told, where) ||
+        strstr(told, "another model"))
+        fail_msg("%s: %d %s", operation, answer.status, answer.body);
+    free(body);
+}
+
+/* Clients know by the message's beginning that it is a limit. */
+static void limits_of_ours_are_told_as_such(void **state)
+{
+    (void)state;
+    struct stack stack = {0}, *s = &stack;
+    char id[UUID_TEXT_SIZE];
+    stack_open(s);
+    make_collection(s, "{\"name\":\"limits\"}", id);
+    refused_as_quota(s, id, "add",
+                     repeated("{\"ids\":[\"a\"],\"embeddings\":[[", "1", 65536, "]]}"),
+                     "embeddings of dimension 65536, at most 65535", "");
+    refused_as_quota(s, id, "query", repeated("{\"query_embeddings\":[[", "1", 65536, "]]}"),
+                     "embeddings of dimension 65536, at most 65535", "");
+    refused_as_quota(s, id, "search", repeated("{\"searches\":[", "{}", 1001, "]}"),
+                     "searches: 1001 payloads, at most 1000", "\"path\":\"searches\"");
+    refused_as_quota(s, id, "search",
+                     repeated("{\"searches\":[{},{\"select\":{\"keys\":[", "\"a\"", 1001, "]}}]}"),
+                     "1001 keys, at most 1000", "\"path\":\"searches[1].select.keys\"");
+    stack_done(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +581,7 @@ int main(void)
         cmocka_unit_test(a_request_over_the_memory_limit_is_refused_with_the_figure),
         cmocka_unit_test(counts_are_told_when_asked),
         cmocka_unit_test(deletes_keep_to_their_table),
+        cmocka_unit_test(limits_of_ours_are_told_as_such),
         cmocka_unit_test(fields_are_cleared_and_merged),
         cmocka_unit_test(queries_show_what_the_table_says),
         cmocka_unit_test(collections_are_made_changed_and_dropped),

@@ -195,8 +195,8 @@ static void what_cannot_be_forked_is_refused(void **state)
         fork_it(s, id, name, copy);
     }
     EXPECT(200, "{\"count\":256}", "GET", path(copy, "fork_count"));
-    EXPECT(422, "Collection [leaf-255] cannot be forked: its tree has 256 forks", "POST",
-           path(copy, "fork"), "{\"new_name\":\"good\"}");
+    EXPECT(422, "Quota exceeded: Collection [leaf-255] cannot be forked: its tree has 256 forks",
+           "POST", path(copy, "fork"), "{\"new_name\":\"good\"}");
     (void)snprintf(body, sizeof(body), BASE "/collections/%s", "leaf-0");
     EXPECT(200, "{}", "DELETE", body);
     fork_it(s, copy, "good", copy);
@@ -213,9 +213,9 @@ static void the_limit_is_a_setting(void **state)
     make_collection(s, "{\"name\":\"root\"}", id);
     fork_it(s, id, "one", copy);
     fork_it(s, copy, "two", copy);
-    EXPECT(422, "Collection [two] cannot be forked: its tree has 2 forks", "POST",
+    EXPECT(422, "Quota exceeded: Collection [two] cannot be forked: its tree has 2 forks", "POST",
            path(copy, "fork"), "{\"new_name\":\"three\"}");
-    EXPECT(422, "Collection [root] cannot be forked: its tree has 2 forks", "POST",
+    EXPECT(422, "Quota exceeded: Collection [root] cannot be forked: its tree has 2 forks", "POST",
            path(id, "fork"), "{\"new_name\":\"three\"}");
     stack_close(s);
     s->forks_max = 3;

@@ -151,7 +151,7 @@ static void vectors_of_a_wrong_shape_are_refused(void **state)
     FAILS(OCH_INVALID, och_collection_add(f->collection, r, NULL, &err));
     SAYS("at least 1 dimension");
     r->dimension = 1u << 20;
-    FAILS(OCH_INVALID, och_collection_add(f->collection, r, NULL, &err));
+    FAILS(OCH_QUOTA, och_collection_add(f->collection, r, NULL, &err));
     r->dimension = 3;
     r->vector_stride = 2;
     FAILS(OCH_INVALID, och_collection_add(f->collection, r, NULL, &err));
