@@ -25,8 +25,9 @@ const char *part_section_name(unsigned id)
 
 uint32_t part_section_page_size(unsigned id)
 {
-    const uint32_t small = BIT(SECTION_VEC) | BIT(SECTION_CODE8) | BIT(SECTION_DOCS) |
-                           BIT(SECTION_VALUES) | BIT(SECTION_IDS) | BIT(SECTION_URIS);
+    const uint32_t small = BIT(SECTION_VEC) | BIT(SECTION_CODE) | BIT(SECTION_CODE8) |
+                           BIT(SECTION_SEQ) | BIT(SECTION_DOCS) | BIT(SECTION_VALUES) |
+                           BIT(SECTION_IDS) | BIT(SECTION_URIS);
     return id < SECTION_COUNT && small & BIT(id) ? PAGE_SMALL : PAGE_LARGE;
 }
 

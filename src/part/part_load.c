@@ -11,7 +11,10 @@
 #define WHOLE_BYTES (1u << 20)   /* sections up to this are one extent */
 #define INDEX_BYTES (4u << 20)   /* the same for IDHASH, where a look-up then pays for one pin */
 #define PIECE_BYTES (256u << 10) /* else extents of about this */
-#define TEXT_BYTES  (64u << 10) /* or this in TEXT: a query wants a few short lists here and there */
+#define TEXT_BYTES  (64u << 10)  /* of TEXT: a query wants a few short lists here and there */
+#define CODE_BYTES \
+    (128u << 10) /* of CODE, where it wants some hundred, and pays for each piece that it pins */
+#define SEQ_BYTES   (16u << 10) /* of SEQ, where it wants single rows */
 #define AHEAD_BYTES (1u << 20)  /* what a scan says that it will read */
 
 /* ---- damage ---- */
@@ -162,15 +165,29 @@ och_code part_load_range(struct part *part, unsigned id, uint64_t from, uint8_t 
 
 /* ---- extents ---- */
 
+/* Bytes of a piece, and up to which a section is one extent.  In parts written before CODE and SEQ had small pages, small pieces of them would
+ * mostly read and check what lies around them. */
+static uint32_t piece_bytes(const struct part_section *section, unsigned id, uint64_t *ret_whole)
+{
+    bool small = section->page_size < PAGE_LARGE;
+    *ret_whole = id == SECTION_VEC            ? PIECE_BYTES
+                 : id == SECTION_IDHASH       ? INDEX_BYTES
+                 : id == SECTION_SEQ && small ? SEQ_BYTES
+                                              : WHOLE_BYTES;
+    if (id == SECTION_SEQ && small)
+        return SEQ_BYTES;
+    if (id == SECTION_CODE && small)
+        return CODE_BYTES;
+    return id == SECTION_TEXT ? TEXT_BYTES : PIECE_BYTES;
+}
+
 /* A section is one extent, or extents of `group` units; ends of groups fall on page ends where that costs little. */
 uint64_t part_group_of(const struct part_section *section, unsigned id, uint32_t unit)
 {
-    uint64_t whole = id == SECTION_VEC      ? PIECE_BYTES
-                     : id == SECTION_IDHASH ? INDEX_BYTES
-                                            : WHOLE_BYTES;
+    uint64_t whole;
+    uint32_t piece = piece_bytes(section, id, &whole);
     if (section->size <= whole || id == SECTION_SEQROWS)
         return section->size / unit + 1;
-    uint32_t piece = id == SECTION_TEXT ? TEXT_BYTES : PIECE_BYTES;
     uint64_t group = piece / unit ? piece / unit : 1;
     uint32_t a = section->page_size, b = unit;
     while (b) { // greatest common divisor
@@ -179,7 +196,7 @@ uint64_t part_group_of(const struct part_section *section, unsigned id, uint32_t
         b = rest;
     }
     uint64_t step = section->page_size / a;
-    if (step * unit > 2 * PIECE_BYTES)
+    if (step * unit > 2 * (uint64_t)piece)
         return group;
     return group < step ? step : group - group % step;
 }

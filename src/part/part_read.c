@@ -243,6 +243,12 @@ static void fetch_lines(const float *vector, uint32_t stride)
         __builtin_prefetch((const char *)vector + at);
 }
 
+static void want_seq(struct part_ahead *ahead, uint32_t row)
+{
+    uint64_t stride = part_seq_stride(ahead->part->sections[SECTION_SEQ].aux);
+    part_ahead_piece(ahead, SECTION_SEQ, (uint32_t)stride, row / SEQ_ROWS * stride);
+}
+
 och_code part_pick_vectors(struct part *part, const uint32_t *rows, size_t count,
                            struct arena *arena, const float ***ret_vectors,
                            struct part_picked *ret_picked, och_error *err)
@@ -269,6 +275,10 @@ och_code part_pick_vectors(struct part *part, const uint32_t *rows, size_t count
             picked.was_cold = true;
             part_ahead_row(&ahead, SECTION_VEC, stride, rows[i]);
         }
+    }
+    for (size_t i = 0; i < count && picked.was_cold; i++) { // equal distances are told apart by it
+        if (!vectors[i])
+            want_seq(&ahead, rows[i]);
     }
     if (picked.was_cold)
         (void)part_ahead_load(&ahead);
@@ -319,10 +329,8 @@ void part_read_ahead(struct part *part, struct part_reads *reads, const uint32_t
     }
     for (size_t i = 0; i < count && fields & RECORD_VECTOR; i++)
         part_ahead_row(&ahead, SECTION_VEC, part->info.dimension * 4, rows[i]);
-    for (size_t i = 0; i < count && fields & RECORD_SEQ; i++) {
-        uint64_t stride = part_seq_stride(part->sections[SECTION_SEQ].aux);
-        part_ahead_piece(&ahead, SECTION_SEQ, (uint32_t)stride, rows[i] / SEQ_ROWS * stride);
-    }
+    for (size_t i = 0; i < count && fields & RECORD_SEQ; i++)
+        want_seq(&ahead, rows[i]);
     (void)part_ahead_load(&ahead);
     for (size_t i = 0; i < ahead.wants.len; i++) {
         struct cache_want *want = &ahead.wants.at[i].want;

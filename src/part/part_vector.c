@@ -4,6 +4,7 @@
 
 #include "kernel/kernel.h"
 
+#define EXPECT_BYTES (16u << 20)
 #define INDEX_SECTIONS                                                           \
     (PART_BIT(SECTION_MEAN) | PART_BIT(SECTION_LIST) | PART_BIT(SECTION_CENTQ) | \
      PART_BIT(SECTION_CODE) | PART_BIT(SECTION_CODE8))
@@ -17,11 +18,25 @@ static och_code resident(struct part *part, unsigned id, slice *ret, och_error *
     return OCH_OK;
 }
 
+/* What is resident lies one behind the other: one wait for the disk, not four. */
+static void expect_index(struct part *part)
+{
+    const struct part_section
+        *first = &part->sections[SECTION_MEAN],
+        *last = &part->sections[part_has(part, SECTION_SUPER) ? SECTION_SUPER : SECTION_CENTQ];
+    if (last->offset < first->offset)
+        return;
+    uint64_t len = last->offset + last->size - first->offset;
+    store_expect(part->env.store, part->info.ref.object, part->info.ref.offset + first->offset,
+                 len < EXPECT_BYTES ? len : EXPECT_BYTES);
+}
+
 static och_code load_index(struct part *part, unsigned *ret_section, struct vector_index *ret,
                            och_error *err)
 {
     static const uint8_t ids[] = {SECTION_MEAN, SECTION_LIST, SECTION_CENTQ};
     slice bytes[COUNT_OF(ids)];
+    expect_index(part);
     for (size_t i = 0; i < COUNT_OF(ids); i++) {
         *ret_section = ids[i];
         TRY(resident(part, ids[i], &bytes[i], err));
@@ -158,9 +173,9 @@ static och_code pin_at(struct reader_state *state, enum vector_section which, ui
         state->missed = true;
         return part_row_pin(part, pieces->id, pieces->unit, unit, ret_rows, err);
     }
-    struct cache_key key;
-    size_t len;
-    piece.from = part_piece_of(part, pieces->id, pieces->unit, unit * pieces->unit, &key, &len);
+    uint64_t index = unit * pieces->unit / pieces->group_bytes; // as part_piece_of has it
+    struct cache_key key = {part->owner, pieces->id, (uint32_t)index};
+    piece.from = index * pieces->group_bytes;
     if (!cache_peek(part->env.cache, key, &piece.extent)) {
         state->missed = true;
         TRY(part_pin(part, pieces->id, pieces->unit, unit * pieces->unit, &piece, err));

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #define HEADER_BYTES 100u
+#define EXPECT_BYTES (1u << 20)
 
 static och_code new_handle(const struct sysdb_options *options, struct sysdb **ret_sysdb,
                            och_error *err)
@@ -42,6 +43,8 @@ static och_code check_header(struct sysdb *sysdb, och_error *err)
     if (size < CATALOGUE_PAGE)
         return FAIL(err, OCH_CORRUPT, "catalogue %s has %" PRIu64 " bytes, expected at least %u",
                     sysdb->path, size, CATALOGUE_PAGE);
+    /* SQLite will ask for it page by page and wait for each */
+    file_expect(file, 0, size < EXPECT_BYTES ? size : EXPECT_BYTES);
     TRY(file_read_all(file, 0, header, sizeof(header), err));
     bool ours = memcmp(header, magic, sizeof(magic)) == 0 && header[16] == CATALOGUE_PAGE >> 8 &&
                 header[17] == 0 && header[18] == 2 && header[19] == 2 &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a row costs in each representation on this machine: measured once, when the first search is planned, in about a millisecond.  Only ratios
- * decide, and a busy machine measures badly, so a figure counts no more than three times off the one that was found on the machine this was
- * written on. */
+/* What a row costs in each representation on this machine: measured once, in about a millisecond, after a few searches were planned with the
+ * usual figures: the first answer after a start has more to wait for than others.  Only ratios decide, and a busy machine measures badly, so a
+ * figure counts no more than three times off the one that was found on the machine this was written on. */
 #include "index/vector/vector_internal.h"
 
 #include <stdatomic.h>
@@ -9,6 +9,7 @@
 #define ROWS   2048 /* of codes; in a cache, as most of what a search reads */
 #define TRIES  3
 #define OFF_BY 3.0
+#define FIRST  16 /* plans that go by the usual figures */
 
 /* Nanoseconds at 128 and at 768 dimensions. */
 struct measured {
@@ -66,8 +67,8 @@ static struct measured measure(const uint8_t *bytes, uint32_t dim, uint8_t *tabl
     return sum > 1 ? usual[0] : ret; /* of zeros the sum is none; nobody may leave the loop out */
 }
 
-static _Atomic int
-    state; /* 0 unknown, 1 being measured, 2 known; who brought it to 1 writes the figures */
+/* Plans made, up to FIRST; then one more while it is measured (who counts that one writes the figures), two more when they are known. */
+static _Atomic int state;
 
 static double line(double at0, double at1, double dim)
 {
@@ -99,15 +100,16 @@ struct vector_costs vector_costs_of(uint32_t code_dim)
 {
     static struct measured points[2];
     struct measured now[2];
-    int unknown = 0;
     // pairs with the release below
-    if (atomic_load_explicit(&state, memory_order_acquire) == 2) {
+    int plans = atomic_load_explicit(&state, memory_order_acquire);
+    bool mine = plans <= FIRST && atomic_compare_exchange_strong(&state, &plans, plans + 1);
+    if (plans == FIRST + 2) {
         memcpy(now, points, sizeof(now));
-    } else if (atomic_compare_exchange_strong(&state, &unknown, 1)) {
+    } else if (mine && plans == FIRST) {
         measure_all(points);
         memcpy(now, points, sizeof(now));
-        atomic_store_explicit(&state, 2, memory_order_release);
-    } else { /* another thread is at it: nobody waits for that */
+        atomic_store_explicit(&state, FIRST + 2, memory_order_release);
+    } else { /* too early, or another thread is at it: nobody waits for that */
         memcpy(now, usual, sizeof(now));
     }
     double dim = code_dim;

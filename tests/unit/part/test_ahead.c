@@ -290,11 +290,38 @@ static void threads_pick_side_by_side(void **state)
     fixture_done(&f);
 }
 
+/* Bytes of a piece of a section of 1 GiB. */
+static uint64_t piece_of(unsigned id, uint32_t page_size, uint32_t unit)
+{
+    struct part_section section = {.page_size = page_size, .size = 1u << 30};
+    return part_group_of(&section, id, unit) * unit;
+}
+
+static void pieces_are_as_small_as_their_pages_allow(void **state)
+{
+    (void)state;
+    for (uint32_t dim = 64; dim <= 8192; dim += 64) {
+        uint32_t block = 4 * dim + 256;
+        uint64_t small = piece_of(SECTION_CODE, PAGE_SMALL, block);
+        assert_true(small >= 64 << 10 && small <= 256 << 10); // in huge pages, and no more
+        uint64_t large = piece_of(SECTION_CODE, PAGE_LARGE, block);
+        assert_true(large >= 192 << 10 && large <= 512 << 10); // of parts written before
+    }
+    for (uint64_t bits = 1; bits <= 64; bits++) {
+        uint32_t stride = (uint32_t)part_seq_stride(bits);
+        assert_true(piece_of(SECTION_SEQ, PAGE_SMALL, stride) <= 32 << 10);
+        assert_true(piece_of(SECTION_SEQ, PAGE_LARGE, stride) >= 192 << 10);
+    }
+    assert_int_equal(part_section_page_size(SECTION_CODE), PAGE_SMALL);
+    assert_int_equal(part_section_page_size(SECTION_SEQ), PAGE_SMALL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_of_any_dimension_are_picked_right),
         cmocka_unit_test(a_row_costs_a_few_pages_and_many_rows_become_pieces),
+        cmocka_unit_test(pieces_are_as_small_as_their_pages_allow),
         cmocka_unit_test(what_was_read_ahead_is_not_read_again),
         cmocka_unit_test(a_read_that_fails_is_read_again_or_told),
         cmocka_unit_test(a_bad_page_costs_its_rows_and_no_others),
