@@ -48,6 +48,7 @@ static double recall_of(const struct fixture *f, double *ret_scanned)
 static void lists_trained_in_groups_are_as_good(void **state)
 {
     (void)state;
+    needs_many_rows();
     struct fixture whole, groups;
     double scanned, scanned_groups;
     build_one(&whole, 0);

@@ -76,6 +76,7 @@ static struct totals run(struct fixture *parts, const float *queries, float reca
 static void parts_together_cost_less_and_keep_recall(void **state)
 {
     (void)state;
+    needs_many_rows();
     static const enum metric metrics[] = {METRIC_L2, METRIC_COSINE, METRIC_IP};
     for (size_t m = 0; m < COUNT_OF(metrics); m++) {
         struct fixture parts[PARTS] = {0};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A collection of more than four times memory_limit is searched within it: by the library's own count and by the kernel's. */
 #include "library_test.h"
+#include "support/slow.h"
 
 #include <malloc.h>
 #include <stdatomic.h>
@@ -127,6 +128,7 @@ static void fill(const char *folder)
 static void data_of_four_times_the_limit_is_searched_within_it(void **state)
 {
     (void)state;
+    needs_many_rows();
     char folder[] = "/tmp/ochre_limit_XXXXXX";
     assert_non_null(mkdtemp(folder));
     pid_t child = fork(); /* what filling leaves in the heap is not ours */

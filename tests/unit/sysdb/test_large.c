@@ -2,6 +2,7 @@
 /* Speed: one create, many creates at once, a hundred thousand collections.  Prints what it measured; the bounds asserted
  * are far above, since the machine may be busy. */
 #include "base/pool.h"
+#include "support/slow.h"
 #include "sysdb_test.h"
 
 #include <stdlib.h>
@@ -124,6 +125,7 @@ static void commit_all(struct test *t, uint64_t count)
 
 static void a_hundred_thousand_collections_open_fast(void **state)
 {
+    needs_many_rows();
     struct test *t = *state;
     reopen(t);
     uint64_t syncs = io_sim_count(t->io, IO_SIM_SYNC);
