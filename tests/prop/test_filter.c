@@ -292,8 +292,8 @@ static int by_order(const void *a, const void *b)
     } else {
         const struct json_value *left = json_get(x->ruled.metadata, sorting.key),
                                 *right = json_get(y->ruled.metadata, sorting.key);
-        if (!left || !right)
-            return !left - !right ? !left - !right : by_birth(a, b);
+        if (!left || !right) /* without: last, both ways */
+            return !left && !right ? by_birth(a, b) : !left - !right;
         order = rule_compare(left, right, true);
     }
     if (order == 0)
