@@ -119,6 +119,9 @@ struct policy {
     bool to_one;
     unsigned tiers; /* bits by enum merge_tier */
 };
+/** Most rows that a merge makes a part of: `rows_max`, or as many as it can build in its share of the memory limit (0: there is none).  A larger merge would
+ *  fail, and only after it has trained its lists. */
+uint64_t policy_rows_max(uint64_t rows_max, int64_t limit_bytes, uint32_t dimension);
 /** Which adjacent parts [first, first + count) to merge next; count 0: none. */
 void policy_choose(const struct policy *policy, const struct policy_part *parts, size_t part_count,
                    size_t *ret_first, size_t *ret_count);

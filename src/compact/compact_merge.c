@@ -477,8 +477,11 @@ static och_code choose(struct merge *m, bool to_one, unsigned tiers, bool *ret_w
         TRY(count_expired(m, &version, parts, err));
     if (to_one && version.part_count == 1)
         parts[0].unlisted = is_unlisted(view_part(m->view, 0));
+    const struct budget *budget = c->options.budget;
     struct policy policy = {.tail_rows = c->options.tail_rows_max,
-                            .part_rows_max = c->options.part_rows_max,
+                            .part_rows_max = policy_rows_max(c->options.part_rows_max,
+                                                             budget ? budget->limit_bytes : 0,
+                                                             view_info(m->view)->dimension),
                             .to_one = to_one,
                             .tiers = tiers};
     choose_parts(m, &policy, tiers & 1u << MERGE_LARGE ? MERGE_LARGE : MERGE_SMALL, &version,

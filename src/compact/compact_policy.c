@@ -2,10 +2,13 @@
 /* Which parts to merge (D18): few parts, little rewriting.  Merges join only parts adjacent in log range (D3). */
 #include "compact/compact_internal.h"
 
+#include "index/vector/vector.h"
 #include "model/limits.h"
 
-#define SMALL_RUN      4 /* so many adjacent tail-sized parts become one */
-#define SMALL_RUN_MOST 8 /* and at most so many: a backlog goes in steps that end soon */
+#define SMALL_RUN      4  /* so many adjacent tail-sized parts become one */
+#define SMALL_RUN_MOST 8  /* and at most so many: a backlog goes in steps that end soon */
+#define BUILD_SHARE    3  /* of the memory limit, for what grows with the rows of a merge */
+#define ROW_BYTES      12 /* of a part's builder, whatever is in the row */
 
 static bool is_small(const struct policy *policy, const struct policy_part *part)
 {
@@ -45,6 +48,15 @@ static void cheapest_pair(const struct policy *policy, const struct policy_part 
         *ret_first = i;
         *ret_count = 2;
     }
+}
+
+uint64_t policy_rows_max(uint64_t rows_max, int64_t limit_bytes, uint32_t dimension)
+{
+    uint64_t vector =
+                 dimension && dimension < UINT32_MAX / 8 ? vector_build_row_bytes(dimension) : 0,
+             fit = limit_bytes > 0 ? (uint64_t)limit_bytes / BUILD_SHARE / (ROW_BYTES + vector)
+                                   : UINT64_MAX;
+    return fit < rows_max ? fit : rows_max;
 }
 
 void policy_choose(const struct policy *policy, const struct policy_part *parts, size_t count,

@@ -51,6 +51,8 @@ struct vector_build; /* one thread */
 
 /** Is an index worth it for so many vectors? */
 bool vector_wanted(uint64_t vectors, uint32_t dimension);
+/** Bytes that a build holds for each row while it makes codes; besides that it takes some 20 to 150 MB (docs/sizing.md, "Building"). */
+uint64_t vector_build_row_bytes(uint32_t dimension);
 /**
  * Train, assign, encode and calibrate.
  *

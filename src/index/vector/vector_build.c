@@ -17,6 +17,13 @@ bool vector_wanted(uint64_t vectors, uint32_t dimension)
            vectors < LIST_UNKNOWN;
 }
 
+uint64_t vector_build_row_bytes(uint32_t dimension)
+{
+    /* its list, its place, its share of a block; lists fill their last block by half */
+    uint64_t block = code_block_size(vector_code_dim(dimension + 1)) / CODE_BLOCK_ROWS;
+    return 8 + block + block / 5;
+}
+
 /* ---- one row ---- */
 
 static och_code fetch_known(struct vector_build *build, void *reader, uint32_t source,

@@ -139,6 +139,23 @@ static void merging_always_comes_to_rest(void **state)
     }
 }
 
+static void parts_are_no_larger_than_memory_can_build(void **state)
+{
+    (void)state;
+    const int64_t mib = 1 << 20;
+    assert_int_equal(policy_rows_max(20000000, 0, 768), 20000000); /* no limit */
+    assert_int_equal(policy_rows_max(20000000, 12 * 1024 * mib, 768), 20000000);
+    assert_int_equal(policy_rows_max(1000, 64 * mib, 768), 1000);
+    /* what grows with the rows is at most a third; the rest of a build, tails and the cache have the others */
+    assert_in_range(policy_rows_max(20000000, 64 * mib, 0), 1000000, 3000000);
+    for (uint32_t dimension = 1; dimension <= 65535; dimension += 13) {
+        uint64_t rows = policy_rows_max(20000000, 64 * mib, dimension);
+        assert_true(rows >= 1000);
+        assert_true(rows * (dimension / 8 + 20) <= 64 * (uint64_t)mib / 3);
+    }
+    assert_in_range(policy_rows_max(20000000, 64 * mib, 768), 120000, 180000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,6 +165,7 @@ int main(void)
         cmocka_unit_test(a_part_more_than_30_per_cent_dead_is_rewritten),
         cmocka_unit_test(a_damaged_part_is_rewritten),
         cmocka_unit_test(at_most_four_large_parts_stay),
+        cmocka_unit_test(parts_are_no_larger_than_memory_can_build),
         cmocka_unit_test(idle_collections_go_down_to_one_part),
         cmocka_unit_test(merging_always_comes_to_rest),
     };
