@@ -235,6 +235,22 @@ bool wal_next_collection(struct wal *wal, size_t *cursor, uuid *ret_id, uint64_t
 
 /* ---- trim ---- */
 
+/* Under lock.  Both figures are means, the newest counts a quarter.  A flush of many collections trims all of them in one go: that is one. */
+static void learn_trims(struct wal *wal, uint64_t bytes)
+{
+    uint64_t now = sched_mono_ns(), since = now - wal->trimmed_mono_ns;
+    wal->trimmed_bytes += bytes;
+    if (bytes == 0 || since < WAL_TRIM_NS)
+        return;
+    if (wal->trimmed_mono_ns) {
+        wal->trim_ns = wal->trim_ns ? (wal->trim_ns * 3 + since) / 4 : since;
+        wal->trim_bytes =
+            wal->trim_bytes ? (wal->trim_bytes * 3 + wal->trimmed_bytes) / 4 : wal->trimmed_bytes;
+    }
+    wal->trimmed_mono_ns = now;
+    wal->trimmed_bytes = 0;
+}
+
 och_code wal_trim(struct wal *wal, uuid collection, uint64_t to, och_error *err)
 {
     struct wal_collection *c;
@@ -250,7 +266,9 @@ och_code wal_trim(struct wal *wal, uuid collection, uint64_t to, och_error *err)
         mutex_unlock(&wal->lock);
         return code;
     }
+    uint64_t backlog = wal->stats.backlog_bytes;
     bool emptied = wal_collection_trim(wal, c, to);
+    learn_trims(wal, backlog - wal->stats.backlog_bytes);
     wal_collection_unpin(wal, c);
     if (c->pins == 0 && !c->sealed && c->trimmed == c->head && c->in_flight == 0 &&
         wal->collections.len > WAL_EVICT_COUNT)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Appending: throttle, batch ids, the collection's turn, the queue.  Decoding and checksums happen in the caller's
  * thread, so that what the writer does per batch stays small. */
+#include "base/retry.h"
 #include "wal/wal_internal.h"
 
 #include "kernel/kernel.h"
@@ -18,11 +19,24 @@ struct append { /* one call's state */
     bool turn; /* kept beyond the decision, for what comes after the flush */
 };
 
+/* Under lock: until trims will have taken so many bytes off the backlog, if they go on as lately, or as long as there was none.  0: none was seen. */
+static uint64_t room_ns(const struct wal *wal, uint64_t bytes)
+{
+    if (wal->trim_bytes == 0)
+        return 0;
+    uint64_t since = sched_mono_ns() - wal->trimmed_mono_ns;
+    uint64_t each = since > wal->trim_ns ? since : wal->trim_ns, ns;
+    if (__builtin_mul_overflow((bytes + wal->trim_bytes - 1) / wal->trim_bytes, each, &ns))
+        return UINT64_MAX;
+    return ns;
+}
+
 och_code wal_throttle(struct wal *wal, const struct limits_of_work *limits, och_error *err)
 {
     const struct wal_options *o = &wal->options;
     mutex_lock(&wal->lock);
     uint64_t backlog = wal->stats.backlog_bytes;
+    uint64_t after_ns = backlog >= o->stop_bytes ? room_ns(wal, backlog - o->stop_bytes + 1) : 0;
     bool closed = wal->closed;
     mutex_unlock(&wal->lock);
     if (closed)
@@ -30,11 +44,14 @@ och_code wal_throttle(struct wal *wal, const struct limits_of_work *limits, och_
     if (o->read_only)
         return FAIL(err, OCH_UNSUPPORTED, "the database was opened read-only");
     TRY(work_check(limits, err));
-    if (backlog >= o->stop_bytes)
-        return FAIL(err, OCH_BUSY,
-                    "%" PRIu64 " MiB of writes wait for compaction, the limit is %" PRIu64
-                    " MiB: retry later",
-                    backlog >> 20, o->stop_bytes >> 20);
+    if (backlog >= o->stop_bytes) {
+        och_code code =
+            FAIL(err, OCH_BUSY,
+                 "%" PRIu64 " MiB of writes wait for compaction, the limit is %" PRIu64 " MiB",
+                 backlog >> 20, o->stop_bytes >> 20);
+        retry_hint(err, after_ns);
+        return code;
+    }
     if (backlog >= o->slow_bytes) {
         uint64_t tenth = (backlog - o->slow_bytes) * 10 / (o->stop_bytes - o->slow_bytes);
         sched_sleep_ns((tenth + 1) * SLOW_STEP_NS);

@@ -18,6 +18,7 @@
 #define WAL_ID_MS             (15 * 60 * 1000)
 #define WAL_IDLE_NS           1000000ull   /* queue empty that long: note what is durable */
 #define WAL_RETRY_NS          100000000ull /* between tries to find room on a full disk */
+#define WAL_TRIM_NS           100000000ull /* trims so close together are one */
 #define WAL_EVICT_COUNT       8192         /* collections kept without any frame */
 #define WAL_PAGE              4096ull
 #define FIRST_BYTES           (WAL_HEADER_SIZE * 2) /* a group's header, and room for the LAST one */
@@ -152,6 +153,8 @@ struct wal {
     bool read_only, failing;
     uint64_t retry_mono_ns; /* failing: not before */
     och_error failure;      /* why */
+    /* Trims that made the backlog smaller: when the last ones began, bytes since; lately, how long from one to the next and how much each. */
+    uint64_t trimmed_mono_ns, trimmed_bytes, trim_ns, trim_bytes;
     struct wal_stats stats;
 
     /* Only the writer touches these (and open and close, when it does not run); `current` is changed under lock. */
