@@ -134,6 +134,7 @@ static void queries_from_far_off_get_answers(void **state)
 static void the_widest_vectors(void **state)
 {
     (void)state;
+    needs_many_rows();
     static const uint32_t shapes[][2] = {{1000, 4097}, {70, 65535}};
     for (unsigned i = 0; i < COUNT_OF(shapes); i++) {
         for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric++) {
