@@ -106,10 +106,10 @@ static slice random_patch(struct world *w, bool is_new, char patch[KEYS][VALUE_B
 static void lay_over(struct row *row, char patch[KEYS][VALUE_BYTES])
 {
     for (size_t k = 0; k < KEYS; k++) {
-        if (patch[k][0])
-            memcpy(row->values[k], strcmp(patch[k], "null") ? patch[k] : "", strlen(patch[k]) + 1);
         if (strcmp(patch[k], "null") == 0)
             row->values[k][0] = 0;
+        else if (patch[k][0])
+            memcpy(row->values[k], patch[k], strlen(patch[k]) + 1);
     }
 }
 
