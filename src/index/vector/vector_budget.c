@@ -16,6 +16,10 @@
 static const double reach_share[VECTOR_KS] = {0.02, 0.25};
 #define PROBE_SHARE 0.8
 
+/* An input's table is taken over if the queries that check it need at most so many times as many lists, or as few. */
+#define CARRIED_MOST   1.35
+#define CARRIED_WEIGHT (1.0 / 3)
+
 /* Half a neighbour: the k-th of all is as often the one before in half of them. */
 #define WEIGHT_FULL 2u
 #define WEIGHT_LAST 1u
@@ -318,6 +322,67 @@ static och_code count_cells(struct vector_calibration *c, uint32_t *ret_cells, o
     return code;
 }
 
+/* ---- what an input's calibration says ---- */
+
+/* An index of a share of the rows, with these lists, was asked for its part of the neighbours. */
+static double carried_lists(const struct vector_build *build, uint32_t k, float recall)
+{
+    const struct vector_index *base = build->options.inputs[build->base];
+    double share = (double)base->coded / build->coded;
+    return vector_budget_share(base, k, share, recall) * build->lists / base->lists;
+}
+
+/* How many times as many lists the queries need, on the average of figures that do not say much one by one. */
+static double compare_carried(struct tables *t)
+{
+    static const float targets[] = {0.9f, 0.95f};
+    const struct vector_build *build = t->ranking.c->build;
+    double sum = 0;
+    for (unsigned k = 0; k < VECTOR_KS; k++) {
+        uint64_t total = count_found(t, k, INFINITY);
+        for (size_t i = 0; i < COUNT_OF(targets); i++)
+            sum += log(lists_for(t->found, build->lists, total, need_of(targets[i])) /
+                       carried_lists(build, vector_ks[k], targets[i]));
+    }
+    return exp(sum / (VECTOR_KS * COUNT_OF(targets)));
+}
+
+static void fill_carried(const struct vector_build *build, double times,
+                         struct vector_calibrated *ret)
+{
+    const struct vector_index *base = build->options.inputs[build->base];
+    double share = (double)base->coded / build->coded;
+    for (unsigned k = 0; k < VECTOR_KS; k++) {
+        double own = 1 + share * (vector_ks[k] - 1);
+        for (unsigned target = 0; target < VECTOR_TARGETS; target++) {
+            double lists = times * carried_lists(build, vector_ks[k], vector_targets[target]);
+            ret->budgets[k][target] =
+                lists < build->lists ? (uint32_t)ceil(lists - 1e-6) : build->lists;
+            ret->reach[k][target] = vector_reach(base, own, vector_targets[target]);
+        }
+        for (unsigned target = 0; target < VECTOR_PROBES; target++)
+            ret->probe[k][target] = vector_probe_reach(base, own, vector_probes[target]);
+    }
+    ret->super_cells = base->super_cells < build->cells ? base->super_cells : build->cells;
+}
+
+/* The input's table, a third of the way to what the queries say: so many of them are off by a seventh for chance alone. */
+static och_code carry(struct tables *t, struct vector_calibrated *ret, och_error *err)
+{
+    struct vector_build *build = t->ranking.c->build;
+    const struct vector_index *base = build->options.inputs[build->base];
+    ret->gamma = t->ranking.gamma = base->gamma;
+    t->ranking.step = 1;
+    TRY(rank_queries(&t->ranking, err));
+    double times = compare_carried(t);
+    build->disagrees = times > CARRIED_MOST || times < 1 / CARRIED_MOST;
+    times = pow(times, CARRIED_WEIGHT);
+    fill_carried(build, times, ret);
+    double lists_098 = times * base->lists_098 * build->lists / base->lists;
+    build->lists_098 = lists_098 < build->lists ? (uint32_t)lround(lists_098) : build->lists;
+    return OCH_OK;
+}
+
 och_code vector_calibration_finish(struct vector_calibration *c, struct vector_calibrated *ret,
                                    och_error *err)
 {
@@ -339,9 +404,10 @@ och_code vector_calibration_finish(struct vector_calibration *c, struct vector_c
               sizeof(struct vector_neighbour), compare_neighbours);
     struct tables t = {
         .ranking = {.c = c, .hits = memory[0].at}, .reached = memory[1].at, .found = memory[2].at};
+    bool carried = c->build->carried;
     if (code == OCH_OK)
-        code = choose_gamma(&t, ret, err);
-    if (code == OCH_OK) {
+        code = carried ? carry(&t, ret, err) : choose_gamma(&t, ret, err);
+    if (code == OCH_OK && !carried) {
         uint64_t total = count_found(&t, 0, INFINITY);
         c->build->lists_098 = lists_for(t.found, lists, total, need_of(0.98f));
         for (unsigned k = 0; k < VECTOR_KS; k++)

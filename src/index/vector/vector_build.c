@@ -262,6 +262,7 @@ static och_code make_lists(struct vector_build *build, och_error *err)
 {
     uint32_t flat = build->options.flat_rows ? build->options.flat_rows : VECTOR_FLAT_ROWS;
     build->base = VECTOR_NO_INPUT;
+    build->carried = false;
     build->lists = 1;
     build->cells = 0;
     vector_release(build->options.budget, &build->cell_first);
@@ -313,6 +314,10 @@ static och_code build_all(struct vector_build *build, och_error *err)
     if (!fits)
         TRY(make_lists(build, err));
     TRY(encode(build, err));
+    if (build->disagrees) { /* asked in earnest, it may be that lists are to be trained anew */
+        build->carried = build->disagrees = false;
+        TRY(encode(build, err));
+    }
     if (fits && vector_has_drifted(build)) {
         TRY(make_lists(build, err));
         TRY(encode(build, err));

@@ -111,6 +111,27 @@ struct vector_job {
 };
 MUST_USE och_code vector_for(const struct vector_job *job, och_error *err);
 
+/* ---- rows and centroids by 8 bits (vector_near.c) ---- */
+/** Dimensions that count for vectors of a width, and those that a query or a row takes while it is made. */
+static inline size_t vector_near_dim(uint32_t width)
+{
+    return (size_t)round_up(width, 4);
+}
+static inline size_t vector_near_room(uint32_t width)
+{
+    return (size_t)round_up(width, CODE_DIM_STEP);
+}
+static inline size_t vector_near_size(uint32_t lists, uint32_t width)
+{
+    return (lists + CODE_LISTS - 1) / CODE_LISTS * code_coarse_size(vector_near_dim(width));
+}
+/** x less mean (NULL: as it is) as a query for nearest16 with vector_near_dim dimensions; scratch and q8 have room for vector_near_room. */
+void vector_near_query(const float *x, const float *mean, uint32_t width, float *scratch,
+                       int8_t *q8, struct code_query8 *ret);
+/** Centroids, `width` floats each, less mean, to coarse blocks of vector_near_dim dimensions: vector_near_size bytes. */
+MUST_USE och_code vector_near_pack(struct budget *budget, const float *centroids, const float *mean,
+                                   uint32_t lists, uint32_t width, uint8_t *packed, och_error *err);
+
 /* ---- k-means in memory ---- */
 struct vector_kmeans {
     const float *rows; /* count x dim */
@@ -153,6 +174,8 @@ struct vector_build {
     uint32_t width;         /* floats of a row there */
     const bool *same_space; /* by input: its codes are taken over */
     uint32_t base;          /* input whose lists are kept, VECTOR_NO_INPUT */
+    bool carried;           /* its calibration, too, as far as some queries agree with it */
+    bool disagrees;         /* they do not */
     struct vector_memory same, mean, mean_section, super;
     struct vector_memory list_of;    /* u32[count]: list, LIST_OUTSIDE, LIST_NONE */
     struct vector_memory order;      /* u32[count] */
@@ -183,11 +206,14 @@ uint32_t vector_sample(const struct vector_build *build, uint32_t want, uint32_t
 /* Centroids in hierarchical order, packed cell by cell. */
 struct vector_codebook {
     uint32_t cells, lists, width;
-    struct vector_memory cell_packed, cell_norms;
-    struct vector_memory list_packed, list_norms;
-    struct vector_memory cell_first; /* u32[cells + 1]: first list of a cell */
+    struct vector_memory cell_near;               /* by 8 bits */
+    struct vector_memory list_near;               /* the same, cell by cell */
+    struct vector_memory list_packed, list_norms; /* for rows between which 8 bits cannot decide */
+    struct vector_memory cell_first;              /* u32[cells + 1]: first list of a cell */
     struct vector_memory
         packed_at; /* u64[cells]: floats into list_packed; norms at packed_at / width */
+    struct vector_memory near_at; /* u64[cells]: bytes into list_near */
+    float scale, length;          /* the largest of a list */
 };
 /* Rows gathered to be assigned. */
 #define VECTOR_NEAR_CELLS 8
@@ -197,7 +223,9 @@ struct vector_batch {
     uint32_t room, count;
     struct vector_memory rows; /* room x width */
     struct vector_memory sources, best, score, near, cell_scores;
-    struct vector_memory pointers, picked, picked_best, picked_score;
+    struct vector_memory q8, queries, scratch; /* the rows by 8 bits */
+    struct vector_memory by_cell, cell_start;  /* rows that have a cell among their nearest */
+    struct vector_memory pointers, picked_queries, picked_best, picked_score, unsure;
 };
 MUST_USE och_code vector_batch_init(struct vector_batch *b, struct vector_build *build,
                                     const struct vector_codebook *book, och_error *err);
@@ -209,7 +237,7 @@ static inline float *vector_batch_row(const struct vector_batch *b, uint32_t i)
 /** b->near: the nearest cells of each row. */
 void vector_batch_cells(struct vector_batch *b);
 uint32_t vector_batch_room(const struct vector_build *build);
-/** Centroids -> cell_packed of a book; lists x width floats -> the rest of it. */
+/** Centroids -> cell_near of a book; lists x width floats -> the rest of it. */
 MUST_USE och_code vector_book_cells(struct vector_build *build, struct vector_codebook *book,
                                     const float *centroids, och_error *err);
 MUST_USE och_code vector_book_lists(struct vector_build *build, struct vector_codebook *book,
@@ -243,6 +271,7 @@ bool vector_has_drifted(const struct vector_build *build);
 /* ---- calibration: the build's own rows as queries ---- */
 #define CALIBRATION_QUERIES 1024u
 #define CALIBRATION_MERGED  512u /* with lists of an input: a merge costs little but for this */
+#define CALIBRATION_CHECKED 128u /* with its calibration as well */
 #define CALIBRATION_SHARE \
     2u /* a query sees one block in so many, and that share of its neighbours */
 #define CALIBRATION_NEIGHBOURS (100u / CALIBRATION_SHARE)

@@ -11,6 +11,7 @@
 #define SHRUNK                8    /* times fewer */
 #define IMBALANCE             2.0f /* and this much worse than at training: */
 #define WORSE                 1.4f
+#define KEPT_LEAST            0.5 /* share of the rows whose lists are kept, so that calibration is */
 #define LISTS_MORE(now, then) (10 * (uint64_t)(now) > 16 * (uint64_t)(then) && (now) >= 16)
 
 /* ---- which space ---- */
@@ -237,13 +238,17 @@ och_code vector_merge_lists(struct vector_build *build, bool *ret_fits, och_erro
     *ret_fits = build->coded > flat && is_trained_for(&build->trained, index, build->coded);
     if (!*ret_fits)
         return OCH_OK;
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < build->rows.count; i++) {
         uint32_t input, row;
         if (list_of[i] >= LIST_OUTSIDE)
             continue;
         build->rows.place(build->rows.context, i, &input, &row);
         list_of[i] = input == build->base ? list_of_row(index, row) : LIST_UNKNOWN;
+        kept += input == build->base;
     }
+    build->carried =
+        index->lists_098 && build->coded != index->coded && kept >= KEPT_LEAST * build->coded;
     och_code code = make_book(build, index, &book, err);
     if (code == OCH_OK)
         code = vector_assign(build, &book, true, err);
