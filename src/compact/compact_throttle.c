@@ -30,7 +30,8 @@ static uint64_t debt(struct compactor *c, const struct views_backlog *backlog, d
     if (backlog->large_parts > LIMIT_LARGE_PARTS)
         ns += merged * (double)c->tail_ns[PACE_LARGE] *
               (double)(backlog->large_parts - LIMIT_LARGE_PARTS) / SLOW_LARGE;
-    return (uint64_t)ns;
+    /* no more than one waits for: what a giant batch owes is not for those who come when it is long merged */
+    return ns < ADMIT_MOST_NS ? (uint64_t)ns : ADMIT_MOST_NS;
 }
 
 /* Until tails are shorter by so much: flushes are whole ones.  0: none was seen yet. */

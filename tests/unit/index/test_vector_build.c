@@ -40,6 +40,7 @@ static void assert_same_index(const struct fixture *a, const struct fixture *b)
 static void any_number_of_threads_gives_the_same_bytes(void **state)
 {
     (void)state;
+    needs_many_rows();
     for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric++) {
         struct fixture one = {.rows = 23000, .dim = 40, .metric = metric, .flat_rows = 1000};
         one.vectors = take_rows(one.rows, one.dim);
@@ -69,6 +70,7 @@ static void any_number_of_threads_gives_the_same_bytes(void **state)
 static void a_giant_list_is_like_any_other(void **state)
 {
     (void)state;
+    needs_many_rows();
     struct fixture f[2] = {{.rows = 5000, .dim = 4000, .flat_rows = UINT32_MAX},
                            {.rows = 5000, .dim = 4000, .flat_rows = UINT32_MAX}};
     f[0].vectors = take_rows(f[0].rows, f[0].dim);
@@ -312,6 +314,7 @@ static double recall_of(const struct fixture *f, float target, uint64_t seed, ui
 static void a_merge_copies_codes_and_keeps_lists_and_recall(void **state)
 {
     (void)state;
+    needs_many_rows();
     for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric += 2) {
         struct fixture large = {.rows = 20000, .dim = 48, .metric = metric, .flat_rows = 4000};
         struct fixture small[2] = {{.rows = 3000, .dim = 48, .metric = metric, .flat_rows = 4000},
@@ -583,6 +586,7 @@ static void a_space_that_does_not_fit_is_not_taken_over(void **state)
 static void with_very_many_lists_the_nearest_cells_are_asked(void **state)
 {
     (void)state;
+    needs_many_rows();
     for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric += 2) {
         struct fixture f = {.rows = 25000, .dim = 12, .metric = metric};
         take_clusters(&f, 30, 1, 2);
