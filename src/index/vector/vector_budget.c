@@ -324,12 +324,20 @@ static och_code count_cells(struct vector_calibration *c, uint32_t *ret_cells, o
 
 /* ---- what an input's calibration says ---- */
 
+/* The share of the rows that an input has, and with it of the neighbours; below the fewest that its table was made for, that falls too fast. */
+static double carried_share(const struct vector_build *build, uint32_t k)
+{
+    const struct vector_index *base = build->options.inputs[build->base];
+    double share = (double)base->coded / build->coded;
+    return k > vector_ks[0] ? share : 1;
+}
+
 /* An index of a share of the rows, with these lists, was asked for its part of the neighbours. */
 static double carried_lists(const struct vector_build *build, uint32_t k, float recall)
 {
     const struct vector_index *base = build->options.inputs[build->base];
-    double share = (double)base->coded / build->coded;
-    return vector_budget_share(base, k, share, recall) * build->lists / base->lists;
+    return vector_budget_share(base, k, carried_share(build, k), recall) * build->lists /
+           base->lists;
 }
 
 /* How many times as many lists the queries need, on the average of figures that do not say much one by one. */
@@ -351,9 +359,8 @@ static void fill_carried(const struct vector_build *build, double times,
                          struct vector_calibrated *ret)
 {
     const struct vector_index *base = build->options.inputs[build->base];
-    double share = (double)base->coded / build->coded;
     for (unsigned k = 0; k < VECTOR_KS; k++) {
-        double own = 1 + share * (vector_ks[k] - 1);
+        double own = 1 + carried_share(build, vector_ks[k]) * (vector_ks[k] - 1);
         for (unsigned target = 0; target < VECTOR_TARGETS; target++) {
             double lists = times * carried_lists(build, vector_ks[k], vector_targets[target]);
             ret->budgets[k][target] =
