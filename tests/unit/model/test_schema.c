@@ -558,18 +558,26 @@ static void filters_on_disabled_indexes_are_refused(void **state)
     struct filter_value text = {.kind = FILTER_STRING, .string = SLICE("x")};
     struct filter_value mixed[] = {one, half};
     struct filter_value yes = {.kind = FILTER_BOOL, .boolean = true};
-    struct filter_node int_leaf = {FILTER_NE, SLICE("n"), &one, 1, NULL, 0};
-    struct filter_node float_leaf = {FILTER_IN, SLICE("n"), mixed, 2, NULL, 0};
-    struct filter_node known = {FILTER_EQ, SLICE("k"), &text, 1, NULL, 0};
-    struct filter_node other = {FILTER_NIN, SLICE("o"), &text, 1, NULL, 0};
-    struct filter_node regex = {FILTER_META_REGEX, SLICE("o"), &text, 1, NULL, 0};
-    struct filter_node exists = {FILTER_EXISTS, SLICE("o"), &yes, 1, NULL, 0};
-    struct filter_node id = {FILTER_ID_IN, SLICE_NONE, &text, 1, NULL, 0};
-    struct filter_node document = {FILTER_DOC_NOT_REGEX, SLICE_NONE, &text, 1, NULL, 0};
+    struct filter_node int_leaf = {
+        .op = FILTER_NE, .key = SLICE("n"), .values = &one, .value_count = 1};
+    struct filter_node float_leaf = {
+        .op = FILTER_IN, .key = SLICE("n"), .values = mixed, .value_count = 2};
+    struct filter_node known = {
+        .op = FILTER_EQ, .key = SLICE("k"), .values = &text, .value_count = 1};
+    struct filter_node other = {
+        .op = FILTER_NIN, .key = SLICE("o"), .values = &text, .value_count = 1};
+    struct filter_node regex = {
+        .op = FILTER_META_REGEX, .key = SLICE("o"), .values = &text, .value_count = 1};
+    struct filter_node exists = {
+        .op = FILTER_EXISTS, .key = SLICE("o"), .values = &yes, .value_count = 1};
+    struct filter_node id = {
+        .op = FILTER_ID_IN, .key = SLICE_NONE, .values = &text, .value_count = 1};
+    struct filter_node document = {
+        .op = FILTER_DOC_NOT_REGEX, .key = SLICE_NONE, .values = &text, .value_count = 1};
     struct filter_node *pair[] = {&known, &int_leaf};
-    struct filter_node inner = {FILTER_OR, SLICE_NONE, NULL, 0, pair, 2};
+    struct filter_node inner = {.op = FILTER_OR, .children = pair, .child_count = 2};
     struct filter_node *alone[] = {&inner};
-    struct filter_node outer = {FILTER_NOT, SLICE_NONE, NULL, 0, alone, 1};
+    struct filter_node outer = {.op = FILTER_NOT, .children = alone, .child_count = 1};
     assert_int_equal(gate(f, stored, NULL), OCH_OK);
     assert_int_equal(gate(f, stored, &float_leaf), OCH_OK);
     assert_int_equal(gate(f, stored, &known), OCH_OK);
@@ -654,7 +662,8 @@ static void no_allocation_may_fail_unnoticed(void **state)
                 "true,'config':{}}}}}}");
     const struct json_value *update = json(f, "{'hnsw':{'ef_search':3}}");
     struct filter_value one = {.kind = FILTER_INT, .integer = 1};
-    struct filter_node leaf = {FILTER_EQ, SLICE("n"), &one, 1, NULL, 0};
+    struct filter_node leaf = {
+        .op = FILTER_EQ, .key = SLICE("n"), .values = &one, .value_count = 1};
     uint64_t live = mem_count_live();
     for (uint64_t nth = 1;; nth++) {
         struct arena arena;
