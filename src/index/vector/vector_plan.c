@@ -115,7 +115,9 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
     double exact = s * costs.exact, codes8 = prepare + n / 64 * WORD_NS + s * costs.code8;
     double full =
         prepare + coarse + touched * costs.code1 + (100 + 64000.0 / index->code_dim) * costs.code8;
-    if (exact < codes8 && exact < full) {
+    double again =
+        plan.keep * costs.exact; /* every other way ends with the stored vectors of so many */
+    if (exact < codes8 + again && exact < full + again) {
         plan.mode = VECTOR_EXACT;
         return plan;
     }
