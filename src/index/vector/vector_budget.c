@@ -346,13 +346,14 @@ static double compare_carried(struct tables *t)
     static const float targets[] = {0.9f, 0.95f};
     const struct vector_build *build = t->ranking.c->build;
     double sum = 0;
+    unsigned compared = 0;
     for (unsigned k = 0; k < VECTOR_KS; k++) {
         uint64_t total = count_found(t, k, INFINITY);
-        for (size_t i = 0; i < COUNT_OF(targets); i++)
+        for (size_t i = 0; i < COUNT_OF(targets); i++, compared++)
             sum += log(lists_for(t->found, build->lists, total, need_of(targets[i])) /
                        carried_lists(build, vector_ks[k], targets[i]));
     }
-    return exp(sum / (VECTOR_KS * COUNT_OF(targets)));
+    return exp(sum / compared);
 }
 
 static void fill_carried(const struct vector_build *build, double times,
