@@ -65,12 +65,7 @@ och_code och_collection_facets(och_collection *collection, const och_facets *fac
     och_code code = library_result_new(collection->database, &result, err);
     if (code == OCH_OK)
         code = find_facets(collection, facets, among, result, err);
-    if (code == OCH_OK)
-        *ret_result = result;
-    else
-        och_result_free(result);
-    library_leave(collection->database);
-    return code;
+    return library_result_end(collection->database, result, code, ret_result);
 }
 
 /* The value as JSON behind what is in `out`. */

@@ -193,12 +193,7 @@ och_code och_collection_list(och_database *database, const och_collection_spec *
         code = sysdb_collection_list(database_sysdb(database->database), library_slice(spec.tenant),
                                      library_slice(spec.database), UINT64_MAX, 0, &result->arena,
                                      &result->collections, &result->collection_count, err);
-    if (code == OCH_OK)
-        *ret_result = result;
-    else
-        och_result_free(result);
-    library_leave(database);
-    return code;
+    return library_result_end(database, result, code, ret_result);
 }
 
 och_bytes och_collection_id(const och_collection *collection)

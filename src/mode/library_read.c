@@ -144,6 +144,17 @@ och_code library_result_new(och_database *database, och_result **ret_result, och
     return OCH_OK;
 }
 
+och_code library_result_end(och_database *database, och_result *result, och_code code,
+                            och_result **ret_result)
+{
+    if (code == OCH_OK)
+        *ret_result = result;
+    else
+        och_result_free(result);
+    library_leave(database);
+    return code;
+}
+
 static och_code read_order(const och_select *select, struct arena *arena, struct plan *plan,
                            och_error *err)
 {
@@ -219,12 +230,7 @@ och_code och_collection_get(och_collection *collection, const och_select *which,
     och_code code = library_result_new(collection->database, &result, err);
     if (code == OCH_OK)
         code = get(collection, which, result, err);
-    if (code == OCH_OK)
-        *ret_result = result;
-    else
-        och_result_free(result);
-    library_leave(collection->database);
-    return code;
+    return library_result_end(collection->database, result, code, ret_result);
 }
 
 static och_code check_dimension(och_collection *collection, size_t dimension, och_error *err)
@@ -263,12 +269,7 @@ och_code och_collection_query(och_collection *collection, const float *vectors, 
         code = check_dimension(collection, plan.dimension, err);
     if (code == OCH_OK)
         code = read_plan(collection, &select, &plan, result, err);
-    if (code == OCH_OK)
-        *ret_result = result;
-    else
-        och_result_free(result);
-    library_leave(collection->database);
-    return code;
+    return library_result_end(collection->database, result, code, ret_result);
 }
 
 static och_code nearest(och_collection *collection, const struct plan *plan, uint64_t *ret_seqs,

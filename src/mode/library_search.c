@@ -58,12 +58,7 @@ och_code och_collection_search(och_collection *collection, och_bytes search_json
     och_code code = library_result_new(collection->database, &result, err);
     if (code == OCH_OK)
         code = search(collection, search_json, result, err);
-    if (code == OCH_OK)
-        *ret_result = result;
-    else
-        och_result_free(result);
-    library_leave(collection->database);
-    return code;
+    return library_result_end(collection->database, result, code, ret_result);
 }
 
 uint32_t library_search_include(const och_result *result, size_t payload)

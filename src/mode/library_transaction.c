@@ -59,12 +59,7 @@ och_code och_transaction_get(och_transaction *t, const och_select *which, och_re
     och_code code = library_result_new(t->database, &result, err);
     if (code == OCH_OK)
         code = get(t, which, result, err);
-    if (code == OCH_OK)
-        *ret_result = result;
-    else
-        och_result_free(result);
-    library_leave(t->database);
-    return code;
+    return library_result_end(t->database, result, code, ret_result);
 }
 
 /* ---- noting writes ---- */

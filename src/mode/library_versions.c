@@ -71,12 +71,7 @@ och_code och_collection_versions(och_collection *collection, och_result **ret_re
     if (code == OCH_OK)
         code = gateway_versions(database_gateway(database->database), &scope, collection->id,
                                 &result->arena, &result->versions, &result->version_count, err);
-    if (code == OCH_OK)
-        *ret_result = result;
-    else
-        och_result_free(result);
-    library_leave(database);
-    return code;
+    return library_result_end(database, result, code, ret_result);
 }
 
 och_code och_result_version(const och_result *result, size_t index, och_version_info *ret_version,
