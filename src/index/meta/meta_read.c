@@ -150,14 +150,10 @@ static och_code strings_next(struct meta_strings *s, och_error *err)
     return OCH_OK;
 }
 
-/* The last block that does not begin behind the text. */
-static och_code find_string(struct meta_cursor *cursor, slice text, uint32_t *ret_place,
-                            bool *ret_equal, och_error *err)
+/* The last block of [low, high) that does not begin behind the text; low if none. */
+static uint32_t last_block_upto(const struct meta_column *column, uint32_t low, uint32_t high,
+                                slice text)
 {
-    const struct meta_column *column = cursor->column;
-    struct meta_strings strings = {.cursor = cursor};
-    uint32_t low = 0, high = column->dict_blocks;
-    *ret_equal = false;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
         if (slice_compare(separator_at(column, middle), text) <= 0)
@@ -165,7 +161,16 @@ static och_code find_string(struct meta_cursor *cursor, slice text, uint32_t *re
         else
             high = middle;
     }
-    TRY(cursor_load(cursor, low, err));
+    return low;
+}
+
+static och_code find_string(struct meta_cursor *cursor, slice text, uint32_t *ret_place,
+                            bool *ret_equal, och_error *err)
+{
+    const struct meta_column *column = cursor->column;
+    struct meta_strings strings = {.cursor = cursor};
+    *ret_equal = false;
+    TRY(cursor_load(cursor, last_block_upto(column, 0, column->dict_blocks, text), err));
     strings.reader = reader_of(cursor->strings);
     *ret_place = cursor->first + cursor->count;
     for (uint32_t i = 0; i < cursor->count; i++) {
@@ -198,14 +203,7 @@ static uint32_t seek_block(const struct meta_column *column, uint32_t block, sli
         step *= 2;
         high = column->dict_blocks - low > step ? low + step : column->dict_blocks;
     }
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-        if (slice_compare(separator_at(column, middle), text) <= 0)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
+    return last_block_upto(column, low, high, text);
 }
 
 och_code meta_seek_string(struct meta_strings *s, slice text, uint32_t *ret, och_error *err)
