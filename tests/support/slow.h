@@ -19,4 +19,10 @@ static inline void needs_many_rows(void)
         skip();
 }
 
+/** How many cases a test walks that needs no number in particular: `whole`, or the `quick` few. */
+static inline uint32_t cases_of(uint32_t whole, uint32_t quick)
+{
+    return getenv("OCHRE_TEST_QUICK") ? quick : whole;
+}
+
 #endif

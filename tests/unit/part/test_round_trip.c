@@ -2,6 +2,8 @@
 /* What goes into a part comes out of it. */
 #include "part_fixture.h"
 
+#include "support/slow.h"
+
 #include <stdlib.h>
 
 static void check_options(const struct rows_options *options, uint64_t seed)
@@ -85,6 +87,7 @@ static void random_rows_of_every_shape_come_back(void **state)
 static void large_sections_are_read_in_pieces(void **state)
 {
     (void)state;
+    needs_many_rows();
     struct rows_options options = {.count = 700000,
                                    .dimension = 1,
                                    .metric = METRIC_COSINE,
