@@ -30,7 +30,7 @@ struct row {
     uint32_t dim_count, dims[DIMS];
     float weights[DIMS];
     uint32_t counts[WORDS], length;
-    char document[2400];
+    char document[2400], uri[16]; /* "": none */
     char extra[10500];
     struct arena arena; /* of what filters see */
     struct ruled ruled;
@@ -425,6 +425,7 @@ static void write_keys(const char *keys, struct buf *out)
         buf_printf(out, "%s\"%s\"", key == keys ? "" : ",", key_names[(unsigned char)*key]);
 }
 
+/* Its closing brace is the caller's. */
 static void write_question(const struct question *q, struct buf *out)
 {
     buf_printf(out, "{\"%s\":%.*s", q->k % 2 ? "filter" : "where", SLICE_ARG(q->filter.json));
@@ -443,7 +444,6 @@ static void write_question(const struct question *q, struct buf *out)
         write_keys(q->order, out);
         buf_printf(out, "],\"k\":%u}}}", q->k);
     }
-    buf_byte(out, '}');
 }
 
 /* ---- rankings ---- */

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Search beside a plain evaluator: every operator of rank expressions over dense, sparse and text rankings, filters, groups and pages, while rows are added,
- * changed, deleted, flushed, merged and the database is opened again.  Answers are equal to the bit.
+ * changed, deleted, flushed, merged and the database is opened again.  Answers are equal to the bit; those that came as JSON have what `select` names.
  *
  * OCHRE_RANK_CASES: how many payloads are compared; OCHRE_PROP_SEED: other ones. */
-#define STACK_QUERY
-#define STACK_COMPACT
+#define STACK_GATEWAY
 #include "support/sparse_collection.h"
 #include "support/stack.h"
 
 #include "model/search.h"
 
-#include "rank_model.h"
+#include "rank_select.h"
 
 /* ---- writing ---- */
 
@@ -53,6 +52,10 @@ static void write_row(struct stack *s, uuid id, struct table *table, struct row 
         random_document(random, row, table->filler);
         out.document = row->has_document ? row->document : NULL;
         out.clear_document = !row->has_document && !is_new;
+    }
+    if (below(random, 3) == 0) {
+        (void)snprintf(row->uri, sizeof(row->uri), "u%u", below(random, 1000));
+        out.uri = row->uri;
     }
     if (metadata) {
         random_metadata(random, row);
@@ -145,26 +148,64 @@ static void compare(const struct question *q, const struct table *table,
     }
 }
 
+/* As clients do. */
+static void exchange(struct stack *s, uuid id, slice body, struct arena *arena,
+                     struct json_value *ret)
+{
+    char target[200], name[UUID_TEXT_SIZE];
+    struct json_fault fault;
+    struct http_handler handler = gateway_handler(s->gateway);
+    struct http_reply reply;
+    uuid_format(id, name);
+    (void)snprintf(
+        target, sizeof(target),
+        "/api/v2/tenants/default_tenant/databases/default_database/collections/%s/search", name);
+    struct http_request request = {.method = SLICE("POST"),
+                                   .target = slice_of(target),
+                                   .path = slice_of(target),
+                                   .body = body,
+                                   .peer = SLICE("in-process")};
+    http_reply_init(&reply, 64u << 20);
+    handler.handle(handler.context, &request, &reply);
+    slice text = arena_copy(arena, buf_view(&reply.body));
+    if (reply.status != 200)
+        fail_msg("%d %.*s: %.*s", reply.status, SLICE_ARG(text), SLICE_ARG(body));
+    http_reply_done(&reply);
+    OK(json_read(text, NULL, arena, ret, &fault, err));
+}
+
 static uint32_t ask(struct stack *s, uuid id, const struct table *table, struct random *random)
 {
     struct arena arena;
     struct question questions[3];
+    struct select selects[3];
     struct query_result result;
+    struct json_value answer;
     CLEANUP(buf_cleanup) struct buf text;
     arena_init(&arena, &s->budget, 0);
     buf_init(&text, BUF_MAX_NONE);
     regex_forget();
     uint32_t count = 1 + below(random, COUNT_OF(questions));
+    bool whole = below(random, 3) == 0;
+    buf_text(&text, whole ? "{\"searches\":" : "");
     for (uint32_t i = 0; i < count; i++) {
         random_question(random, table->count, &arena, &questions[i]);
+        random_select(random, &selects[i]);
         buf_byte(&text, i ? ',' : '[');
         write_question(&questions[i], &text);
+        write_select(&selects[i], &text);
+        buf_byte(&text, '}');
     }
-    buf_text(&text, "]");
-    search(s, id, buf_view(&text), below(random, 8) == 0, &arena, &result);
-    for (uint32_t i = 0; i < count; i++)
-        compare(&questions[i], table, &result.hits[i], buf_view(&text));
-    query_result_done(&result);
+    buf_text(&text, whole ? "]}" : "]");
+    if (whole) {
+        exchange(s, id, buf_view(&text), &arena, &answer);
+        compare_answer(&answer, questions, selects, count, table);
+    } else {
+        search(s, id, buf_view(&text), below(random, 8) == 0, &arena, &result);
+        for (uint32_t i = 0; i < count; i++)
+            compare(&questions[i], table, &result.hits[i], buf_view(&text));
+        query_result_done(&result);
+    }
     arena_done(&arena);
     return count;
 }

@@ -293,7 +293,7 @@ struct stack_row {
     const char *id;
     float value; /* the vector is {value, 1, 0, 0} */
     bool no_vector;
-    const char *document, *metadata_json;
+    const char *document, *uri, *metadata_json;
     int64_t expires_ms;
     bool clear_document;
 };
@@ -322,6 +322,10 @@ static och_code stack_try_write(struct stack *s, uuid collection, const struct s
             input[i].document = slice_of(row->document);
         } else if (row->clear_document) {
             input[i].document_state = FIELD_CLEAR;
+        }
+        if (row->uri) {
+            input[i].uri_state = FIELD_VALUE;
+            input[i].uri = slice_of(row->uri);
         }
         if (row->metadata_json) {
             struct json_value value;
