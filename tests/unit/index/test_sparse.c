@@ -2,6 +2,8 @@
 /* The sparse index against brute force. */
 #include "sparse_fixture.h"
 
+#include "support/slow.h"
+
 #define WORDS(rows) (((size_t)(rows) + 63) / 64 + SPARSE_WINDOW / 64)
 
 static int by_dim(const void *a, const void *b)
@@ -206,6 +208,90 @@ static void queries_of_very_many_dimensions_answer(void **state)
         sparse_compare(&set, &terms, 10, NULL, NULL, SPARSE_AUTO);
     }
     sparse_set_done(&set);
+}
+
+static int by_score(const void *a, const void *b)
+{
+    return topk_compare(a, b);
+}
+
+/* What a search offers, beside all rows in order, without a heap. */
+static void compare_with_sorted(struct sparse_set *set, const struct sparse_terms *terms, size_t k,
+                                const uint64_t *allowed, enum sparse_plan plan)
+{
+    struct sparse_index index;
+    struct arena arena;
+    struct sparse_answer answer = {.set = set};
+    struct sparse_hits hits = {&answer, sparse_answer_bound, sparse_answer_verify,
+                               sparse_answer_offer};
+    struct sparse_pages pages = {set, sparse_set_page};
+    uint64_t offset;
+    size_t count = 0, expected;
+    arena_init(&arena, NULL, 0);
+    assert_true(sparse_set_open(set, &index));
+    MUST(topk_init(&answer.top, k, &arena, err));
+    struct sparse_search search = {.index = &index,
+                                   .pages = &pages,
+                                   .key = SLICE("v"),
+                                   .terms = *terms,
+                                   .k = k,
+                                   .allowed = allowed,
+                                   .hits = &hits,
+                                   .plan = plan};
+    struct topk_item *all = ARENA_ARRAY(&arena, struct topk_item, set->count);
+    assert_non_null(all);
+    for (uint32_t row = 0; row < set->count; row++) {
+        bool in = !allowed || allowed[row / 64] >> row % 64 & 1;
+        float score;
+        search.allowed_count += allowed && in;
+        if (in && sparse_brute_score(&set->rows[row], terms, &score))
+            all[count++] =
+                (struct topk_item){.distance = score, .row = row, .seq = sparse_seq(row)};
+    }
+    qsort(all, count, sizeof(*all), by_score);
+    expected = count < k ? count : k;
+    assert_true(expected > 65536);
+    MUST(sparse_search(&search, &arena, &offset, err));
+    topk_sort(&answer.top);
+    assert_int_equal(answer.top.len, expected);
+    for (size_t i = 0; i < expected; i++) {
+        assert_int_equal(answer.top.items[i].row, all[i].row);
+        assert_memory_equal(&answer.top.items[i].distance, &all[i].distance, 4);
+    }
+    arena_done(&arena);
+}
+
+/* As many hits as most parts have rows, and more than there are. */
+static void more_hits_than_65536_are_those_of_brute_force(void **state)
+{
+    static const struct kind many[] = {{90000, 5, 8, 0, 65536, mixed},
+                                       {90000, 5, 8, 150000, 65536, ones}};
+    static const size_t ks[] = {70000, 90000};
+    uint32_t dims[] = {0, 1, 2, 3, 5};
+    float weights[] = {1, -0.5f, 2, 0.25f, 3};
+    struct sparse_terms terms = {dims, weights, COUNT_OF(dims)};
+    struct random random;
+    (void)state;
+    needs_many_rows();
+    random_seed(&random, 65536);
+    for (size_t i = 0; i < COUNT_OF(many); i++) {
+        struct sparse_set set;
+        sparse_set_init(&set, many[i].rows);
+        for (uint32_t row = 0; row < set.count; row++) {
+            sparse_set_row(&set, row, 3 + (uint32_t)random_below(&random, many[i].nonzeros));
+            random_vector(&set.rows[row], &random, many[i].vocabulary, many[i].weight);
+        }
+        set.piece = many[i].piece;
+        sparse_set_build(&set, many[i].capacity);
+        uint64_t *most = ARENA_ARRAY(&set.arena, uint64_t, WORDS(set.count));
+        for (uint32_t row = 0; row < set.count; row++)
+            most[row / 64] |= (uint64_t)(random_below(&random, 10) > 0) << row % 64;
+        for (size_t k = 0; k < COUNT_OF(ks); k++)
+            for (int plan = SPARSE_AUTO; plan <= SPARSE_EXACT; plan++)
+                compare_with_sorted(&set, &terms, ks[k], plan == SPARSE_AUTO && k ? NULL : most,
+                                    (enum sparse_plan)plan);
+        sparse_set_done(&set);
+    }
 }
 
 static void nothing_is_read_twice_while_leaving_out(void **state)
@@ -435,6 +521,7 @@ int main(void)
         cmocka_unit_test(what_version_1_wrote_is_read),
         cmocka_unit_test(lists_and_parts_of_every_length_are_found),
         cmocka_unit_test(queries_of_very_many_dimensions_answer),
+        cmocka_unit_test(more_hits_than_65536_are_those_of_brute_force),
         cmocka_unit_test(nothing_is_read_twice_while_leaving_out),
         cmocka_unit_test(holders_are_counted_without_the_dead),
         cmocka_unit_test(changed_bytes_never_lead_outside),
