@@ -281,10 +281,13 @@ static och_code find_node(struct walk *w, const struct json_value *value, uint8_
             return OCH_OK;
         }
     }
-    return search_fail(p, value, path_of(w, ""),
-                       "unknown variant `%.*s`, expected one of `$abs`, `$div`, `$exp`, `$knn`, "
-                       "`$log`, `$max`, `$min`, `$mul`, `$sub`, `$sum`, `$val`",
-                       (int)min_size(name.len, 40), (const char *)name.at);
+    och_code code =
+        search_fail(p, value, path_of(w, ""),
+                    "unknown variant `%.*s`, expected one of `$abs`, `$div`, `$exp`, `$knn`, "
+                    "`$log`, `$max`, `$min`, `$mul`, `$sub`, `$sum`, `$val`",
+                    (int)min_size(name.len, 40), (const char *)name.at);
+    error_hint(p->err, "One more is `$bm25`."); /* of our own; the list is that of the original */
+    return code;
 }
 
 static och_code read_val(struct walk *w, const struct json_value *value)

@@ -161,7 +161,8 @@ static const struct {
      "searches[0].rank: invalid type: integer `5`, expected enum RankExpr"},
     {"[{\"rank\":{\"$bad\":1}}]", OCH_SHAPE,
      "searches[0].rank: unknown variant `$bad`, expected one of `$abs`, `$div`, `$exp`, `$knn`, "
-     "`$log`, `$max`, `$min`, `$mul`, `$sub`, `$sum`, `$val` at line 1"},
+     "`$log`, `$max`, `$min`, `$mul`, `$sub`, `$sum`, `$val` at line 1 column 10. One more is "
+     "`$bm25`."},
     {"[{\"rank\":{\"$rrf\":{}}}]", OCH_SHAPE, "searches[0].rank: unknown variant `$rrf`"},
     {"[{\"rank\":{\"$val\":\"x\"}}]", OCH_SHAPE, "searches[0].rank.$val: invalid type: string"},
     {"[{\"rank\":{\"$val\":null}}]", OCH_SHAPE, "searches[0].rank.$val: invalid type: null"},
