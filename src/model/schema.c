@@ -251,7 +251,7 @@ static och_code fold_configuration(const struct json_value *value,
     if (configuration.kind_count > 1)
         return FAIL(err, OCH_INVALID, "Multiple vector index configurations provided");
     struct vector_config *config = &configuration.vector;
-    TRY(schema_check_bounds(config, "", err));
+    TRY(schema_check_bounds(config, &place, "", err));
     if (settings_are_default(config, options)) {
         struct vector_config legacy = {0};
         TRY(schema_read_legacy(metadata, &legacy, err));
@@ -367,7 +367,7 @@ och_code schema_update(slice stored_json, const struct json_value *new_configura
     TRY(schema_read_configuration(&input, &place, new_configuration, SETTING_UPDATE, &given, err));
     if (given.kind_count > 1)
         return FAIL(err, OCH_INVALID, "Multiple vector index configurations provided");
-    TRY(schema_check_bounds(&given.vector, "", err));
+    TRY(schema_check_bounds(&given.vector, &place, "", err));
     TRY(schema_read_stored(stored_json, arena, &plan, err));
     apply_settings(&plan, &given.vector, 0);
     return store_plan(&plan, arena, ret_json, err);

@@ -6,10 +6,12 @@
 #define DOCUMENT_KEY  SLICE("#document")
 #define EMBEDDING_KEY SLICE("#embedding")
 
-och_code schema_check_bounds(const struct vector_config *config, const char *prefix, och_error *err)
+och_code schema_check_bounds(const struct vector_config *config, const struct place *up,
+                             const char *prefix, och_error *err)
 {
     for (size_t kind = 0; kind < INDEX_KIND_COUNT; kind++) {
         const struct index_row *index = &schema_indexes[kind];
+        struct place of_index = {up, slice_of(index->name)};
         const struct index_settings *settings = &config->kinds[kind];
         for (size_t i = 0; settings->present && i < index->count; i++) {
             const struct setting_row *row = &index->rows[i];
@@ -20,8 +22,13 @@ och_code schema_check_bounds(const struct vector_config *config, const char *pre
                 whole ? (double)settings->values[i].integer : settings->values[i].number;
             if (number >= row->min && number <= row->max)
                 continue;
-            return FAIL(err, OCH_INVALID, "%sInvalid %s configuration: %s: must be %s, got %.*g",
-                        prefix, index->label, row->name, row->bounds, whole ? 19 : 6, number);
+            struct place place = {&of_index, slice_of(row->name)};
+            struct place_text text = place_write(&place);
+            och_code code =
+                FAIL(err, OCH_INVALID, "%sInvalid %s configuration: %s: must be %s, got %.*g at %s",
+                     prefix, index->label, row->name, row->bounds, whole ? 19 : 6, number, text.at);
+            error_mark_path(err, text.at, strlen(text.at));
+            return code;
         }
     }
     return OCH_OK;
@@ -35,14 +42,27 @@ static bool slot_on(const struct schema_types *types, enum schema_slot slot)
     return types->enabled >> slot & 1;
 }
 
-static och_code check_vector(const struct schema_types *types, och_error *err)
+static const struct place schema_place = {NULL, {(const uint8_t *)"schema", 6}};
+
+/* Of the vector index below `up`, in the names that answers have. */
+static och_code check_bounds_below(const struct vector_config *config, const struct place *up,
+                                   och_error *err)
+{
+    struct place group = {up, slice_of(schema_groups[GROUP_FLOATS].name)},
+                 slot = {&group, slice_of(schema_slots[SLOT_VECTOR].name)},
+                 inner = {&slot, SLICE("config")};
+    return schema_check_bounds(config, &inner, RECONCILE, err);
+}
+
+static och_code check_vector(const struct schema_types *types, slice key, och_error *err)
 {
     const struct vector_config *config = types->vector;
     if (!config)
         return OCH_OK;
     if (config->has_source && !slice_equal(config->source_key, DOCUMENT_KEY))
         RULE("Vector index can only source from #document");
-    return schema_check_bounds(config, RECONCILE, err);
+    struct place keys = {&schema_place, SLICE("keys")}, place = {&keys, key};
+    return check_bounds_below(config, &place, err);
 }
 
 static och_code check_sparse(const struct schema_types *types, och_error *err)
@@ -75,7 +95,8 @@ static och_code check_defaults(const struct schema_types *types, och_error *err)
     if (slot_on(types, SLOT_FTS))
         RULE("Full text search / regular expression index cannot be enabled by default. It can "
              "only be enabled on #document field.");
-    return types->vector ? schema_check_bounds(types->vector, RECONCILE, err) : OCH_OK;
+    struct place place = {&schema_place, SLICE("defaults")};
+    return types->vector ? check_bounds_below(types->vector, &place, err) : OCH_OK;
 }
 
 static och_code check_key(const struct schema_key *key, och_error *err)
@@ -101,7 +122,7 @@ static och_code check_key(const struct schema_key *key, och_error *err)
              SLICE_ARG(shown));
     if (document && slot_on(types, SLOT_STRING))
         RULE("String inverted index can not be enabled on #document key: %.*s", SLICE_ARG(shown));
-    TRY(check_vector(types, err));
+    TRY(check_vector(types, key->name, err));
     return check_sparse(types, err);
 }
 

@@ -157,9 +157,9 @@ MUST_USE och_code schema_read_legacy(const struct json_value *metadata, struct v
 /** True for none, unknown, and known named default (§1.3). */
 bool embedding_function_is_default(const struct json_value *function);
 
-/** Bounds of every number given; `prefix` begins the message. */
-MUST_USE och_code schema_check_bounds(const struct vector_config *config, const char *prefix,
-                                      och_error *err);
+/** Bounds of every number given below `up`, whose place the error names; `prefix` begins the message. */
+MUST_USE och_code schema_check_bounds(const struct vector_config *config, const struct place *up,
+                                      const char *prefix, och_error *err);
 /** The rules of §3.3 on a request's schema, before it is merged. */
 MUST_USE och_code schema_check_rules(const struct schema_plan *plan, och_error *err);
 

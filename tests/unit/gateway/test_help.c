@@ -133,6 +133,13 @@ static const char *docs_route(const char *id, const char *rest)
     return target;
 }
 
+static const char *collection_route(const char *id)
+{
+    static char target[256];
+    (void)snprintf(target, sizeof(target), BASE "/collections/%s", id);
+    return target;
+}
+
 static void an_error_names_its_place(void **state)
 {
     struct stack *s = *state;
@@ -166,6 +173,19 @@ static void an_error_names_its_place(void **state)
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++)
         SAYS("path", cases[i].path, "POST", docs_route(id, cases[i].route), cases[i].body);
+    SAYS("path", "configuration.hnsw.max_neighbors", "POST", BASE "/collections",
+         "{\"name\":\"more\",\"configuration\":{\"hnsw\":{\"max_neighbors\":1}}}");
+    SAYS(
+        "path", "schema.keys.#embedding.float_list.vector_index.config.hnsw.ef_search", "POST",
+        BASE "/collections",
+        "{\"name\":\"more\",\"schema\":{\"defaults\":{},\"keys\":{\"#embedding\":{\"#float_list\":{"
+        "\"$vector_index\":{\"enabled\":true,\"config\":{\"hnsw\":{\"ef_search\":0}}}}}}}}");
+    SAYS("path", "schema.defaults.float_list.vector_index.config.spann.write_nprobe", "POST",
+         BASE "/collections",
+         "{\"name\":\"more\",\"schema\":{\"keys\":{},\"defaults\":{\"float_list\":{"
+         "\"vector_index\":{\"enabled\":false,\"config\":{\"spann\":{\"write_nprobe\":65}}}}}}}");
+    SAYS("path", "new_configuration.hnsw.ef_search", "PUT", collection_route(id),
+         "{\"new_configuration\":{\"hnsw\":{\"ef_search\":70000}}}");
     SAYS("path", NULL, "POST", docs_route(id, "get"), "{");
     SAYS("path", NULL, "GET", BASE "/collections/docx");
 }
@@ -178,6 +198,8 @@ static void an_error_names_a_way_out(void **state)
     EXPECT(201, "{}", "POST", docs_route(id, "add"), "{\"ids\":[\"a\"],\"embeddings\":[[1,2]]}");
     SAYS("hint", "Write {\"price\": {\"$gt\": 12}}.", "POST", docs_route(id, "get"),
          "{\"where\":{\"price\":{\"$gt\":\"12\"}}}");
+    SAYS("hint", "One more is `$bm25`.", "POST", docs_route(id, "search"),
+         "{\"searches\":[{\"rank\":{\"$bad\":1}}]}");
     SAYS("hint", "Did you mean \"docs\"?", "GET", BASE "/collections/dcos");
     SAYS("hint", NULL, "GET", BASE "/collections/something-else");
     EXPECT(404,

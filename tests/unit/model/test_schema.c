@@ -301,15 +301,20 @@ static void what_breaks_a_rule_is_refused(void **state)
 #define KEY(name, types) "{'defaults':{},'keys':{'" name "':" types "}}"
     static const struct refusal refusals[] = {
         {"{'hnsw':{'ef_search':0}}", NULL, NULL, OCH_INVALID,
-         "Invalid HNSW configuration: ef_search: must be between 1 and 65,536, got 0"},
+         "Invalid HNSW configuration: ef_search: must be between 1 and 65,536, got 0 at "
+         "configuration.hnsw.ef_search"},
         {"{'hnsw':{'ef_construction':65537}}", NULL, NULL, OCH_INVALID,
-         "Invalid HNSW configuration: ef_construction: must be between 1 and 65,536, got 65537"},
+         "Invalid HNSW configuration: ef_construction: must be between 1 and 65,536, got 65537 at "
+         "configuration.hnsw.ef_construction"},
         {"{'hnsw':{'max_neighbors':1}}", NULL, NULL, OCH_INVALID,
-         "Invalid HNSW configuration: max_neighbors: must be between 2 and 512, got 1"},
+         "Invalid HNSW configuration: max_neighbors: must be between 2 and 512, got 1 at "
+         "configuration.hnsw.max_neighbors"},
         {"{'hnsw':{'resize_factor':1.0}}", NULL, NULL, OCH_INVALID,
-         "Invalid HNSW configuration: resize_factor: must be more than 1, got 1"},
+         "Invalid HNSW configuration: resize_factor: must be more than 1, got 1 at "
+         "configuration.hnsw.resize_factor"},
         {"{'spann':{'search_nprobe':129}}", NULL, NULL, OCH_INVALID,
-         "Invalid SPANN configuration: search_nprobe: must be at most 128, got 129"},
+         "Invalid SPANN configuration: search_nprobe: must be at most 128, got 129 at "
+         "configuration.spann.search_nprobe"},
         {"{'hnsw':{},'spann':{}}", NULL, NULL, OCH_INVALID,
          "Multiple vector index configurations provided"},
         {NULL, DEFAULTS(VECTOR("true", "{}")), NULL, OCH_INVALID,
@@ -332,15 +337,15 @@ static void what_breaks_a_rule_is_refused(void **state)
          "with '#' is Key.DOCUMENT or '#document'."},
         {NULL, DEFAULTS(VECTOR("false", "{'hnsw':{'sync_threshold':1}}")), NULL, OCH_INVALID,
          "Failed to reconcile schema: Invalid HNSW configuration: sync_threshold: must be at least "
-         "2, got 1"},
+         "2, got 1 at schema.defaults.float_list.vector_index.config.hnsw.sync_threshold"},
         {NULL, KEY("#embedding", VECTOR("true", "{'hnsw':{'sync_threshold':1}}")), NULL,
          OCH_INVALID,
          "Failed to reconcile schema: Invalid HNSW configuration: sync_threshold: must be at least "
-         "2, got 1"},
+         "2, got 1 at schema.keys.#embedding.float_list.vector_index.config.hnsw.sync_threshold"},
         {NULL, KEY("#embedding", VECTOR("true", "{'spann':{'write_nprobe':65}}")), NULL,
          OCH_INVALID,
          "Failed to reconcile schema: Invalid SPANN configuration: write_nprobe: must be at most "
-         "64, got 65"},
+         "64, got 65 at schema.keys.#embedding.float_list.vector_index.config.spann.write_nprobe"},
         {NULL,
          KEY("#embedding",
              VECTOR("true", "{'spann':{'quantize':'four_bit_rabit_q_with_u_search'}}")),
