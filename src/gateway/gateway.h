@@ -133,6 +133,13 @@ MUST_USE och_code gateway_warm(struct gateway *gateway, const struct gateway_sco
 MUST_USE och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
                                  const struct plan *which, const struct gateway_once *once,
                                  bool dry_run, uint64_t *ret_deleted, och_error *err);
+/** The same; with which->explain how the records were found, JSON in the arena.  len 0: not asked for, or nobody looked (nothing was chosen, or it was done before). */
+MUST_USE och_code gateway_delete_explained(struct gateway *gateway,
+                                           const struct gateway_scope *scope,
+                                           const struct plan *which,
+                                           const struct gateway_once *once, bool dry_run,
+                                           struct arena *arena, uint64_t *ret_deleted,
+                                           slice *ret_explain, och_error *err);
 /**
  * Update all records that ids and filter choose alike, in one batch: `set` is a row with op BATCH_UPDATE, without id and vector.
  *

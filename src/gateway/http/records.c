@@ -91,17 +91,24 @@ och_code handle_delete(struct exchange *x, och_error *err)
         plan.limit = (uint64_t)body.limit->integer;
     struct gateway_once once = {0};
     uint64_t deleted;
+    slice explain;
     TRY(exchange_key(x, BATCH_DELETE, plan.collection, &once, err));
-    och_code code = gateway_delete(x->gateway, &x->scope, &plan, &once,
-                                   body.dry_run && body.dry_run->boolean, &deleted, err);
+    och_code code = gateway_delete_explained(x->gateway, &x->scope, &plan, &once,
+                                             body.dry_run && body.dry_run->boolean, &x->arena,
+                                             &deleted, &explain, err);
     if (code == OCH_CONFLICT)
         x->error_status = 422; /* as in handle_write */
     TRY(code);
     if (body.counts && body.counts->boolean)
         buf_printf(&x->reply->body,
-                   "{\"inserted\":0,\"updated\":0,\"skipped\":0,\"deleted\":%" PRIu64 "}", deleted);
+                   "{\"inserted\":0,\"updated\":0,\"skipped\":0,\"deleted\":%" PRIu64, deleted);
     else
-        buf_printf(&x->reply->body, "{\"deleted\":%" PRIu64 "}", deleted);
+        buf_printf(&x->reply->body, "{\"deleted\":%" PRIu64, deleted);
+    if (explain.len) {
+        buf_text(&x->reply->body, ",\"explain\":");
+        buf_slice(&x->reply->body, explain);
+    }
+    buf_byte(&x->reply->body, '}');
     return OCH_OK;
 }
 

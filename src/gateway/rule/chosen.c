@@ -22,6 +22,8 @@ struct chosen {
     struct payload *payload;
     bool inside; /* evaluate inside the turn */
     bool touched;
+    struct arena *told_in; /* where `told` goes; NULL: nobody asks */
+    slice told;            /* how they were found, the last time */
     struct wal_appended appended;
 };
 
@@ -45,6 +47,11 @@ static och_code choose(struct chosen *d, och_error *err)
         d->ids[i] = arena_copy(d->arena, result.hits->rows[i].record.id);
         if (!d->ids[i].at)
             code = FAIL_NO_MEMORY(err, "ids of the records");
+    }
+    if (code == OCH_OK && d->told_in && result.explain.len) {
+        d->told = arena_copy(d->told_in, result.explain);
+        if (!d->told.at)
+            code = FAIL_NO_MEMORY(err, "explain");
     }
     d->count = (uint32_t)count;
     query_result_done(&result);
@@ -176,14 +183,26 @@ static och_code run(struct chosen *d, bool dry_run, uint64_t *ret_count, och_err
     return code;
 }
 
+och_code gateway_delete_explained(struct gateway *gateway, const struct gateway_scope *scope,
+                                  const struct plan *which, const struct gateway_once *once,
+                                  bool dry_run, struct arena *arena, uint64_t *ret_deleted,
+                                  slice *ret_explain, och_error *err)
+{
+    struct chosen d = {.gateway = gateway, .scope = scope, .which = which, .told_in = arena};
+    if (once && !dry_run)
+        d.once = *once;
+    TRY(run(&d, dry_run, ret_deleted, err));
+    *ret_explain = d.told;
+    return OCH_OK;
+}
+
 och_code gateway_delete(struct gateway *gateway, const struct gateway_scope *scope,
                         const struct plan *which, const struct gateway_once *once, bool dry_run,
                         uint64_t *ret_deleted, och_error *err)
 {
-    struct chosen d = {.gateway = gateway, .scope = scope, .which = which};
-    if (once && !dry_run)
-        d.once = *once;
-    return run(&d, dry_run, ret_deleted, err);
+    slice explain;
+    return gateway_delete_explained(gateway, scope, which, once, dry_run, NULL, ret_deleted,
+                                    &explain, err);
 }
 
 och_code gateway_update_chosen(struct gateway *gateway, const struct gateway_scope *scope,

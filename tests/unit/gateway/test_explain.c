@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `"explain": true`: get, query and Search tell how they found their answer; without it nobody is told. */
+/* `"explain": true`: get, query, Search and delete tell how they found what they answer with; without it nobody is told. */
 #include "gateway_test.h"
 
 /* The answer read as JSON; its `explain`, NULL: none. */
@@ -77,6 +77,46 @@ static void reads_tell_how_they_went_when_asked(void **state)
     stack_done(s);
 }
 
+/* What it finds at last, when others wrote between, is what it tells; a repetition finds nothing anew. */
+static void a_delete_tells_how_it_found_its_records(void **state)
+{
+    (void)state;
+    struct stack stack = {0}, *s = &stack;
+    char id[UUID_TEXT_SIZE];
+    struct arena arena;
+    static struct answer answer;
+    arena_init(&arena, NULL, 0);
+    stack_open(s);
+    make_collection(s, "{\"name\":\"docs\"}", id);
+    fill(s, id);
+    const char *target = path(id, "delete"),
+               *odd = "{\"where_document\":{\"$contains\":\"odd\"},\"limit\":2";
+    const struct json_value *told = ask_explain(
+        s, &arena, target, arena_printf(&arena, "%s,\"dry_run\":true,\"explain\":true}", odd));
+    assert_text(told, "plan", "exact scan");
+    assert_int_equal(member(told, "tail_slots")->integer, 40);
+    assert_int_equal(member(told, "survivors")->integer, 2);
+    assert_null(ask_explain(s, &arena, target, arena_printf(&arena, "%s,\"dry_run\":true}", odd)));
+    assert_null(ask_explain(s, &arena, target, arena_printf(&arena, "%s,\"explain\":false}", odd)));
+    told = ask_explain(s, &arena, target,
+                       arena_printf(&arena, "%s,\"counts\":true,\"explain\":true}", odd));
+    assert_int_equal(member(told, "survivors")->integer, 2);
+    told = ask_explain(s, &arena, target, "{\"ids\":[\"i0\",\"i2\",\"i3\"],\"explain\":true}");
+    assert_text(told, "plan", "by id");
+    struct ask keyed = {.method = "POST",
+                        .target = target,
+                        .body = "{\"ids\":[\"i4\",\"i6\"],\"explain\":true}",
+                        .headers = {{SLICE("Idempotency-Key"), SLICE("k1")}},
+                        .header_count = 1};
+    exchange(s, &keyed, &answer);
+    assert_non_null(strstr(answer.body, "{\"deleted\":2,\"explain\":{"));
+    exchange(s, &keyed, &answer);
+    assert_string_equal(answer.body, "{\"deleted\":2}");
+    EXPECT(200, "32", "GET", path(id, "count"));
+    arena_done(&arena);
+    stack_done(s);
+}
+
 static void a_search_tells_of_each_ranking_of_each_payload(void **state)
 {
     (void)state;
@@ -121,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_tell_how_they_went_when_asked),
+        cmocka_unit_test(a_delete_tells_how_it_found_its_records),
         cmocka_unit_test(a_search_tells_of_each_ranking_of_each_payload),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
