@@ -148,14 +148,18 @@ static void compare(const struct question *q, const struct table *table,
     }
 }
 
-/* As clients do. */
-static void exchange(struct stack *s, uuid id, slice body, struct arena *arena,
+/* As clients do.  A body has 64 bytes behind it that may be read. */
+static void exchange(struct stack *s, uuid id, slice text, struct arena *arena,
                      struct json_value *ret)
 {
     char target[200], name[UUID_TEXT_SIZE];
     struct json_fault fault;
     struct http_handler handler = gateway_handler(s->gateway);
     struct http_reply reply;
+    uint8_t *body = arena_alloc(arena, text.len + 64);
+    assert_non_null(body);
+    memcpy(body, text.at, text.len);
+    memset(body + text.len, 0, 64);
     uuid_format(id, name);
     (void)snprintf(
         target, sizeof(target),
@@ -163,15 +167,15 @@ static void exchange(struct stack *s, uuid id, slice body, struct arena *arena,
     struct http_request request = {.method = SLICE("POST"),
                                    .target = slice_of(target),
                                    .path = slice_of(target),
-                                   .body = body,
+                                   .body = slice_make(body, text.len),
                                    .peer = SLICE("in-process")};
     http_reply_init(&reply, 64u << 20);
     handler.handle(handler.context, &request, &reply);
-    slice text = arena_copy(arena, buf_view(&reply.body));
+    slice answer = arena_copy(arena, buf_view(&reply.body));
     if (reply.status != 200)
-        fail_msg("%d %.*s: %.*s", reply.status, SLICE_ARG(text), SLICE_ARG(body));
+        fail_msg("%d %.*s: %.*s", reply.status, SLICE_ARG(answer), SLICE_ARG(text));
     http_reply_done(&reply);
-    OK(json_read(text, NULL, arena, ret, &fault, err));
+    OK(json_read(answer, NULL, arena, ret, &fault, err));
 }
 
 static uint32_t ask(struct stack *s, uuid id, const struct table *table, struct random *random)
