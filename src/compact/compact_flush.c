@@ -344,6 +344,26 @@ static och_code open_flush(struct compactor *c, struct wish *wish, struct flush 
     return code;
 }
 
+static void prepare(struct compactor *c, uuid id, const struct sysdb_part *row)
+{
+    views_prepare(c->options.views, id, row, &(struct limits_of_work){.cancel = &c->cancel});
+}
+
+static void unprepare(struct compactor *c, uuid id, const struct sysdb_part *row)
+{
+    views_unprepare(c->options.views, id, row);
+}
+
+static void each_made(struct compactor *c, const struct flush *flushes, size_t count, uuid file,
+                      void (*what)(struct compactor *c, uuid id, const struct sysdb_part *row))
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sysdb_part row = compact_part_row(file, &flushes[i].info);
+        if (flushes[i].has_part)
+            what(c, flushes[i].id, &row);
+    }
+}
+
 static och_code flush_all(struct compactor *c, struct flush *flushes, size_t count, bool plain,
                           och_error *err)
 {
@@ -364,9 +384,11 @@ static och_code flush_all(struct compactor *c, struct flush *flushes, size_t cou
     bool unused = code != OCH_OK || !any;
     if (code == OCH_OK) {
         bool asked = false, committed = false;
+        each_made(c, flushes, count, file, prepare);
         mutex_lock(&c->commit_lock);
         code = commit(c, flushes, count, file, &asked, &committed, err);
         mutex_unlock(&c->commit_lock);
+        each_made(c, flushes, count, file, unprepare);
         /* Once the catalogue was asked and did not answer, the outcome is not known. */
         unused |= !committed && (code == OCH_OK || !asked);
     }

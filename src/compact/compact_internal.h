@@ -112,7 +112,7 @@ struct policy_part {
     uint64_t rows, deleted;
     bool damaged;  /* a derived section wants rebuilding (D4) */
     bool busy;     /* being merged */
-    bool unlisted; /* large enough for lists of its vectors, which merges on the way leave out */
+    bool unlisted; /* has no lists of its vectors, or long ones, as merges on the way make them */
 };
 struct policy {
     uint64_t tail_rows, part_rows_max;

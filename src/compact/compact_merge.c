@@ -6,9 +6,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define READS_KEEP  64     /* rows after which pinned extents are given back */
-#define HELPED_ROWS 4096   /* fewer are built by one thread */
-#define FLAT_ROWS   131072 /* up to here merges on the way to larger parts train no lists */
+#define READS_KEEP  64   /* rows after which pinned extents are given back */
+#define HELPED_ROWS 4096 /* fewer are built by one thread */
+#define LIST_ROWS   320  /* vectors a list, of parts on the way to larger ones */
 
 struct input {
     struct part *part;
@@ -209,23 +209,7 @@ static struct pool *take_helpers(const struct merge *m)
 static bool is_unlisted(struct part *part)
 {
     const struct vector_index *index;
-    return part_vector_index(part, &index, NULL) == OCH_OK && index && index->lists == 1 &&
-           index->coded > VECTOR_FLAT_ROWS;
-}
-
-static bool has_lists(struct part *part)
-{
-    const struct vector_index *index;
-    return part_vector_index(part, &index, NULL) == OCH_OK && index && index->lists > 1;
-}
-
-/* Training takes most of a merge's time, and lists of parts this small make a query hardly faster.  Lists that are there are kept. */
-static uint32_t flat_rows(const struct merge *m)
-{
-    bool any = !m->passing;
-    for (size_t i = 0; i < m->count && !any; i++)
-        any = has_lists(m->inputs[i].part);
-    return any ? 0 : FLAT_ROWS;
+    return part_vector_index(part, &index, NULL) == OCH_OK && index && !vector_lists_suit(index);
 }
 
 static och_code build(struct merge *m, struct store_writer *writer, uuid file, och_error *err)
@@ -261,7 +245,7 @@ static och_code build(struct merge *m, struct store_writer *writer, uuid file, o
     struct part_build_options options = {.budget = c->options.budget,
                                          .pool = take_helpers(m),
                                          .limits = {.cancel = &c->cancel},
-                                         .flat_rows = flat_rows(m)};
+                                         .list_rows = m->passing ? LIST_ROWS : 0};
     och_code code = part_build(&spec, &rows, &options, writer, m->new_rows, &m->info, err);
     pool_free(options.pool);
     source_done(&source);
@@ -393,10 +377,16 @@ static och_code run(struct merge *m, bool *ret_committed, och_error *err)
             return code;
         }
     }
+    struct sysdb_part made = compact_part_row(file, &m->info);
+    if (has_part)
+        views_prepare(c->options.views, m->id, &made,
+                      &(struct limits_of_work){.cancel = &c->cancel});
     mutex_lock(&c->commit_lock);
     bool asked = false;
     och_code code = commit(m, file, has_part, &asked, ret_committed, err);
     mutex_unlock(&c->commit_lock);
+    if (has_part)
+        views_unprepare(c->options.views, m->id, &made);
     /* Once the catalogue was asked and did not answer, the outcome is not known. */
     if (has_part && !*ret_committed && (code == OCH_OK || !asked))
         compact_object_drop(c, file);

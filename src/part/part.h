@@ -67,7 +67,8 @@ struct part_build_options {
     struct budget *budget;
     struct pool *pool; /* NULL = one thread */
     struct limits_of_work limits;
-    uint32_t flat_rows; /* up to so many vectors no lists are trained; 0: as usual */
+    uint32_t
+        list_rows; /* lists of so many vectors, as vector_options has it; 0: as queries want them */
 };
 /**
  * Append one part to a writer (several parts may share one object).  ret_rows, if not NULL, gets count entries: source index -> row.
@@ -194,8 +195,8 @@ MUST_USE och_code part_ref_at_end(struct store *store, object_id object, uint64_
 void part_names(const struct part *part, slice *ret_tenant, slice *ret_database, slice *ret_name,
                 slice *ret_schema_json);
 
-/** What part_warm loads: ids, order, norms and 1-bit codes; the other codes and indexes besides; vectors besides. */
-enum part_warmth { PART_WARM_HOT, PART_WARM_INDEXES, PART_WARM_VECTORS };
+/** What part_warm loads: ids, order, norms and 1-bit codes; the 8-bit codes besides; the other indexes besides; vectors besides. */
+enum part_warmth { PART_WARM_HOT, PART_WARM_CODES, PART_WARM_INDEXES, PART_WARM_VECTORS };
 struct part_warmed {
     uint64_t bytes, wanted_bytes; /* in memory at that moment; of all that the level names */
     bool full;                    /* the cache takes no more without giving up what is as hot */
@@ -204,6 +205,9 @@ struct part_warmed {
 MUST_USE och_code part_warm(struct part *part, enum part_warmth level,
                             const struct limits_of_work *limits, struct part_warmed *ret_warmed,
                             och_error *err);
+
+/** Has a vector search looked into it since it was opened? */
+bool part_was_searched(const struct part *part);
 
 /** Damage met so far in derived sections (bit per section id): answers fell back to primary ones; a rebuild is wanted (D4). */
 uint32_t part_damage(const struct part *part);

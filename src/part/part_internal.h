@@ -41,6 +41,7 @@ struct part {
     _Atomic(const struct extent *) resident[SECTION_COUNT];
     _Atomic uint32_t index_state; /* enum part_index_state */
     struct vector_index index;    /* once index_state says so */
+    _Atomic bool searched;        /* by its vectors, since it was opened */
     _Atomic bool codes_warm;      /* the last search found all it wanted of CODE and CODE8 */
     /* how often a few rows of a piece were read by themselves, by piece; for VEC and CODE8 */
     _Atomic(_Atomic uint8_t *) few_reads[2];

@@ -249,6 +249,11 @@ static void fetch_wanted(void *context)
     part_ahead_init(&state->next, state->part);
 }
 
+bool part_was_searched(const struct part *part)
+{
+    return atomic_load_explicit(&part->searched, memory_order_relaxed);
+}
+
 och_code part_vector_search(struct part *part, struct vector_query *query, struct arena *arena,
                             struct vector_found *ret_found, bool *ret_usable, och_error *err)
 {
@@ -270,6 +275,8 @@ och_code part_vector_search(struct part *part, struct vector_query *query, struc
     pages.cold = !atomic_load_explicit(&part->codes_warm, memory_order_relaxed);
     query->index = index;
     query->pages = &pages;
+    if (!atomic_load_explicit(&part->searched, memory_order_relaxed))
+        atomic_store_explicit(&part->searched, true, memory_order_relaxed);
     och_code code = vector_search(query, arena, ret_found, ret_usable, &failure);
     // a wish for the next search: by what this one met
     if (pages.cold == !state.missed)

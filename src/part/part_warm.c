@@ -11,7 +11,7 @@ static const struct {
 } sections[] = {
     {SECTION_IDHASH, PART_WARM_HOT, 8},   {SECTION_SEQ, PART_WARM_HOT, 0},
     {SECTION_SEQROWS, PART_WARM_HOT, 4},  {SECTION_NORM, PART_WARM_HOT, 4},
-    {SECTION_CODE, PART_WARM_HOT, 0},     {SECTION_CODE8, PART_WARM_INDEXES, 0},
+    {SECTION_CODE, PART_WARM_HOT, 0},     {SECTION_CODE8, PART_WARM_CODES, 0},
     {SECTION_META, PART_WARM_INDEXES, 1}, {SECTION_TEXT, PART_WARM_INDEXES, 1},
     {SECTION_SPRS, PART_WARM_INDEXES, 1}, {SECTION_TERM, PART_WARM_INDEXES, 1},
     {SECTION_VEC, PART_WARM_VECTORS, 0},
@@ -93,7 +93,7 @@ static och_code warm_resident(struct part *part, enum part_warmth level, och_err
         if (part_has(part, blocks[i]))
             TRY(part_run_find(part, blocks[i], 0, &run, err));
     }
-    if (level == PART_WARM_HOT)
+    if (level < PART_WARM_INDEXES)
         return OCH_OK;
     const struct meta_index *meta;
     const struct text_index *text;

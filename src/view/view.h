@@ -193,6 +193,14 @@ void views_replace_end(struct views_replace *replace);
 /** Kept versions that nobody reads right now are let go, and with them their hold on files. */
 void views_drop_kept(struct views *views);
 
+/**
+ * A part is going to be in the next version: where queries look, open it and load its codes, so that none of them waits for it after the swap.  Nothing
+ * where the collection is not loaded or not searched.  A failure costs queries time, and is met by them.  `limits` ends it early.
+ */
+void views_prepare(struct views *views, uuid id, const struct sysdb_part *row,
+                   const struct limits_of_work *limits);
+/** Once its version is installed, or will not be: what nobody took is let go. */
+void views_unprepare(struct views *views, uuid id, const struct sysdb_part *row);
 /** A new version is committed: build its generation and swap.  Views held go on with theirs. */
 MUST_USE och_code views_install(struct views *views, uuid id, och_error *err);
 /** Does a version that some view still holds refer to this file, or to the part at this offset of it?  Then it must not go yet (D10). */

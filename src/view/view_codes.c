@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* 8-bit codes of the tail's vectors (D18).  They are made by readers, some with each query that could use them: a writer pays nothing, a tail that
- * nobody searches costs nothing, and a query right after a large ingest pays for half a millisecond of it, not for all. */
+/* 8-bit codes of the tail's vectors (D18).  A tail that nobody searches costs nothing.  The first query makes some, and each one that finds slots
+ * without: half a millisecond of it, not all.  Where queries look, writers make the codes of what they add, and who installs a version those of its
+ * tail, so that queries rarely have to. */
 #include "view/view_internal.h"
 
 #include "index/vector/vector_frame.h"
@@ -8,11 +9,13 @@
 #define CODES_CHUNK  1024u   /* slots */
 #define CODES_CHUNKS 4096u   /* slots beyond are scanned exactly */
 #define CODES_STEP   1024u   /* slots that one query codes at most */
+#define FOLLOW_MOST  4096u   /* slots that one writer codes at most */
 #define STEP_NUMBERS 262144u /* numbers of vectors that take about half a millisecond */
 #define CHUNK_WORDS  (CODES_CHUNK / 64)
 
 struct tail_codes {
     struct vector_frame frame;
+    _Atomic bool asked; /* by a query */
     size_t chunk_bytes;
     _Atomic uint32_t
         slots; /* a multiple of 64: those below are coded or have no place among codes */
@@ -38,18 +41,18 @@ static const float *own_vector(const struct tail_slot *slot)
 }
 
 /* The newest part's mean and rotation, so that what merges say of a space holds for the tail as well; else a mean of the tail's own. */
-static struct tail_codes *codes_new(struct view *view, const struct vector_index *like,
-                                    och_error *err)
+static struct tail_codes *codes_new(const struct generation *g, uint32_t dimension,
+                                    const struct vector_index *like, och_error *err)
 {
-    struct budget *budget = view->collection->views->options.budget;
+    struct budget *budget = g->views->options.budget;
     const float *sample[VIEW_CODES_MIN];
     for (uint32_t i = 0; i < VIEW_CODES_MIN; i++)
-        sample[i] = own_vector(view_slot(view, i));
+        sample[i] = own_vector(generation_slot(g, i));
     if (budget_take(budget, sizeof(struct tail_codes), "codes of the tail", err) != OCH_OK)
         return NULL;
     struct tail_codes *codes = MEM_NEW(struct tail_codes);
-    if (!codes || vector_frame_init(&codes->frame, view->info.metric, view->info.dimension, like,
-                                    sample, VIEW_CODES_MIN, budget, err) != OCH_OK) {
+    if (!codes || vector_frame_init(&codes->frame, g->metric, dimension, like, sample,
+                                    VIEW_CODES_MIN, budget, err) != OCH_OK) {
         budget_give(budget, sizeof(struct tail_codes));
         mem_free(codes);
         return NULL;
@@ -60,7 +63,7 @@ static struct tail_codes *codes_new(struct view *view, const struct vector_index
 }
 
 /* Codes of slots [first, first + 64). */
-static void code_slots(struct tail_codes *codes, const struct view *view, uint32_t first,
+static void code_slots(struct tail_codes *codes, const struct generation *g, uint32_t first,
                        float *scratch)
 {
     uint8_t *chunk = codes->chunks[first / CODES_CHUNK];
@@ -69,7 +72,7 @@ static void code_slots(struct tail_codes *codes, const struct view *view, uint32
     uint8_t *row = chunk + CHUNK_WORDS * sizeof(uint64_t) + at * row_size;
     uint64_t word = 0;
     for (uint32_t i = 0; i < 64; i++, row += row_size) {
-        const struct tail_slot *slot = view_slot(view, first + i);
+        const struct tail_slot *slot = generation_slot(g, first + i);
         const float *vector = own_vector(slot);
         /* one that was replaced is looked up by older views only */
         if (vector &&
@@ -88,14 +91,15 @@ static uint32_t step_of(uint32_t dimension)
     return step < CODES_STEP ? step : CODES_STEP;
 }
 
-/* One reader at a time, under codes_lock.  What does not fit the budget is not coded. */
-static void code_more(struct tail_codes *codes, const struct view *view, struct budget *budget)
+/* At most `step` slots of those up to `end`; one thread at a time, under codes_lock.  What does not fit the budget is not coded. */
+static void code_more(struct tail_codes *codes, const struct generation *g, uint32_t end,
+                      uint32_t step)
 {
-    uint32_t first = atomic_load_explicit(&codes->slots, memory_order_relaxed),
-             end = view->slot_count / 64 * 64;
+    struct budget *budget = g->views->options.budget;
+    uint32_t first = atomic_load_explicit(&codes->slots, memory_order_relaxed);
+    end = end / 64 * 64;
     if (first >= end)
         return; /* a later view's reader was here */
-    uint32_t step = step_of(view->info.dimension);
     end = end - first < step ? end : first + step;
     end = end < CODES_CHUNK * CODES_CHUNKS ? end : CODES_CHUNK * CODES_CHUNKS;
     float *scratch = mem_alloc_aligned(64, codes->frame.index.code_dim * sizeof(float));
@@ -111,7 +115,7 @@ static void code_more(struct tail_codes *codes, const struct view *view, struct 
             }
             memset(*chunk, 0, codes->chunk_bytes);
         }
-        code_slots(codes, view, first, scratch);
+        code_slots(codes, g, first, scratch);
         /* Pairs with the acquire in view_codes. */
         atomic_store_explicit(&codes->slots, first + 64, memory_order_release);
     }
@@ -127,22 +131,54 @@ bool view_codes(struct view *view, const struct vector_index *like, struct view_
     if ((!codes ||
          atomic_load_explicit(&codes->slots, memory_order_relaxed) < view->slot_count / 64 * 64) &&
         mutex_try_lock(&g->codes_lock)) {
-        struct budget *budget = view->collection->views->options.budget;
         codes = atomic_load_explicit(&g->codes, memory_order_relaxed);
-        if (!codes && (codes = codes_new(view, like, NULL)) != NULL)
+        if (!codes && (codes = codes_new(g, view->info.dimension, like, NULL)) != NULL)
             atomic_store_explicit(&g->codes, codes, memory_order_release);
         if (codes)
-            code_more(codes, view, budget);
+            code_more(codes, g, view->slot_count, step_of(view->info.dimension));
         mutex_unlock(&g->codes_lock);
     }
     if (!codes)
         return false;
+    if (!atomic_load_explicit(&codes->asked, memory_order_relaxed))
+        atomic_store_explicit(&codes->asked, true, memory_order_relaxed);
     // pairs with the release in code_more
     uint32_t slots = atomic_load_explicit(&codes->slots, memory_order_acquire);
     slots = slots < view->slot_count ? slots : view->slot_count / 64 * 64;
     *ret = (struct view_codes){.index = codes->frame.index, .codes = codes};
     ret->index.coded = slots;
     return slots != 0;
+}
+
+bool tail_codes_asked(const struct generation *g)
+{
+    struct tail_codes *codes = atomic_load_explicit(&g->codes, memory_order_acquire);
+    return codes && atomic_load_explicit(&codes->asked, memory_order_relaxed);
+}
+
+void tail_codes_begin(struct generation *g, const struct generation *old)
+{
+    const struct vector_index *newest = NULL, *index;
+    if (!tail_codes_asked(old) || g->slot_count < VIEW_CODES_MIN ||
+        !vector_wanted(g->slot_count, g->dimension))
+        return;
+    for (uint32_t i = 0; i < g->part_count; i++)
+        if (part_vector_index(g->parts[i].part, &index, NULL) == OCH_OK && index)
+            newest = index;
+    struct tail_codes *codes = codes_new(g, g->dimension, newest, NULL);
+    if (!codes)
+        return;
+    code_more(codes, g, g->slot_count, UINT32_MAX);
+    atomic_store_explicit(&g->codes, codes, memory_order_release);
+}
+
+void tail_codes_follow(struct generation *g, uint32_t slot_count)
+{
+    struct tail_codes *codes = atomic_load_explicit(&g->codes, memory_order_acquire);
+    if (!codes || !mutex_try_lock(&g->codes_lock))
+        return;
+    code_more(codes, g, slot_count, FOLLOW_MOST);
+    mutex_unlock(&g->codes_lock);
 }
 
 uint64_t view_codes_word(const struct view_codes *codes, uint32_t slot)

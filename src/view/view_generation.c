@@ -66,24 +66,32 @@ static struct part *share_part(const struct generation *old, const struct sysdb_
     return NULL;
 }
 
-static och_code add_part(const struct sysdb_collection *owner, struct generation *g,
-                         const struct generation *old, const struct sysdb_part *row, och_error *err)
+och_code view_part_open(struct views *views, const struct sysdb_collection *owner,
+                        const struct sysdb_part *row, struct part **ret_part, och_error *err)
+{
+    struct part_ref ref = {.offset = row->offset,
+                           .size = row->size,
+                           .dir_offset = row->dir_offset,
+                           .dir_len = row->dir_len,
+                           .dir_crc = row->dir_crc,
+                           .head_len = row->head_len};
+    memcpy(ref.object.bytes, row->file.bytes, sizeof(ref.object.bytes));
+    return part_open_shared(&views->options.parts, &ref, owner->owners, owner->owner_count,
+                            ret_part, err);
+}
+
+static och_code add_part(struct collection *collection, const struct sysdb_collection *owner,
+                         struct generation *g, const struct generation *old,
+                         const struct sysdb_part *row, och_error *err)
 {
     struct generation_part *gp = &g->parts[g->part_count];
     gp->file = row->file;
     gp->offset = row->offset;
     struct part *part = share_part(old, row);
-    if (!part) {
-        struct part_ref ref = {.offset = row->offset,
-                               .size = row->size,
-                               .dir_offset = row->dir_offset,
-                               .dir_len = row->dir_len,
-                               .dir_crc = row->dir_crc,
-                               .head_len = row->head_len};
-        memcpy(ref.object.bytes, row->file.bytes, sizeof(ref.object.bytes));
-        TRY(part_open_shared(&g->views->options.parts, &ref, owner->owners, owner->owner_count,
-                             &part, err));
-    }
+    if (!part)
+        part = prepared_take(collection, row);
+    if (!part)
+        TRY(view_part_open(g->views, owner, row, &part, err));
     if (!views_file_take(g->views, gp->file, gp->offset)) {
         part_unref(part);
         return FAIL_NO_MEMORY(err, "a view's parts");
@@ -147,7 +155,7 @@ och_code generation_new(struct collection *collection, const struct generation *
             code = FAIL_NO_MEMORY(err, "a view's parts");
     }
     for (size_t i = 0; code == OCH_OK && i < version.part_count; i++) {
-        code = add_part(row, g, old, &version.parts[i], err);
+        code = add_part(collection, row, g, old, &version.parts[i], err);
         if (code != OCH_OK && version_moved(collection, version.version))
             code = FAIL(err, OCH_STALE, "version %" PRId64 " was replaced", version.version);
     }

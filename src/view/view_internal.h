@@ -98,6 +98,13 @@ struct generation {
     int64_t created_at; /* of the last batch in the tail */
 };
 
+/* A part that the next version is going to have. */
+struct prepared {
+    uuid file;
+    uint64_t offset;
+    struct part *part;
+};
+
 struct collection {
     uuid id;
     struct views *views;
@@ -115,6 +122,7 @@ struct collection {
     bool resolving;   /* deliveries were taken from `pending` and are not published yet */
     uint32_t tracing; /* views that want to know what is touched after them */
     struct trail trail;
+    VEC(struct prepared) prepared;
     _Atomic bool kept;                   /* a kept version of another one */
     _Atomic bool wanted, rebuild_wanted; /* compaction asked for since the last install */
     _Atomic bool expiry_told;            /* that it has rows that expire, since it was loaded */
@@ -147,6 +155,9 @@ struct view {
 /** A generation of the current version with an empty tail; parts of `old` are shared. */
 MUST_USE och_code generation_new(struct collection *collection, const struct generation *old,
                                  struct generation **ret_generation, och_error *err);
+MUST_USE och_code view_part_open(struct views *views, const struct sysdb_collection *owner,
+                                 const struct sysdb_part *row, struct part **ret_part,
+                                 och_error *err);
 void generation_ref(struct generation *generation);
 void generation_unref(struct generation *generation); /* NULL is fine */
 /** The dead rows of part i for a reader at `to`; counted, NULL when none. */
@@ -165,6 +176,22 @@ uint32_t generation_find(const struct generation *generation, slice id, uint64_t
 
 /* view_codes.c */
 void tail_codes_free(struct tail_codes *codes, struct budget *budget); /* NULL is fine */
+/** Has a query asked for codes of this generation's tail? */
+bool tail_codes_asked(const struct generation *generation);
+/** If `old`, which `generation` is going to replace, is asked for codes: those of all slots, before anybody reads them.  Without room of fewer, or none. */
+void tail_codes_begin(struct generation *generation, const struct generation *old);
+/** Codes of what was added, if the generation has codes and nobody else is at it. */
+void tail_codes_follow(struct generation *generation, uint32_t slot_count);
+
+/* view_table.c */
+/** The collection, counted; NULL: it is in no memory (and, with make, there is none for it). */
+struct collection *collection_take(struct views *views, uuid id, bool make);
+void collection_release(struct collection *c);
+
+/* view_prepare.c */
+/** The part that was prepared, with its reference; NULL: none was. */
+struct part *prepared_take(struct collection *c, const struct sysdb_part *row);
+void prepared_done(struct collection *c);
 
 /* view_trail.c */
 /** Before `next` replaces `old`, under the resolve lock: remember the ids of the batches that it leaves behind, if somebody traces. */

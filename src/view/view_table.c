@@ -8,6 +8,7 @@
 
 #define IDLE_MAX_DEFAULT 4096
 #define SETTLE_ROWS      1024 /* a writer resolves what waits once it is this much */
+#define SETTLE_SEARCHED  64   /* the same where queries would have to */
 #define LOAD_TRIES       5
 
 /* ---- collections ---- */
@@ -25,6 +26,7 @@ static void collection_free(struct collection *c)
     drop_pending(c);
     VEC_DONE(&c->pending);
     trail_done(c);
+    prepared_done(c);
     generation_unref(c->current);
     mutex_done(&c->lock);
     mutex_done(&c->resolve_lock);
@@ -32,7 +34,7 @@ static void collection_free(struct collection *c)
 }
 
 /* Take a reference, making the entry if missing.  NULL: no memory. */
-static struct collection *collection_take(struct views *views, uuid id, bool make)
+struct collection *collection_take(struct views *views, uuid id, bool make)
 {
     struct collection *c = NULL;
     mutex_lock(&views->lock);
@@ -74,7 +76,7 @@ static void unlink_idle(struct views *views, struct collection *c)
     (void)map_remove(&views->table, uuid_slice(&c->id));
 }
 
-static void collection_release(struct collection *c)
+void collection_release(struct collection *c)
 {
     struct views *views = c->views;
     struct collection *victim = NULL;
@@ -274,16 +276,32 @@ static och_code settle(struct collection *c, och_error *err)
     return code;
 }
 
+static void follow_codes(struct collection *c)
+{
+    mutex_lock(&c->lock);
+    struct generation *g = c->current;
+    uint32_t slots = g ? g->slot_count : 0;
+    if (g)
+        generation_ref(g);
+    mutex_unlock(&c->lock);
+    if (g)
+        tail_codes_follow(g, slots);
+    generation_unref(g);
+}
+
 void views_settle(struct views *views, uuid id)
 {
     struct collection *c = collection_take(views, id, false);
     if (!c)
         return;
     mutex_lock(&c->lock);
-    bool much = c->pending_rows >= SETTLE_ROWS;
+    bool searched = c->current && tail_codes_asked(c->current);
+    bool much = c->pending_rows >= (searched ? SETTLE_SEARCHED : SETTLE_ROWS);
     mutex_unlock(&c->lock);
     if (much)
         IGNORE(settle(c, NULL)); /* a failure meets the next reader, who can say so */
+    if (searched)
+        follow_codes(c);
     collection_release(c);
 }
 
@@ -306,6 +324,7 @@ och_code views_install(struct views *views, uuid id, och_error *err)
     bool locked = false;
     for (size_t i = 0; old && code == OCH_OK; i++) {
         if (i >= known && !locked) {
+            tail_codes_begin(g, old);
             mutex_lock(&c->resolve_lock);
             locked = true;
             known = old->batch_count;

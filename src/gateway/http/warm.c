@@ -17,7 +17,7 @@ static och_code read_level(struct exchange *x, const struct json_value *level,
     if (!level)
         return OCH_OK;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
-        if (slice_equal(level->string, slice_of(names[i]))) {
+        if (names[i] && slice_equal(level->string, slice_of(names[i]))) {
             *ret_level = (enum part_warmth)i;
             return OCH_OK;
         }

@@ -40,6 +40,8 @@ struct vector_options {
     const struct limits_of_work *limits; /* NULL: none */
     size_t work_bytes;                   /* rows held at once while training; 0 = 128 MiB */
     uint32_t flat_rows;                  /* 0 = VECTOR_FLAT_ROWS; tests and benchmarks */
+    uint32_t
+        list_rows; /* 0: lists as short as queries want; else of so many rows: cheap, for a part that is going to be merged */
     /** Indexes of the parts that the rows come from; entries may be NULL.  Codes of the space that most rows share are taken over, and
      *  the lists of the largest of these inputs while they fit (README, "Merging"). */
     const struct vector_index *const *inputs;
@@ -103,6 +105,10 @@ struct vector_pages {
     void (*want)(void *context, enum vector_section section, uint64_t unit);
     void (*fetch)(void *context);
 };
+
+struct vector_index;
+/** Are its lists, or is its one list, as short as queries want, or were they trained for a part on the way (list_rows)? */
+bool vector_lists_suit(const struct vector_index *index);
 
 /** An opened index; borrows the sections. */
 struct vector_index {

@@ -21,9 +21,10 @@ och_code vector_calibration_init(struct vector_calibration *c, struct vector_bui
     const uint32_t *order = build->order.at;
     size_t dim = build->space.code_dim;
     *c = (struct vector_calibration){.build = build, .kappa = KAPPA};
-    uint32_t most = build->base == VECTOR_NO_INPUT ? CALIBRATION_QUERIES
-                    : build->carried               ? CALIBRATION_CHECKED
-                                                   : CALIBRATION_MERGED,
+    bool fresh = build->base == VECTOR_NO_INPUT && !build->options.list_rows;
+    uint32_t most = fresh            ? CALIBRATION_QUERIES
+                    : build->carried ? CALIBRATION_CHECKED
+                                     : CALIBRATION_MERGED,
              queries = build->coded / 32 < most ? build->coded / 32 + 1 : most;
     TRY(vector_alloc(budget, queries, 4, "calibration", &c->sources, err));
     TRY(vector_alloc(budget, queries, 4 * dim, "calibration", &c->rotated, err));

@@ -513,8 +513,11 @@ static och_code encode_all(struct encoder *e, uint64_t blocks, och_error *err)
     if (build->base == VECTOR_NO_INPUT) {
         if (build->lists > 1)
             TRY(vector_imbalance(build, &imbalance, err)); /* list_of is still there */
-        build->trained = (struct vector_trained){build->coded, build->lists, build->lists_098,
-                                                 build->rms, imbalance};
+        double root = build->lists / VECTOR_LISTS_ROOT;
+        bool longer = build->options.list_rows && build->lists > 1 && root * root < build->coded;
+        build->trained =
+            (struct vector_trained){longer ? (uint32_t)(root * root) : build->coded, build->lists,
+                                    build->lists_098, build->rms, imbalance};
     }
     return write_mean(build, blocks, (float)(e->kappa / build->coded), &calibrated, err);
 }

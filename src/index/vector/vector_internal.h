@@ -157,7 +157,11 @@ static inline size_t vector_super_size(uint32_t cells, size_t code_dim)
 #define LIST_OUTSIDE (UINT32_MAX - 1)
 #define LIST_NONE    UINT32_MAX
 
-/* What is remembered of the training that the lists come from; 0 rows: not known. */
+#define VECTOR_LISTS_ROOT 4.0 /* lists, in roots of the number of rows */
+#define VECTOR_GROWN      4   /* times the rows that lists were trained for: they no longer fit */
+
+/* What is remembered of the training that the lists come from; 0 rows: not known.  Lists that were trained to be long (options.list_rows) suit fewer rows
+ * than they were made of: as many as would get so many lists. */
 struct vector_trained {
     uint32_t rows, lists, lists_098;
     float rms, imbalance;
@@ -270,7 +274,8 @@ bool vector_has_drifted(const struct vector_build *build);
 
 /* ---- calibration: the build's own rows as queries ---- */
 #define CALIBRATION_QUERIES 1024u
-#define CALIBRATION_MERGED  512u /* with lists of an input: a merge costs little but for this */
+#define CALIBRATION_MERGED \
+    512u /* with lists of an input or long ones: a merge costs little but for this */
 #define CALIBRATION_CHECKED 128u /* with its calibration as well */
 #define CALIBRATION_SHARE \
     2u /* a query sees one block in so many, and that share of its neighbours */

@@ -7,7 +7,6 @@
 
 #define FIT_SAMPLE 1024
 /* When lists no longer fit (vector-index.md §9). */
-#define GROWN                 4    /* times the rows that they were trained for */
 #define SHRUNK                8    /* times fewer */
 #define IMBALANCE             2.0f /* and this much worse than at training: */
 #define WORSE                 1.4f
@@ -220,10 +219,19 @@ static och_code make_book(struct vector_build *build, const struct vector_index 
     return code;
 }
 
-static bool is_trained_for(const struct vector_trained *trained, const struct vector_index *index,
-                           uint64_t rows)
+bool vector_lists_suit(const struct vector_index *index)
 {
-    return rows <= GROWN * (uint64_t)trained->rows && rows >= trained->rows / SHRUNK &&
+    if (index->lists == 1)
+        return index->coded <= VECTOR_FLAT_ROWS;
+    return !index->trained_rows || index->coded <= VECTOR_GROWN * (uint64_t)index->trained_rows;
+}
+
+static bool is_trained_for(const struct vector_trained *trained, const struct vector_index *index,
+                           uint32_t list_rows, uint64_t rows)
+{
+    uint64_t of = (uint64_t)index->lists * list_rows;
+    of = of > trained->rows ? of : trained->rows;
+    return rows <= VECTOR_GROWN * of && rows >= trained->rows / SHRUNK &&
            !(index->lists_098 && trained->lists_098 &&
              LISTS_MORE(index->lists_098, trained->lists_098));
 }
@@ -235,7 +243,8 @@ och_code vector_merge_lists(struct vector_build *build, bool *ret_fits, och_erro
     uint32_t *list_of = build->list_of.at;
     struct vector_codebook book = {0};
     build->trained = trained_of(index);
-    *ret_fits = build->coded > flat && is_trained_for(&build->trained, index, build->coded);
+    *ret_fits = build->coded > flat &&
+                is_trained_for(&build->trained, index, build->options.list_rows, build->coded);
     if (!*ret_fits)
         return OCH_OK;
     uint32_t kept = 0;

@@ -301,16 +301,21 @@ static void training_done(struct training *t)
     vector_book_done(t->build, &t->book);
 }
 
+static uint32_t lists_wanted(const struct vector_build *build)
+{
+    uint32_t rows = build->coded, most = rows / LIST_LEAST, many = rows / LIST_ROWS,
+             wanted = (uint32_t)lround(VECTOR_LISTS_ROOT * sqrt((double)rows));
+    many = many > LISTS_MANY ? many : LISTS_MANY;
+    if (build->options.list_rows)
+        many = rows / build->options.list_rows;
+    wanted = wanted < most ? wanted : most;
+    wanted = wanted < many ? wanted : many;
+    return wanted > 16 ? wanted : 16;
+}
+
 och_code vector_train(struct vector_build *build, och_error *err)
 {
-    double root = sqrt((double)build->coded);
-    struct training t = {.build = build};
-    uint32_t most = build->coded / LIST_LEAST, many = build->coded / LIST_ROWS;
-    t.wanted = (uint32_t)lround(4 * root);
-    t.wanted = t.wanted < most ? t.wanted : most;
-    many = many > LISTS_MANY ? many : LISTS_MANY;
-    t.wanted = t.wanted < many ? t.wanted : many;
-    t.wanted = t.wanted > 16 ? t.wanted : 16;
+    struct training t = {.build = build, .wanted = lists_wanted(build)};
     t.book.cells = (uint32_t)lround(sqrt((double)t.wanted));
     t.book.width = build->width;
     size_t work_bytes = build->options.work_bytes ? build->options.work_bytes : WORK_BYTES;

@@ -596,7 +596,7 @@ static uint32_t lists_of_the_only_part(struct stack *s, uuid id)
     return lists;
 }
 
-static void lists_are_trained_when_a_collection_comes_to_rest(void **state)
+static void lists_are_few_on_the_way_and_many_at_rest(void **state)
 {
     (void)state;
     enum { TAIL = 5500 };
@@ -610,12 +610,65 @@ static void lists_are_trained_when_a_collection_comes_to_rest(void **state)
     bool merged;
     OK(compact_merge_tier(s.compactor, id, MERGE_SMALL, false, &merged, err));
     assert_true(merged);
-    assert_int_equal(lists_of_the_only_part(&s, id), 1);
+    uint32_t on_the_way = lists_of_the_only_part(&s, id);
+    assert_true(on_the_way > 30 && on_the_way < 100);
     OK(compact_merge_tier(s.compactor, id, MERGE_LARGE, true, &merged, err));
     assert_true(merged);
-    assert_true(lists_of_the_only_part(&s, id) > 1);
+    assert_true(lists_of_the_only_part(&s, id) > 4 * on_the_way);
     OK(compact_merge_tier(s.compactor, id, MERGE_LARGE, true, &merged, err));
     assert_false(merged);
+    stack_done(&s);
+}
+
+/* What the first query of the newest part would read. */
+static uint64_t misses_of_the_newest_part(struct stack *s, uuid id)
+{
+    struct view *view = NULL;
+    struct cache_stats before, after;
+    struct part_warmed warmed = {0};
+    struct limits_of_work limits = {0};
+    OK(view_acquire(s->views, id, READ_INDEX_AND_WAL, &view, err));
+    cache_stats(s->cache, &before);
+    OK(part_warm(view_part(view, view_part_count(view) - 1), PART_WARM_CODES, &limits, &warmed,
+                 err));
+    cache_stats(s->cache, &after);
+    view_release(view);
+    assert_true(warmed.bytes > 0 && warmed.bytes == warmed.wanted_bytes);
+    return after.heat[CACHE_HOT].misses + after.heat[CACHE_WARM].misses -
+           before.heat[CACHE_HOT].misses - before.heat[CACHE_WARM].misses;
+}
+
+static void ask_for_codes(struct stack *s, uuid id)
+{
+    struct view *view = NULL;
+    struct view_codes codes;
+    OK(view_acquire(s->views, id, READ_INDEX_AND_WAL, &view, err));
+    assert_true(view_codes(view, NULL, &codes));
+    view_release(view);
+}
+
+/* Where queries look a part comes into use with its codes in memory; one that nobody waits for is not read. */
+static void parts_are_read_before_they_come_into_use(void **state)
+{
+    (void)state;
+    enum { TAIL = 3000 };
+    struct stack s = {.tail_rows_max = TAIL};
+    bool merged;
+    stack_open(&s);
+    uuid id = stack_collection(&s, "asked", "l2");
+    stack_add_many(&s, id, 0, TAIL);
+    flush(&s, id);
+    assert_true(misses_of_the_newest_part(&s, id) > 0);
+    stack_add_many(&s, id, TAIL, TAIL);
+    ask_for_codes(&s, id);
+    flush(&s, id);
+    assert_int_equal(part_count(&s, id), 2);
+    assert_int_equal(misses_of_the_newest_part(&s, id), 0);
+    stack_add_many(&s, id, 2 * TAIL, TAIL);
+    ask_for_codes(&s, id);
+    OK(compact_merge_tier(s.compactor, id, MERGE_LARGE, true, &merged, err));
+    assert_int_equal(part_count(&s, id), 1);
+    assert_int_equal(misses_of_the_newest_part(&s, id), 0);
     stack_done(&s);
 }
 
@@ -696,7 +749,8 @@ int main(void)
         cmocka_unit_test(a_trim_that_was_left_undone_is_made_up_for),
         cmocka_unit_test(a_full_disk_does_not_fill_the_catalogue_with_objects),
         cmocka_unit_test(an_object_that_will_not_go_does_not_keep_the_others),
-        cmocka_unit_test(lists_are_trained_when_a_collection_comes_to_rest),
+        cmocka_unit_test(lists_are_few_on_the_way_and_many_at_rest),
+        cmocka_unit_test(parts_are_read_before_they_come_into_use),
         cmocka_unit_test(a_kick_flushes_and_idle_tails_follow),
         cmocka_unit_test(a_failing_flush_delays_nothing_but_itself),
     };

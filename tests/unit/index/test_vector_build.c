@@ -256,6 +256,7 @@ static void join(struct joined *j, struct fixture *const *inputs, uint32_t count
                                      .budget = &out->budget,
                                      .pool = out->pool,
                                      .flat_rows = out->flat_rows,
+                                     .list_rows = out->list_rows,
                                      .inputs = j->indexes,
                                      .input_count = count};
     fixture_build_from(out, &options, &source);
@@ -309,6 +310,37 @@ static double recall_of(const struct fixture *f, float target, uint64_t seed, ui
     if (ret_scanned)
         *ret_scanned = scanned;
     return recall;
+}
+
+/* Parts on the way have long lists; the next one on the way keeps them, the one that stays gets its own. */
+static void long_lists_are_for_parts_on_the_way(void **state)
+{
+    (void)state;
+    needs_many_rows();
+    struct fixture passing = {.rows = 12000, .dim = 32, .flat_rows = 4000, .list_rows = 300};
+    struct fixture more = {.rows = 9000, .dim = 32, .flat_rows = UINT32_MAX};
+    struct fixture *const both[] = {&passing, &more};
+    take_clusters(&passing, 60, 1, 2);
+    take_clusters(&more, 60, 1, 3);
+    fixture_build(&passing);
+    build_like(&more, &passing);
+    assert_true(passing.index.lists >= 36 && passing.index.lists <= 48);
+    assert_false(vector_lists_suit(&passing.index));
+    assert_true(recall_of(&passing, 0.95f, 1, 9, 60, NULL) > 0.93);
+    for (int stays = 0; stays < 2; stays++) {
+        struct fixture out = {.flat_rows = 4000, .list_rows = stays ? 0 : 300};
+        struct joined j = {0};
+        double scanned;
+        join(&j, both, 2, 0, &out);
+        assert_int_equal(vector_lists_suit(&out.index), stays);
+        assert_int_equal(out.built.base == 0, !stays);
+        assert_true(stays ? out.index.lists > 400 : out.index.lists == passing.index.lists);
+        assert_true(recall_of(&out, 0.95f, 1, 9, 60, &scanned) > 0.93);
+        join_done(&j);
+        fixture_done(&out);
+    }
+    fixture_done(&passing);
+    fixture_done(&more);
 }
 
 static void a_merge_copies_codes_and_keeps_lists_and_recall(void **state)
@@ -651,6 +683,7 @@ int main(void)
         cmocka_unit_test(a_giant_list_is_like_any_other),
         cmocka_unit_test(a_build_can_be_stopped_anywhere),
         cmocka_unit_test(too_little_memory_is_an_error_and_enough_gives_the_same),
+        cmocka_unit_test(long_lists_are_for_parts_on_the_way),
         cmocka_unit_test(a_merge_copies_codes_and_keeps_lists_and_recall),
         cmocka_unit_test(a_part_merged_alone_is_the_same_again),
         cmocka_unit_test(strangers_are_assigned_to_the_lists_of_the_largest),

@@ -32,7 +32,7 @@ struct fixture {
     enum metric metric;
     float *vectors; /* rows x dim */
     bool *absent;   /* NULL: none */
-    uint32_t flat_rows;
+    uint32_t flat_rows, list_rows;
     struct pool *pool;
     struct budget budget;
     uint32_t *order; /* row -> source; always there */
@@ -145,7 +145,8 @@ static inline void fixture_build(struct fixture *f)
                                      .metric = f->metric,
                                      .budget = &f->budget,
                                      .pool = f->pool,
-                                     .flat_rows = f->flat_rows};
+                                     .flat_rows = f->flat_rows,
+                                     .list_rows = f->list_rows};
     fixture_build_from(f, &options, &rows);
 }
 

@@ -207,6 +207,30 @@ static void a_query_codes_fewer_rows_where_they_are_long(void **state)
     }
 }
 
+/* Once a query has asked for codes, writers make those of what they add, and who installs a version those of its tail. */
+static void where_queries_look_they_find_codes(void **state)
+{
+    (void)state;
+    float *vectors = asking_clusters(ROWS, DIM, 40, 11);
+    struct stack s = {0};
+    struct asked asked;
+    stack_open(&s);
+    uuid id = stack_collection(&s, "c", "l2");
+    asking_write(&s, id, vectors, DIM, 0, 3000, BATCH_ADD);
+    asking_ask(&s, id, vectors, DIM, 10, 0, NULL, &asked);
+    assert_true(asking_figure(&asked, "\"tail\"", "rows_exact") == 3000 - 1024);
+    asking_write(&s, id, vectors, DIM, 3000, ROWS - 3000, BATCH_ADD);
+    views_settle(s.views, id);
+    asking_ask(&s, id, vectors, DIM, 10, 0, NULL, &asked);
+    assert_true(asking_figure(&asked, "\"tail\"", "rows_scored") == ROWS / 64 * 64);
+    OK(views_install(s.views, id, err));
+    asking_ask(&s, id, vectors, DIM, 10, 0, NULL, &asked);
+    assert_true(asking_figure(&asked, "\"tail\"", "rows_scored") == ROWS / 64 * 64);
+    assert_true(compare(&s, id, vectors, NULL, 40) >= 0.999);
+    stack_done(&s);
+    free(vectors);
+}
+
 struct racing {
     struct stack *s;
     uuid id;
@@ -254,6 +278,7 @@ int main(void)
         cmocka_unit_test(odd_rows_and_queries_are_exact),
         cmocka_unit_test(no_memory_for_codes_costs_nothing_but_time),
         cmocka_unit_test(a_query_codes_fewer_rows_where_they_are_long),
+        cmocka_unit_test(where_queries_look_they_find_codes),
         cmocka_unit_test(readers_make_codes_side_by_side_with_a_writer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
