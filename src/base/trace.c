@@ -170,23 +170,54 @@ static bool say(uint64_t hash, uint64_t *ret_dropped)
     return ret;
 }
 
+static void compose(struct line *line, const struct trace *trace, enum trace_level level,
+                    const char *module, const char *message, va_list pairs)
+{
+    const char *key;
+    line->len = 0;
+    line->full = false;
+    add_head(line, trace->json, level, module, message);
+    while ((key = va_arg(pairs, const char *)) != NULL) {
+        const char *value = va_arg(pairs, const char *);
+        add_pair(line, trace->json, key, value ? value : "-");
+    }
+}
+
+static void write_line(struct trace *trace, enum trace_level level, struct line *line)
+{
+    if (trace->json)
+        line->text[line->len++] = '}';
+    trace->write(trace->user, level, slice_make(line->text, line->len));
+}
+
+static bool is_wanted(const struct trace *trace, enum trace_level level)
+{
+    assert((size_t)level < COUNT_OF(level_names));
+    return trace && trace->write && level <= trace->level;
+}
+
+void trace_event(struct trace *trace, enum trace_level level, const char *module,
+                 const char *message, ...)
+{
+    struct line line;
+    va_list args;
+    if (!is_wanted(trace, level))
+        return;
+    va_start(args, message);
+    compose(&line, trace, level, module, message, args);
+    va_end(args);
+    write_line(trace, level, &line);
+}
+
 void trace_line(struct trace *trace, enum trace_level level, const char *module,
                 const char *message, ...)
 {
-    assert((size_t)level < COUNT_OF(level_names));
-    if (!trace || !trace->write || level > trace->level)
-        return;
     struct line line;
-    line.len = 0;
-    line.full = false;
-    add_head(&line, trace->json, level, module, message);
     va_list args;
+    if (!is_wanted(trace, level))
+        return;
     va_start(args, message);
-    const char *key;
-    while ((key = va_arg(args, const char *)) != NULL) {
-        const char *value = va_arg(args, const char *);
-        add_pair(&line, trace->json, key, value ? value : "-");
-    }
+    compose(&line, trace, level, module, message, args);
     va_end(args);
     if (level < TRACE_DEBUG) {
         size_t time_end = strlen(trace->json ? "{\"time\":\"2026-11-22T10:02:11.482Z"
@@ -200,9 +231,7 @@ void trace_line(struct trace *trace, enum trace_level level, const char *module,
         if (dropped)
             add_pair(&line, trace->json, "repeated", number);
     }
-    if (trace->json)
-        line.text[line.len++] = '}';
-    trace->write(trace->user, level, slice_make(line.text, line.len));
+    write_line(trace, level, &line);
 }
 
 /* systemd names the device and inode of the stream that it reads priorities from. */

@@ -19,4 +19,7 @@ void trace_init_stderr(struct trace *trace, enum trace_level level, bool json);
  *  Debug lines are never dropped.  `values`: NULL-terminated pairs of C strings, key then value: trace_line(t, TRACE_WARN, "compact", "part quarantined", "part", id, NULL). */
 void trace_line(struct trace *trace, enum trace_level level, const char *module,
                 const char *message, ...) __attribute__((sentinel));
+/** The same for what is told each time that it happens: never dropped, and no reason to drop another line. */
+void trace_event(struct trace *trace, enum trace_level level, const char *module,
+                 const char *message, ...) __attribute__((sentinel));
 #endif

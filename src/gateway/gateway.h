@@ -23,6 +23,7 @@ struct gateway_options {
     struct clock *clock;
     struct trace *trace;
     bool allow_reset;
+    bool log_requests; /* a line of each, at info */
     uint64_t body_bytes_max;
     unsigned thread_count; /* num_threads of default schemas */
     const slice *cors_origins;

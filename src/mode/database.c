@@ -282,6 +282,7 @@ static och_code open_front(struct database *d, och_error *err)
                                       .clock = d->clock,
                                       .trace = d->trace,
                                       .allow_reset = s->allow_reset,
+                                      .log_requests = s->log_requests,
                                       .body_bytes_max = (uint64_t)s->max_payload_size_bytes,
                                       .thread_count = processor_count(),
                                       .cors_origins = origins,

@@ -35,7 +35,8 @@ struct setting_origin {
 struct settings {
     const char *path, *host, *tls_certificate, *tls_key;
     int64_t port;
-    bool unix_socket, allow_reset, insecure, enable_schema, gzip_replies, correct_recall;
+    bool unix_socket, allow_reset, insecure, enable_schema, gzip_replies, correct_recall,
+        log_requests;
     struct setting_list cors_allow_origins;
     int64_t max_payload_size_bytes, memory_limit; /* memory_limit is resolved: never 0 */
     struct setting_durability durability;

@@ -64,6 +64,9 @@ const struct setting_row setting_rows[] = {
      .help = "Least important lines that the diagnostic log shows."},
     {FIELD(log_format, TYPE_CHOICE), .fallback = "text", .choices = formats,
      .choices_text = "text, json", .help = "Form of the diagnostic log on stderr."},
+    {FIELD(log_requests, TYPE_BOOL), .fallback = "false",
+     .help = "A line of the diagnostic log for each request, at info: route, status, time, bytes, "
+             "tenant, id."},
     {FIELD(threads, TYPE_INT), .fallback = "0", .min = 0, .max = 1024,
      .help = "Threads that search; 0 is one for each CPU."},
     {FIELD(io_threads, TYPE_INT), .fallback = "0", .min = 0, .max = 64,

@@ -68,7 +68,7 @@ struct stack {
 #endif
 #ifdef STACK_GATEWAY
     struct gateway *gateway;
-    bool allow_reset;
+    bool allow_reset, log_requests;
     uint64_t forks_max;
     const slice *cors_origins;
     size_t cors_origin_count;
@@ -183,6 +183,7 @@ static och_code stack_try_open(struct stack *s, och_error *err)
                                       .clock = &s->clock.clock,
                                       .trace = &s->trace,
                                       .allow_reset = s->allow_reset,
+                                      .log_requests = s->log_requests,
                                       .forks_max = s->forks_max,
                                       .body_bytes_max = 1u << 20,
                                       .thread_count = 2,

@@ -28,6 +28,7 @@ struct exchange {
     struct import_intake
         *intake;          /* the body comes in pieces, this is the first; NULL: it is whole */
     const char *ask_less; /* how this request could do with less memory, NULL: no idea */
+    char trace_id[33];    /* "": not made yet, see exchange_trace_id */
 };
 
 typedef och_code (*exchange_handler)(struct exchange *x, och_error *err);
@@ -160,6 +161,8 @@ MUST_USE och_code exchange_next(struct exchange *x, const struct json_value *cur
 /** The error that comes is at this place of the body, below x->within; the first one told counts. */
 void exchange_at(struct exchange *x, const char *format, ...) PRINTF_LIKE(2, 3);
 void reply_error(struct exchange *x, och_code code, const och_error *err);
+/** 32 hex digits by which clients and the log name this request: the client's own if it sent a traceparent, else made now. */
+const char *exchange_trace_id(struct exchange *x);
 void reply_error_as(struct exchange *x, int status, const char *name, const char *code,
                     const char *message);
 /** CORS headers by the configured origins. */
@@ -184,6 +187,20 @@ void meter_end(struct meter *meter, size_t route, int status, uint64_t duration_
 void meter_leave(struct meter *meter);
 /** An error is answered; `page` as of error_page_find. */
 void meter_error(struct meter *meter, size_t page);
+
+/* ---- request_log.c ---- */
+/** What the line of a request says, kept while its body comes in pieces. */
+struct request_line {
+    size_t route; /* its number, route_count() when there is none */
+    uint64_t bytes_in;
+    char method[20], tenant[132], id[33];
+};
+/** Are there such lines at all?  Else neither of the others is called. */
+bool request_log_wanted(const struct gateway *gateway);
+/** Once the route is known. */
+void request_log_begin(struct exchange *x, struct request_line *ret_line);
+void request_log_end(const struct gateway *gateway, const struct request_line *line,
+                     const struct http_reply *reply, uint64_t duration_ns);
 
 /* ---- help.c ---- */
 och_code handle_root(struct exchange *x, och_error *err);

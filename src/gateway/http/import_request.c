@@ -10,8 +10,9 @@ struct import_intake {
     struct gateway *gateway;
     struct gateway_import *import; /* NULL: the first piece has not been there */
     size_t route;
-    int status; /* of the answer, after success */
-    bool last;  /* this piece is */
+    struct request_line line; /* filled only if it is wanted */
+    int status;               /* of the answer, after success */
+    bool last;                /* this piece is */
     const och_error *broken;
     uint64_t begin_ns;
 };
@@ -104,6 +105,8 @@ static bool take_piece(struct http_intake *base, const struct http_request *requ
     if (first) {
         exchange_dispatch(&x);
         intake->route = x.route;
+        if (request_log_wanted(x.gateway))
+            request_log_begin(&x, &intake->line);
         complete = last || !intake->import;
     } else {
         och_code code = take_body(&x, intake->import, last, broken, intake->status, &err);
@@ -113,11 +116,14 @@ static bool take_piece(struct http_intake *base, const struct http_request *requ
             reply_error(&x, code, &err);
         complete = last || code != OCH_OK;
     }
+    intake->line.bytes_in += request->body.len;
     if (complete) {
         struct meter *meter = intake->gateway->meter;
+        uint64_t duration = clock_mono_ns(intake->gateway->options.clock) - intake->begin_ns;
         reply_cors(&x);
-        meter_end(meter, intake->route, reply->status,
-                  clock_mono_ns(intake->gateway->options.clock) - intake->begin_ns);
+        if (request_log_wanted(x.gateway))
+            request_log_end(x.gateway, &intake->line, reply, duration);
+        meter_end(meter, intake->route, reply->status, duration);
         meter_begin(meter); /* free() ends it */
     }
     arena_done(&x.arena);

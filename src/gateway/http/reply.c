@@ -34,7 +34,6 @@ static const struct {
     {OCH_CLOSED, 503, "ChromaError"},
 };
 
-/* 32 hex digits that clients show and the log line carries; the client's own when it sent a traceparent. */
 static void make_trace_id(struct exchange *x, char text[33])
 {
     slice parent = http_request_header(x->request, SLICE("traceparent"));
@@ -57,6 +56,13 @@ static void make_trace_id(struct exchange *x, char text[33])
         text[2 * i + 1] = digits[id.bytes[i] & 15];
     }
     text[32] = '\0';
+}
+
+const char *exchange_trace_id(struct exchange *x)
+{
+    if (!x->trace_id[0])
+        make_trace_id(x, x->trace_id);
+    return x->trace_id;
 }
 
 /* Messages quote what was sent, and cut it: bytes that are no UTF-8 any more show as '?'. */
@@ -89,8 +95,7 @@ static void write_error(struct exchange *x, int status, const char *name, const 
 {
     struct buf *body = &x->reply->body;
     const char *message = told->message ? told->message : "no memory";
-    char trace_id[33];
-    make_trace_id(x, trace_id);
+    const char *trace_id = exchange_trace_id(x);
     meter_error(x->gateway->meter, error_page_find(slice_of(code)));
     x->reply->status = status;
     x->reply->content_type = SLICE("application/json");
@@ -137,6 +142,11 @@ void gateway_http_refuse(void *context, const struct http_request *request, int 
         .gateway = context, .request = request, .reply = reply, .route = route_count()};
     arena_init(&x.arena, x.gateway->options.budget, 0);
     reply_error_as(&x, status, name, http_error_code(status), message);
+    if (request_log_wanted(x.gateway)) {
+        struct request_line line;
+        request_log_begin(&x, &line);
+        request_log_end(x.gateway, &line, reply, 0);
+    }
     arena_done(&x.arena);
 }
 

@@ -248,8 +248,15 @@ void gateway_http_handle(void *context, const struct http_request *request,
     arena_init(&x.arena, x.gateway->options.budget, 0);
     exchange_dispatch(&x);
     reply_cors(&x);
+    uint64_t duration = clock_mono_ns(clock) - begin;
+    if (request_log_wanted(x.gateway)) {
+        struct request_line line;
+        request_log_begin(&x, &line);
+        line.bytes_in = request->body.len;
+        request_log_end(x.gateway, &line, reply, duration);
+    }
     arena_done(&x.arena);
-    meter_end(x.gateway->meter, x.route, reply->status, clock_mono_ns(clock) - begin);
+    meter_end(x.gateway->meter, x.route, reply->status, duration);
 }
 
 bool gateway_http_admit(void *context, const struct http_request *head, struct http_reply *reply)

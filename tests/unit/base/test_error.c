@@ -146,6 +146,27 @@ static void a_trace_line_reads_as_documented(void **state)
     trace_line(NULL, TRACE_ERROR, "compact", "nobody listens", NULL);
 }
 
+/* A line said twice is counted, an event is an event; many of them make no other line come back. */
+static void events_are_told_each_time(void **state)
+{
+    (void)state;
+    struct sink sink = {0};
+    struct trace trace = {.level = TRACE_INFO, .write = keep, .user = &sink};
+    for (int i = 0; i < 2; i++)
+        trace_line(&trace, TRACE_WARN, "compact", "again", NULL);
+    assert_int_equal(sink.count, 1);
+    for (int i = 0; i < 100; i++) {
+        char number[12];
+        (void)snprintf(number, sizeof(number), "%d", i / 2);
+        trace_event(&trace, TRACE_INFO, "http", "request", "n", number, NULL);
+    }
+    assert_int_equal(sink.count, 101);
+    assert_string_equal(sink.text + 24, " info http \"request\" n=49");
+    trace_line(&trace, TRACE_WARN, "compact", "again", NULL);
+    trace_event(&trace, TRACE_DEBUG, "http", "not wanted", NULL);
+    assert_int_equal(sink.count, 101);
+}
+
 static void a_json_trace_line_has_the_same_keys(void **state)
 {
     (void)state;
@@ -220,6 +241,7 @@ int main(void)
         cmocka_unit_test(every_code_has_a_name),
         cmocka_unit_test(place_and_way_out_are_found_in_the_message),
         cmocka_unit_test(a_trace_line_reads_as_documented),
+        cmocka_unit_test(events_are_told_each_time),
         cmocka_unit_test(a_json_trace_line_has_the_same_keys),
         cmocka_unit_test(a_trace_line_that_is_too_long_is_cut_at_a_value),
     };

@@ -35,7 +35,7 @@ static void the_defaults_are_those_of_the_specification(void **state)
     assert_string_equal(s.host, "localhost");
     assert_int_equal(s.port, 8000);
     assert_true(s.unix_socket && s.enable_schema && s.gzip_replies);
-    assert_false(s.allow_reset || s.insecure);
+    assert_false(s.allow_reset || s.insecure || s.log_requests);
     assert_int_equal(s.max_payload_size_bytes, 41943040);
     assert_int_equal(s.cors_allow_origins.count, 0);
     assert_int_equal(s.durability.mode, DURABILITY_ALWAYS);
