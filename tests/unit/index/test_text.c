@@ -204,6 +204,108 @@ static void lists_of_any_shape_are_read_back(void **state)
     assert_true(used[0] > 10 && used[1] > 10 && used[2] > 10);
 }
 
+/* ---- reads that wait for one another ---- */
+
+/* Where a cold search reads pieces that it has not read yet, in order: what it reads in one place does not depend on what it read there before. */
+struct rounds {
+    struct corpus *corpus;
+    struct text_segment segments[8];
+    uint32_t segment_count, segment; /* of the last read */
+    bool in_lists;
+    uint32_t rounds, back; /* changes of place; from lists to a dictionary of the same segment */
+    uint32_t reads;
+    bool seen[1024]; /* by piece: in the cache from then on */
+};
+
+static och_code rounds_at(void *context, uint64_t offset, const uint8_t **ret_at, size_t *ret_len,
+                          och_error *err)
+{
+    struct rounds *r = context;
+    uint32_t at = 0;
+    bool in_lists = false;
+    for (; at < r->segment_count; at++) {
+        const struct text_segment *segment = &r->segments[at];
+        in_lists = offset - segment->lists_at < segment->dict_at - segment->lists_at;
+        if (in_lists || offset - segment->dict_at < segment->dict_len)
+            break;
+    }
+    if (at == r->segment_count || offset / r->corpus->piece >= COUNT_OF(r->seen))
+        fail_msg("a read at %llu of %zu", (unsigned long long)offset, r->corpus->section.len);
+    if (r->seen[offset / r->corpus->piece])
+        return corpus_at(r->corpus, offset, ret_at, ret_len, err);
+    r->seen[offset / r->corpus->piece] = true;
+    bool same = r->rounds && at == r->segment;
+    r->rounds += !same || in_lists != r->in_lists;
+    r->back += same && r->in_lists && !in_lists;
+    r->reads++;
+    r->segment = at;
+    r->in_lists = in_lists;
+    return corpus_at(r->corpus, offset, ret_at, ret_len, err);
+}
+
+/* The rounds of one cold search: 0 to 2 of each segment. */
+static uint32_t count_rounds(struct corpus *c, slice text, bool pattern, uint32_t *ret_reads)
+{
+    struct arena arena;
+    struct text_index index;
+    struct text_query query;
+    struct text_cursor cursor = {0};
+    struct rounds r = {.corpus = c};
+    struct text_pages pages = {&r, rounds_at};
+    uint64_t *words, offset;
+    uint32_t count;
+    arena_init(&arena, NULL, 0);
+    assert_true(corpus_open(c, &index));
+    while (r.segment_count < COUNT_OF(r.segments) &&
+           text_segment_next(&index, &cursor, &r.segments[r.segment_count]))
+        r.segment_count++;
+    assert_int_equal(r.segment_count, index.segments);
+    if (pattern)
+        text_query_regex(text, &arena, &query);
+    else
+        MUST(text_query_contains(text, &arena, &query, err));
+    MUST(text_search(&index, &pages, &query, NULL, NULL, &arena, &words, &count, &offset, err));
+    if (r.back || r.rounds > 2 * r.segment_count)
+        fail_msg("%u rounds, %u times back, for \"%.*s\"", r.rounds, r.back, SLICE_ARG(text));
+    arena_done(&arena);
+    *ret_reads = r.reads;
+    return r.rounds;
+}
+
+/* Dictionary blocks of all grams, then lists, segment by segment; a third round, that of the candidates' documents, is the caller's. */
+static void a_cold_search_reads_in_two_rounds_a_segment(void **state)
+{
+    static const char *const needles[] = {"quartz", "lighthouse protocol", "the", "文件",
+                                          "a_b",    "absent everywhere",   "é",   "x"};
+    static const char *const patterns[] = {"(?i)quartz", "light(house|bulb) pro", "[a-z]{3}_a",
+                                           "文.ファ",    "(foo|bar|baz) yz",      "func_?a.*x"};
+    static const uint32_t capacities[] = {TEXT_CAPACITY_MAX, 40000};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(capacities); i++) {
+        struct corpus c;
+        struct text_index index;
+        uint32_t reads, most = 0;
+        corpus_init(&c, 4000, 10, 77);
+        corpus_build(&c, capacities[i]);
+        c.piece = 4096;
+        assert_true(corpus_open(&c, &index));
+        assert_true(i ? index.segments > 1 : index.segments == 1);
+        for (size_t j = 0; j < COUNT_OF(needles); j++) {
+            uint32_t rounds = count_rounds(&c, slice_of(needles[j]), false, &reads);
+            most = rounds > most ? rounds : most;
+            /* each gram's dictionary block and list, each of which may lie in two pieces */
+            if (strlen(needles[j]) > 2)
+                assert_true(reads <= index.segments * 4 * (strlen(needles[j]) - 2));
+        }
+        for (size_t j = 0; j < COUNT_OF(patterns); j++) {
+            uint32_t rounds = count_rounds(&c, slice_of(patterns[j]), true, &reads);
+            most = rounds > most ? rounds : most;
+        }
+        assert_true(most >= 2);
+        corpus_done(&c);
+    }
+}
+
 static void hostile_documents_and_needles_take_bounded_room(void **state)
 {
     struct corpus c;
@@ -366,6 +468,7 @@ int main(void)
         cmocka_unit_test(every_needle_of_one_and_two_bytes_is_exact),
         cmocka_unit_test(rows_that_dense_lists_leave_open_are_read),
         cmocka_unit_test(lists_of_any_shape_are_read_back),
+        cmocka_unit_test(a_cold_search_reads_in_two_rounds_a_segment),
         cmocka_unit_test(hostile_documents_and_needles_take_bounded_room),
         cmocka_unit_test(failing_allocations_are_survived),
         cmocka_unit_test(changed_bytes_are_errors_or_harmless),
