@@ -11,13 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import threading
 import unittest
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../crash"))
 from server import Client, free_port  # noqa: E402
 
 BINARY = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
-DONE, FAILED, USAGE, NOT_FOUND, DAMAGED, UNREACHABLE, IN_USE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 7, 130
+DONE, FAILED, USAGE, NOT_FOUND, DAMAGED, UNREACHABLE, NOT_ALLOWED, IN_USE, RETRY, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 9, 130
 VERBS = ("serve", "health", "config", "check", "recall", "version", "help")
 
 
@@ -55,6 +57,24 @@ class Server:
             self.process.kill()
         self.process.wait()
         self.process.stderr.close()
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers whatever it is asked with the server's `status`."""
+
+    def do_GET(self):
+        body = json.dumps({"error": "Backoff", "message": "memory is full. Try again in 2 s."}).encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Retry-After", "2")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
 
 
 class CommandLine(unittest.TestCase):
@@ -235,6 +255,20 @@ class CommandLine(unittest.TestCase):
         silent = self.serve(folder, "--unix-socket=false")
         self.check(IN_USE, f"in use by pid {silent.process.pid}", "recall", "--path", folder)
         self.assertEqual(silent.stop(), DONE)
+
+    def test_a_refusal_for_now_is_told_from_one_for_good(self):
+        server = HTTPServer(("127.0.0.1", 0), Refusing)
+        self.addCleanup(server.server_close)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        url = f"http://127.0.0.1:{server.server_port}"
+        for server.status, ends in ((429, RETRY), (503, RETRY), (401, NOT_ALLOWED), (403, NOT_ALLOWED)):
+            self.check(ends, f"memory is full. Try again in 2 s. (status {server.status})", "recall", "docs", "--url", url)
+        server.status = 429
+        err = json.loads(self.check(RETRY, '"code":"busy"', "recall", "docs", "--url", url, "--json"))
+        self.assertIn("Try again in 2 s.", err["message"])
 
     def test_a_server_says_what_it_is_and_stops_by_either_signal(self):
         server = self.serve(self.path("data"), "--allow-reset")
