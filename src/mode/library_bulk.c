@@ -58,13 +58,9 @@ static och_code find_facets(och_collection *collection, const och_facets *facets
 och_code och_collection_facets(och_collection *collection, const och_facets *facets,
                                const och_select *among, och_result **ret_result, och_error *err)
 {
-    if (!ret_result)
-        return FAIL(err, OCH_INVALID, "ret_result is NULL");
-    TRY(library_enter(collection ? collection->database : NULL, err));
-    och_result *result = NULL;
-    och_code code = library_result_new(collection->database, &result, err);
-    if (code == OCH_OK)
-        code = find_facets(collection, facets, among, result, err);
+    och_result *result;
+    TRY(library_result_begin(collection ? collection->database : NULL, ret_result, &result, err));
+    och_code code = find_facets(collection, facets, among, result, err);
     return library_result_end(collection->database, result, code, ret_result);
 }
 

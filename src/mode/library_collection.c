@@ -182,13 +182,9 @@ och_code och_collection_list(och_database *database, const och_collection_spec *
                              och_result **ret_result, och_error *err)
 {
     och_collection_spec spec;
-    if (!ret_result)
-        return FAIL(err, OCH_INVALID, "ret_result is NULL");
-    TRY(library_enter(database, err));
-    och_result *result = NULL;
+    och_result *result;
+    TRY(library_result_begin(database, ret_result, &result, err));
     och_code code = read_spec(within, &spec, err);
-    if (code == OCH_OK)
-        code = library_result_new(database, &result, err);
     if (code == OCH_OK)
         code = sysdb_collection_list(database_sysdb(database->database), library_slice(spec.tenant),
                                      library_slice(spec.database), UINT64_MAX, 0, &result->arena,

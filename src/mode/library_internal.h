@@ -148,6 +148,10 @@ void library_next_version(const och_result *result, och_row *ours, bool *ret_mor
 /** A result without rows yet, with a reference on its database. */
 MUST_USE och_code library_result_new(och_database *database, och_result **ret_result,
                                      och_error *err);
+/** Begin a call that answers with a result: enters the database (NULL: OCH_INVALID), with an empty one.  `wanted` is where the caller wants it in the end.
+ *  library_result_end follows if it was OK. */
+MUST_USE och_code library_result_begin(och_database *database, och_result *const *wanted,
+                                       och_result **ret_result, och_error *err);
 /** The end of a call that answers with a result: hands it over, or frees it after an error, and leaves the database.  Returns `code`. */
 och_code library_result_end(och_database *database, och_result *result, och_code code,
                             och_result **ret_result);

@@ -144,6 +144,18 @@ och_code library_result_new(och_database *database, och_result **ret_result, och
     return OCH_OK;
 }
 
+och_code library_result_begin(och_database *database, och_result *const *wanted,
+                              och_result **ret_result, och_error *err)
+{
+    if (!wanted)
+        return FAIL(err, OCH_INVALID, "ret_result is NULL");
+    TRY(library_enter(database, err));
+    och_code code = library_result_new(database, ret_result, err);
+    if (code != OCH_OK)
+        library_leave(database);
+    return code;
+}
+
 och_code library_result_end(och_database *database, och_result *result, och_code code,
                             och_result **ret_result)
 {
@@ -223,13 +235,9 @@ static och_code get(och_collection *collection, const och_select *which, och_res
 och_code och_collection_get(och_collection *collection, const och_select *which,
                             och_result **ret_result, och_error *err)
 {
-    if (!ret_result)
-        return FAIL(err, OCH_INVALID, "ret_result is NULL");
-    TRY(library_enter(collection ? collection->database : NULL, err));
-    och_result *result = NULL;
-    och_code code = library_result_new(collection->database, &result, err);
-    if (code == OCH_OK)
-        code = get(collection, which, result, err);
+    och_result *result;
+    TRY(library_result_begin(collection ? collection->database : NULL, ret_result, &result, err));
+    och_code code = get(collection, which, result, err);
     return library_result_end(collection->database, result, code, ret_result);
 }
 
@@ -246,15 +254,11 @@ och_code och_collection_query(och_collection *collection, const float *vectors, 
                               size_t dimension, size_t k, const och_select *among,
                               och_result **ret_result, och_error *err)
 {
-    if (!ret_result)
-        return FAIL(err, OCH_INVALID, "ret_result is NULL");
-    TRY(library_enter(collection ? collection->database : NULL, err));
-    och_result *result = NULL;
+    och_result *result;
     och_select select;
     struct plan plan;
-    och_code code = library_result_new(collection->database, &result, err);
-    if (code == OCH_OK)
-        code = library_read_select(collection, among, &result->arena, &select, &plan, err);
+    TRY(library_result_begin(collection ? collection->database : NULL, ret_result, &result, err));
+    och_code code = library_read_select(collection, among, &result->arena, &select, &plan, err);
     if (code == OCH_OK && (select.order_by.at || select.cursor.at || select.descending))
         code = FAIL(err, OCH_INVALID, "order_by and cursor are for och_collection_get");
     if (code == OCH_OK && (select.offset || select.limit != OCH_NO_LIMIT))

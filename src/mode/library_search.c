@@ -51,13 +51,9 @@ static och_code search(och_collection *collection, och_bytes text, och_result *r
 och_code och_collection_search(och_collection *collection, och_bytes search_json,
                                och_result **ret_result, och_error *err)
 {
-    if (!ret_result)
-        return FAIL(err, OCH_INVALID, "ret_result is NULL");
-    TRY(library_enter(collection ? collection->database : NULL, err));
-    och_result *result = NULL;
-    och_code code = library_result_new(collection->database, &result, err);
-    if (code == OCH_OK)
-        code = search(collection, search_json, result, err);
+    och_result *result;
+    TRY(library_result_begin(collection ? collection->database : NULL, ret_result, &result, err));
+    och_code code = search(collection, search_json, result, err);
     return library_result_end(collection->database, result, code, ret_result);
 }
 
