@@ -178,6 +178,21 @@ OCH_API och_code och_collection_drop(och_database *database, const och_collectio
  */
 OCH_API och_code och_collection_fork(och_collection *collection, och_bytes name,
                                      och_collection **ret_collection, och_error *err);
+/** How many forks there are in the tree that the collection belongs to, forks of forks included; dropped ones do not count.  Errors: OCH_NOT_FOUND (dropped). */
+OCH_API och_code och_collection_fork_count(och_collection *collection, uint64_t *ret_count,
+                                           och_error *err);
+/** How far what was written to a collection is in parts, with their indexes.  Reads see all of it either way. */
+typedef struct och_indexing {
+    uint32_t struct_size;
+    uint64_t operations, indexed; /* since it was made; of these in parts */
+} och_indexing;
+#define OCH_INDEXING               \
+    {                              \
+        sizeof(och_indexing), 0, 0 \
+    }
+/** Errors:  OCH_NOT_FOUND (dropped). */
+OCH_API och_code och_collection_indexing(och_collection *collection, och_indexing *ret_indexing,
+                                         och_error *err);
 /**
  * List the collections of a tenant's database, oldest first; within NULL: the default ones.
  *
@@ -295,7 +310,8 @@ enum {
     OCH_URI = 2,
     OCH_METADATA = 4,
     OCH_VECTOR = 8,
-    OCH_EXPLAIN = 16 /* how it was found: och_result_explain_json */
+    OCH_EXPLAIN = 16, /* how it was found: och_result_explain_json */
+    OCH_EXPIRY = 32   /* when it expires: och_row.expires_ms */
 };
 
 /** Which records, and what of them. */
@@ -334,6 +350,9 @@ OCH_API och_code och_collection_count(och_collection *collection, const och_filt
  */
 OCH_API och_code och_collection_delete(och_collection *collection, const och_select *which,
                                        och_counts *ret_counts, och_error *err);
+/** Count what och_collection_delete would delete now, without doing it.  Errors: the same. */
+OCH_API och_code och_collection_delete_count(och_collection *collection, const och_select *which,
+                                             uint64_t *ret_count, och_error *err);
 /** What records get that och_collection_update_where chooses: all of them alike. */
 typedef struct och_change {
     uint32_t struct_size;
@@ -604,10 +623,12 @@ typedef struct och_row {
     const float *vector; /* as stored, not copied; NULL: none */
     size_t dimension;    /* of vector; 0 without one */
     float distance;      /* query: to its vector; search: the score */
+    int64_t expires_ms;  /* with OCH_EXPIRY: since 1970; 0: never, or not asked for */
 } och_row;
-#define OCH_ROW                                                                                   \
-    {                                                                                             \
-        sizeof(och_row), 0, 0, OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES, NULL, 0, 0 \
+#define OCH_ROW                                                                                    \
+    {                                                                                              \
+        sizeof(och_row), 0, 0, OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES, OCH_NO_BYTES, NULL, 0, 0, \
+            0                                                                                      \
     }
 
 /**

@@ -123,6 +123,10 @@ MUST_USE och_code gateway_export_new(struct gateway *gateway, const struct gatew
 MUST_USE och_code gateway_export_next(struct gateway_export *page, struct buf *out, bool *ret_more,
                                       och_error *err);
 void gateway_export_free(struct gateway_export *page); /* NULL is fine */
+/** How many operations on a collection are in parts, and of how many. */
+MUST_USE och_code gateway_indexing(struct gateway *gateway,
+                                   const struct sysdb_collection *collection, uint64_t *ret_indexed,
+                                   uint64_t *ret_total, och_error *err);
 /** Load what searches of a collection look at; sums over its parts. */
 struct gateway_warmed {
     uint64_t parts, bytes, wanted_bytes;

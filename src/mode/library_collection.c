@@ -161,6 +161,48 @@ och_code och_collection_fork(och_collection *collection, och_bytes name,
     return code;
 }
 
+static och_code row_of(const och_collection *collection, const struct sysdb_collection **ret_row,
+                       och_error *err)
+{
+    return sysdb_collection_get(database_sysdb(collection->database->database), collection->tenant,
+                                collection->name_of_database, collection->id, ret_row, err);
+}
+
+och_code och_collection_fork_count(och_collection *collection, uint64_t *ret_count, och_error *err)
+{
+    if (!ret_count)
+        return FAIL(err, OCH_INVALID, "ret_count is NULL");
+    TRY(library_enter_present(collection, __func__, err));
+    och_database *database = collection->database;
+    const struct sysdb_collection *row CLEANUP(sysdb_collection_cleanup) = NULL;
+    uint64_t count = 0;
+    och_code code = row_of(collection, &row, err);
+    if (code == OCH_OK)
+        code = sysdb_fork_count(database_sysdb(database->database), row->id, &count, err);
+    if (code == OCH_OK)
+        *ret_count = count;
+    library_leave(database);
+    return code;
+}
+
+och_code och_collection_indexing(och_collection *collection, och_indexing *ret_indexing,
+                                 och_error *err)
+{
+    och_indexing ours = OCH_INDEXING;
+    TRY(library_check_struct(ret_indexing, sizeof(ours), "och_indexing", err));
+    TRY(library_enter_present(collection, __func__, err));
+    och_database *database = collection->database;
+    const struct sysdb_collection *row CLEANUP(sysdb_collection_cleanup) = NULL;
+    och_code code = row_of(collection, &row, err);
+    if (code == OCH_OK)
+        code = gateway_indexing(database_gateway(database->database), row, &ours.indexed,
+                                &ours.operations, err);
+    if (code == OCH_OK)
+        library_write_struct(ret_indexing, &ours, sizeof(ours));
+    library_leave(database);
+    return code;
+}
+
 och_code och_alias_set(och_database *database, const och_collection_spec *alias,
                        och_bytes collection, och_error *err)
 {

@@ -6,7 +6,7 @@
 
 #include <inttypes.h>
 
-#define INCLUDE_ALL (OCH_DOCUMENT | OCH_URI | OCH_METADATA | OCH_VECTOR | OCH_EXPLAIN)
+#define INCLUDE_ALL (OCH_DOCUMENT | OCH_URI | OCH_METADATA | OCH_VECTOR | OCH_EXPLAIN | OCH_EXPIRY)
 
 /* ---- filters ---- */
 
@@ -59,7 +59,8 @@ static unsigned fields_of(uint32_t include)
 {
     return (include & OCH_DOCUMENT ? RECORD_DOCUMENT : 0u) | (include & OCH_URI ? RECORD_URI : 0u) |
            (include & OCH_METADATA ? RECORD_METADATA : 0u) |
-           (include & OCH_VECTOR ? RECORD_VECTOR : 0u);
+           (include & OCH_VECTOR ? RECORD_VECTOR : 0u) |
+           (include & OCH_EXPIRY ? RECORD_EXPIRY : 0u);
 }
 
 och_code library_read_select(const och_collection *collection, const och_select *given,
@@ -363,6 +364,8 @@ static och_code give_record(och_result *result, const struct query_row *row, och
         ours->document = library_bytes(record->document);
     if (include & OCH_URI)
         ours->uri = library_bytes(record->uri);
+    if (include & OCH_EXPIRY)
+        ours->expires_ms = record->expires_ms;
     if ((include & OCH_VECTOR) && record->vector) {
         ours->vector = record->vector;
         ours->dimension = result->rows.dimension;
@@ -433,7 +436,8 @@ och_code och_result_next(och_result *result, och_row *ret_row, bool *ret_more, o
     bool more = false;
     if (!result || !ret_more)
         return FAIL(err, OCH_INVALID, "the result, or where to put an answer, is NULL");
-    TRY(library_check_struct(ret_row, sizeof(ours), "och_row", err));
+    // 1.0 ended before `expires_ms`
+    TRY(library_check_struct(ret_row, offsetof(och_row, expires_ms), "och_row", err));
     if (library_is_forked(result->database))
         return FAIL(err, OCH_FORKED, "this result belongs to the parent process");
     if (result->collections) {

@@ -242,8 +242,8 @@ och_code och_collection_update(och_collection *collection, const och_records *re
     return write_records(collection, __func__, BATCH_UPDATE, records, ret_counts, err);
 }
 
-static och_code delete_selected(och_collection *collection, const och_select *given,
-                                struct arena *arena, struct gateway_counts *counts, och_error *err)
+static och_code delete_selected(och_collection *collection, const och_select *given, bool dry_run,
+                                struct arena *arena, uint64_t *ret_deleted, och_error *err)
 {
     och_select which;
     struct plan plan;
@@ -260,7 +260,7 @@ static och_code delete_selected(och_collection *collection, const och_select *gi
     plan.kind = PLAN_GET;
     struct gateway_scope scope = library_scope(collection, which.deadline_ms, which.cancel);
     return gateway_delete(database_gateway(collection->database->database), &scope, &plan, NULL,
-                          false, &counts->deleted, err);
+                          dry_run, ret_deleted, err);
 }
 
 och_code och_collection_delete(och_collection *collection, const och_select *which,
@@ -274,10 +274,27 @@ och_code och_collection_delete(och_collection *collection, const och_select *whi
     if (ret_counts)
         code = library_check_struct(ret_counts, sizeof(*ret_counts), "och_counts", err);
     if (code == OCH_OK)
-        code = delete_selected(collection, which, &arena, &counts, err);
+        code = delete_selected(collection, which, false, &arena, &counts.deleted, err);
     arena_done(&arena);
     library_leave(collection->database);
     if (code == OCH_OK)
         library_give_counts(ret_counts, &counts);
+    return code;
+}
+
+och_code och_collection_delete_count(och_collection *collection, const och_select *which,
+                                     uint64_t *ret_count, och_error *err)
+{
+    if (!ret_count)
+        return FAIL(err, OCH_INVALID, "ret_count is NULL");
+    TRY(library_enter_present(collection, __func__, err));
+    struct arena arena;
+    uint64_t count = 0;
+    arena_init(&arena, database_budget(collection->database->database), 0);
+    och_code code = delete_selected(collection, which, true, &arena, &count, err);
+    arena_done(&arena);
+    library_leave(collection->database);
+    if (code == OCH_OK)
+        *ret_count = count;
     return code;
 }

@@ -8,10 +8,8 @@ och_code handle_indexing_status(struct exchange *x, och_error *err)
 {
     const struct sysdb_collection *collection CLEANUP(sysdb_collection_cleanup) = NULL;
     TRY(exchange_collection(x, &collection, err));
-    /* The head is read after the offset, so it is not before it. */
-    uint64_t indexed = collection->log_offset, total;
-    uint32_t dimension;
-    TRY(wal_head(x->gateway->options.wal, collection->id, &total, &dimension, err));
+    uint64_t indexed, total;
+    TRY(gateway_indexing(x->gateway, collection, &indexed, &total, err));
     struct buf *out = &x->reply->body;
     buf_text(out, "{\"op_indexing_progress\":");
     json_write_f32(out, total ? (float)((double)indexed / (double)total) : 1.0f);

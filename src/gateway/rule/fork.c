@@ -123,3 +123,15 @@ och_code gateway_collection_fork(struct gateway *gateway, const struct gateway_s
         return FAIL(err, OCH_BUSY, "the collection changes too fast to be forked: retry later");
     return code;
 }
+
+/* The row was read before the head is, so that is not before it. */
+och_code gateway_indexing(struct gateway *gateway, const struct sysdb_collection *collection,
+                          uint64_t *ret_indexed, uint64_t *ret_total, och_error *err)
+{
+    uint64_t total;
+    uint32_t dimension;
+    TRY(wal_head(gateway->options.wal, collection->id, &total, &dimension, err));
+    *ret_indexed = collection->log_offset;
+    *ret_total = total;
+    return OCH_OK;
+}
