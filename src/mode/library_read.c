@@ -151,6 +151,7 @@ och_code library_result_begin(och_database *database, och_result *const *wanted,
     if (!wanted)
         return FAIL(err, OCH_INVALID, "ret_result is NULL");
     TRY(library_enter(database, err));
+    assert(database);
     och_code code = library_result_new(database, ret_result, err);
     if (code != OCH_OK)
         library_leave(database);
