@@ -119,6 +119,7 @@ struct vector_index {
     uint32_t lists;
     uint64_t blocks, seed;
     float big2, gamma, kappa, rms;
+    float fall; /* of reach with each doubling of a list's place; 0: not known */
     uint32_t trained_rows, trained_lists, trained_098, lists_098; /* 0: not known */
     float trained_rms, trained_imbalance;
     uint32_t cells;                    /* of SUPER; 0: none */
@@ -153,6 +154,7 @@ struct vector_plan {
     uint32_t lists;       /* VECTOR_BUDGET: visit at most */
     float key;            /* and none beyond this key; by vector_share, 0: not set */
     float epsilon, reach; /* of the bound; of the stop rule */
+    float fall;           /* of reach with each doubling of a list's place */
     /* VECTOR_PROBE: where but one row in r passes, the k nearest are r·k rows away and reach less: by this for each tenfold, to no less than that */
     float reach_fall, reach_least;
 };

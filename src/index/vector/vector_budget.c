@@ -28,10 +28,12 @@ struct hit {
     uint32_t rank; /* of its list */
     float
         reach[VECTOR_KS]; /* that the list needs, when the threshold is the distance to the k-th */
+    float placed
+        [VECTOR_KS]; /* that it needs when its turn comes, and what reach has fallen by until then */
 };
 struct reached {
     float reach;
-    uint32_t weight;
+    uint32_t weight, rank;
 };
 
 static uint32_t wanted(unsigned k)
@@ -39,9 +41,14 @@ static uint32_t wanted(unsigned k)
     return vector_ks[k] / CALIBRATION_SHARE;
 }
 
+static uint32_t weight_among(uint32_t want, uint32_t place)
+{
+    return place + 1 < want ? WEIGHT_FULL : place + 1 == want ? WEIGHT_LAST : 0;
+}
+
 static uint32_t weight_of(unsigned k, uint32_t place)
 {
-    return place + 1 < wanted(k) ? WEIGHT_FULL : place + 1 == wanted(k) ? WEIGHT_LAST : 0;
+    return weight_among(wanted(k), place);
 }
 
 static int compare_neighbours(const void *a, const void *b)
@@ -113,6 +120,33 @@ static float kth_distance(const struct vector_calibration *c, uint32_t q, unsign
     return at ? vector_neighbours(c, q)[at - 1].distance : INFINITY;
 }
 
+/* What a search knows when the list of this rank has its turn: the distance to the `want`-th of those in lists before.  Too few: the farthest of all. */
+static float threshold_before(const struct vector_neighbour *heap, const struct hit *hits,
+                              uint32_t len, uint32_t want, uint32_t rank)
+{
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < len; i++)
+        if (hits[i].rank < rank && ++seen == want)
+            return heap[i].distance;
+    return len ? heap[len - 1].distance : INFINITY;
+}
+
+/* By place: the fewest lists are visited if reach falls as they come, since a list far down in the order seldom holds what is looked for, and a
+ * search that has found all has the lowest threshold. */
+static void place_hits(const struct vector_build *build, const struct vector_neighbour *heap,
+                       struct hit *hits, uint32_t len, const float *deltas)
+{
+    for (unsigned k = 0; k < VECTOR_KS; k++) {
+        uint32_t want = vector_placed_ks[k] / CALIBRATION_SHARE;
+        for (uint32_t i = 0; i < len && i < want; i++) {
+            uint32_t list = heap[i].list;
+            float limit = threshold_before(heap, hits, len, want, hits[i].rank);
+            hits[i].placed[k] = reach_needed(deltas[list], rms2_of(build, list), limit) +
+                                VECTOR_FALL * vector_doublings(hits[i].rank);
+        }
+    }
+}
+
 static och_code rank_query(void *context, void *reader, void *state, uint32_t item, och_error *err)
 {
     const struct ranking *r = context;
@@ -142,6 +176,7 @@ static och_code rank_query(void *context, void *reader, void *state, uint32_t it
         last = list;
         hits[i] = own;
     }
+    place_hits(build, heap, hits, len, deltas);
     return OCH_OK;
 }
 
@@ -222,7 +257,8 @@ static void sort_reached(struct tables *t, unsigned k)
         uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
         const struct hit *hits = t->ranking.hits + (size_t)q * CALIBRATION_NEIGHBOURS;
         for (uint32_t i = 0; i < len && i < wanted(k); i++) {
-            t->reached[t->reached_len++] = (struct reached){hits[i].reach[k], weight_of(k, i)};
+            t->reached[t->reached_len++] =
+                (struct reached){hits[i].reach[k], weight_of(k, i), hits[i].rank};
             t->reached_weight += weight_of(k, i);
         }
     }
@@ -252,6 +288,60 @@ static void fill_tables(struct tables *t, unsigned k, struct vector_calibrated *
     }
     for (unsigned target = 0; target < VECTOR_PROBES; target++)
         ret->probe[k][target] = reach_for(t, PROBE_SHARE * (1 - need_of(vector_probes[target])));
+}
+
+static uint64_t sort_placed(struct tables *t, unsigned k)
+{
+    const struct vector_calibration *c = t->ranking.c;
+    uint32_t want = vector_placed_ks[k] / CALIBRATION_SHARE;
+    uint64_t total = 0;
+    t->reached_len = 0;
+    for (uint32_t q = 0; q < c->queries; q++) {
+        uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
+        const struct hit *hits = t->ranking.hits + (size_t)q * CALIBRATION_NEIGHBOURS;
+        for (uint32_t i = 0; i < len && i < want; i++) {
+            t->reached[t->reached_len++] =
+                (struct reached){hits[i].placed[k], weight_among(want, i), hits[i].rank};
+            total += weight_among(want, i);
+        }
+    }
+    qsort(t->reached, t->reached_len, sizeof(*t->reached), compare_reached);
+    return total;
+}
+
+/* The least reach by place with which as much is found as must be, in the nearest `most` lists. */
+static float placed_for(const struct tables *t, uint64_t total, double most, double need)
+{
+    double sum = 0, all = (double)total, enough = need * (all + 2 * WEIGHT_FULL);
+    float reach = 0;
+    enough = enough < all ? enough : all;
+    for (uint32_t i = 0; i < t->reached_len && sum < enough; i++) {
+        if (t->reached[i].rank >= most || !isfinite(t->reached[i].reach))
+            continue;
+        sum += t->reached[i].weight;
+        reach = t->reached[i].reach;
+    }
+    return reach;
+}
+
+/* Lists that a search may visit by place. */
+static double placed_most(const struct vector_calibrated *table, unsigned k, unsigned target)
+{
+    double few = log(table->budgets[0][target]), many = log(table->budgets[1][target]);
+    double share =
+        log((double)vector_placed_ks[k] / vector_ks[0]) / log((double)vector_ks[1] / vector_ks[0]);
+    return VECTOR_FARTHEST * exp(few + share * (many - few));
+}
+
+static void fill_placed(struct tables *t, struct vector_calibrated *ret)
+{
+    ret->fall = VECTOR_FALL;
+    for (unsigned k = 0; k < VECTOR_KS; k++) {
+        uint64_t total = sort_placed(t, k);
+        for (unsigned target = 0; target < VECTOR_TARGETS; target++)
+            ret->placed[k][target] =
+                placed_for(t, total, placed_most(ret, k, target), need_of(vector_targets[target]));
+    }
 }
 
 /* By a quarter of the queries. */
@@ -356,9 +446,33 @@ static double compare_carried(struct tables *t)
     return exp(sum / compared);
 }
 
-static void fill_carried(const struct vector_build *build, double times,
-                         struct vector_calibrated *ret)
+/* The reach by place that an input's table has for its part of the neighbours. */
+static float carried_placed(const struct vector_build *build, unsigned k, float recall)
 {
+    double own = 1 + carried_share(build, vector_placed_ks[k]) * (vector_placed_ks[k] - 1);
+    return vector_placed_reach(build->options.inputs[build->base], own, recall);
+}
+
+/* By how much reach by place is off, on the average; the lists that hold a search back are those of the table as it will be. */
+static float compare_placed(struct tables *t, const struct vector_calibrated *carried)
+{
+    static const unsigned targets[] = {1, 2, 3}; /* few queries say little about more */
+    const struct vector_build *build = t->ranking.c->build;
+    float sum = 0;
+    for (unsigned k = 0; k < VECTOR_KS; k++) {
+        uint64_t total = sort_placed(t, k);
+        for (size_t i = 0; i < COUNT_OF(targets); i++) {
+            float recall = vector_targets[targets[i]];
+            sum += placed_for(t, total, placed_most(carried, k, targets[i]), need_of(recall)) -
+                   carried_placed(build, k, recall);
+        }
+    }
+    return sum / (float)(VECTOR_KS * COUNT_OF(targets));
+}
+
+static void fill_carried(struct tables *t, double times, struct vector_calibrated *ret)
+{
+    const struct vector_build *build = t->ranking.c->build;
     const struct vector_index *base = build->options.inputs[build->base];
     for (unsigned k = 0; k < VECTOR_KS; k++) {
         double own = 1 + carried_share(build, vector_ks[k]) * (vector_ks[k] - 1);
@@ -371,6 +485,11 @@ static void fill_carried(const struct vector_build *build, double times,
         for (unsigned target = 0; target < VECTOR_PROBES; target++)
             ret->probe[k][target] = vector_probe_reach(base, own, vector_probes[target]);
     }
+    float off = (float)CARRIED_WEIGHT * compare_placed(t, ret);
+    for (unsigned k = 0; k < VECTOR_KS; k++)
+        for (unsigned target = 0; target < VECTOR_TARGETS; target++)
+            ret->placed[k][target] = carried_placed(build, k, vector_targets[target]) + off;
+    ret->fall = base->fall;
     ret->super_cells = base->super_cells < build->cells ? base->super_cells : build->cells;
 }
 
@@ -385,7 +504,7 @@ static och_code carry(struct tables *t, struct vector_calibrated *ret, och_error
     double times = compare_carried(t);
     build->disagrees = times > CARRIED_MOST || times < 1 / CARRIED_MOST;
     times = pow(times, CARRIED_WEIGHT);
-    fill_carried(build, times, ret);
+    fill_carried(t, times, ret);
     double lists_098 = times * base->lists_098 * build->lists / base->lists;
     build->lists_098 = lists_098 < build->lists ? (uint32_t)lround(lists_098) : build->lists;
     return OCH_OK;
@@ -420,6 +539,7 @@ och_code vector_calibration_finish(struct vector_calibration *c, struct vector_c
         c->build->lists_098 = lists_for(t.found, lists, total, need_of(0.98f));
         for (unsigned k = 0; k < VECTOR_KS; k++)
             fill_tables(&t, k, ret);
+        fill_placed(&t, ret);
         code = count_cells(c, &ret->super_cells, err);
     }
     for (size_t i = 0; i < COUNT_OF(wants); i++)

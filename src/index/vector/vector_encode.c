@@ -397,6 +397,7 @@ static och_code write_mean(struct vector_build *build, uint64_t blocks, float ka
     store_float(at + 52, calibrated->gamma);
     store_float(at + 56, kappa);
     store_float(at + 60, build->rms);
+    store_float(at + VECTOR_FALL_AT, calibrated->fall);
     store_u32(trained, build->trained.rows);
     store_u32(trained + 4, build->trained.lists);
     store_u32(trained + 8, build->trained.lists_098);
@@ -410,6 +411,9 @@ static och_code write_mean(struct vector_build *build, uint64_t blocks, float ka
             unsigned place = 4 * (k * VECTOR_TARGETS + t);
             store_u32(at + VECTOR_BUDGETS_AT + place, calibrated->budgets[k][t]);
             store_float(at + VECTOR_REACH_AT + place, calibrated->reach[k][t]);
+            float placed = calibrated->placed[k][t] * VECTOR_PLACED_UNIT;
+            placed = placed < -INT16_MAX ? -INT16_MAX : placed < INT16_MAX ? placed : INT16_MAX;
+            store_u16(at + VECTOR_PLACED_AT + place / 2, (uint16_t)(int16_t)lrintf(placed));
         }
     for (unsigned k = 0; k < VECTOR_KS; k++)
         for (unsigned t = 0; t < VECTOR_PROBES; t++)

@@ -6,7 +6,7 @@
 
 const float vector_targets[VECTOR_TARGETS] = {0.80f, 0.90f, 0.95f, 0.975f, 0.99f, 0.995f};
 const float vector_probes[VECTOR_PROBES] = {0.90f, 0.95f, 0.99f, 0.995f};
-const uint32_t vector_ks[VECTOR_KS] = {10, 100};
+const uint32_t vector_ks[VECTOR_KS] = {10, 100}, vector_placed_ks[VECTOR_KS] = {10, 50};
 
 static bool is_sound(float x)
 {
@@ -51,6 +51,7 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
                                  .gamma = load_f32(at + 52),
                                  .kappa = load_f32(at + 56),
                                  .rms = load_f32(at + 60),
+                                 .fall = load_f32(at + VECTOR_FALL_AT),
                                  .list = list.at,
                                  .centq = centq.at,
                                  .trained_rows = load_u32(at + VECTOR_TRAINED_AT),
@@ -66,7 +67,7 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
         load_u32(at + 16) != (uint32_t)metric || index.coded > part_rows ||
         index.outside > part_rows - index.coded || !index.lists || index.lists > index.coded ||
         !is_sound(index.big2) || !is_sound(index.gamma) || !is_sound(index.kappa) ||
-        !is_sound(index.rms) || !is_sound(index.trained_rms) ||
+        !is_sound(index.rms) || !is_sound(index.fall) || !is_sound(index.trained_rms) ||
         !is_sound(index.trained_imbalance) || index.code_dim > CODE_DIM_MAX ||
         mean.len != VECTOR_HEADER_SIZE + 4 * (uint64_t)index.wide ||
         list.len != (uint64_t)index.lists * VECTOR_LIST_SIZE ||

@@ -18,12 +18,17 @@
 #define VECTOR_TARGETS     6u
 #define VECTOR_KS          2u
 #define VECTOR_TRAINED_AT  64u
+#define VECTOR_FALL_AT     96u
+#define VECTOR_PLACED_AT   100u /* by placed_ks and targets */
 #define VECTOR_BUDGETS_AT  128u
 #define VECTOR_REACH_AT    176u /* by ks and targets, as the lists */
 #define VECTOR_PROBE_AT    224u
 #define VECTOR_PROBES      4u
 extern const float vector_targets[VECTOR_TARGETS], vector_probes[VECTOR_PROBES];
-extern const uint32_t vector_ks[VECTOR_KS];
+extern const uint32_t vector_ks[VECTOR_KS], vector_placed_ks[VECTOR_KS];
+#define VECTOR_PLACED_UNIT 2048.0f /* of a reach by place, in whole numbers */
+#define VECTOR_FALL        0.07f
+#define VECTOR_FARTHEST    1.2 /* lists by place: at most so many times the budget */
 
 #define VECTOR_CAREFUL 0.98f /* recalls from here on get a wider bound */
 
@@ -63,6 +68,15 @@ static inline float vector_nearest(float delta, float rms2, float reach)
     return delta + rms2 - 2 * reach * sqrtf((delta > 0 ? delta : 0) * rms2);
 }
 
+/** The doublings up to a place in the order of lists, 0 at the first: their logarithm, linear in between. */
+static inline float vector_doublings(uint32_t place)
+{
+    float from_one = (float)place + 1;
+    uint32_t bits;
+    memcpy(&bits, &from_one, sizeof bits);
+    return (float)bits * 0x1p-23f - 127;
+}
+
 /** Nanoseconds: a row by 1-bit code in a scan, by 8-bit code and by stored vector at a random place, a list's distance. */
 struct vector_costs {
     double code1, code8, exact, coarse;
@@ -72,6 +86,10 @@ struct vector_costs vector_costs_of(uint32_t code_dim);
 float vector_reach(const struct vector_index *index, double k, float recall);
 /** The same without a budget: as much is lost as the recall allows. */
 float vector_probe_reach(const struct vector_index *index, double k, float recall);
+/** How far rows reach out of the first list, where that falls by index->fall with each doubling of the place. */
+float vector_placed_reach(const struct vector_index *index, double k, float recall);
+/** The same for so many times the lists. */
+float vector_placed_farther(const struct vector_index *index, double times);
 /** Lists of a part that holds a share of all rows, for its share of the k nearest of all. */
 double vector_budget_share(const struct vector_index *index, uint32_t k, double share,
                            float recall);
@@ -313,9 +331,10 @@ bool vector_calibration_passes_by(const struct vector_calibration *c, uint32_t q
 void vector_calibration_rows(struct vector_calibration *c, uint32_t query, uint32_t list,
                              float delta, uint64_t first_block, const uint8_t *blocks,
                              const uint8_t *rows8, const uint32_t *sources, uint32_t count);
-/** γ, reach and the table of lists, from the lists' centroids and spreads (vector_budget.c). */
+/** γ, reaches and the table of lists, from the lists' centroids and spreads (vector_budget.c). */
 struct vector_calibrated {
     float gamma, reach[VECTOR_KS][VECTOR_TARGETS], probe[VECTOR_KS][VECTOR_PROBES];
+    float placed[VECTOR_KS][VECTOR_TARGETS], fall;
     uint32_t budgets[VECTOR_KS][VECTOR_TARGETS];
     uint32_t
         super_cells; /* the nearest so many hold all but SUPER_MISSED of what queries look for */

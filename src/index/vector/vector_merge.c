@@ -256,8 +256,8 @@ och_code vector_merge_lists(struct vector_build *build, bool *ret_fits, och_erro
         list_of[i] = input == build->base ? list_of_row(index, row) : LIST_UNKNOWN;
         kept += input == build->base;
     }
-    build->carried =
-        index->lists_098 && build->coded != index->coded && kept >= KEPT_LEAST * build->coded;
+    build->carried = index->lists_098 && index->fall > 0 && build->coded != index->coded &&
+                     kept >= KEPT_LEAST * build->coded;
     och_code code = make_book(build, index, &book, err);
     if (code == OCH_OK)
         code = vector_assign(build, &book, true, err);

@@ -61,6 +61,19 @@ float vector_probe_reach(const struct vector_index *index, double k, float recal
     return many > 0 ? (float)at_k(few, many, k) : vector_reach(index, k, recall);
 }
 
+/* A reach by place, of one of the two k. */
+static double placed_at(const struct vector_index *index, unsigned k, float recall)
+{
+    const uint8_t *at = index->budgets + VECTOR_PLACED_AT - VECTOR_BUDGETS_AT;
+    uint8_t values[4 * VECTOR_TARGETS];
+    for (unsigned t = 0; t < VECTOR_TARGETS; t++) {
+        int16_t whole = (int16_t)load_u16(at + 2 * (k * VECTOR_TARGETS + t));
+        float reach = whole / VECTOR_PLACED_UNIT;
+        memcpy(values + 4 * t, &reach, sizeof reach);
+    }
+    return between(vector_targets, VECTOR_TARGETS, values, recall);
+}
+
 #define FEW_FALL \
     0.8 /* below the calibrated ones lists fall a little more slowly: by recall of one to eight parts */
 
@@ -75,6 +88,23 @@ static double budget_of(const struct vector_index *index, double k, float recall
     if (k > vector_ks[1])
         lists *= pow(k / vector_ks[1], 0.3);
     return lists > 1 ? lists : 1;
+}
+
+float vector_placed_reach(const struct vector_index *index, double k, float recall)
+{
+    double few = placed_at(index, 0, recall), many = placed_at(index, 1, recall);
+    double share =
+        log(k / vector_placed_ks[0]) / log((double)vector_placed_ks[1] / vector_placed_ks[0]);
+    share = share < 0 ? FEW_FALL * share : share;
+    return (float)(few + share * (many - few));
+}
+
+float vector_placed_farther(const struct vector_index *index, double times)
+{
+    double lists = budget_at(index, 0, 0.99f) / budget_at(index, 0, 0.9f),
+           reach = placed_at(index, 0, 0.99f) - placed_at(index, 0, 0.9f);
+    double slope = lists > 1.1 && reach > 0 ? reach / log2(lists) : 0;
+    return (float)log2(times) * fmaxf((float)slope, index->fall);
 }
 
 double vector_budget_share(const struct vector_index *index, uint32_t k, double share, float recall)
@@ -130,6 +160,12 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
     if (s >= 0.8 * n) {
         double lists = vector_budget(index, k, recall) * (n / s);
         plan.mode = VECTOR_BUDGET;
+        if (index->fall > 0) {
+            plan.fall = index->fall;
+            plan.reach = vector_placed_reach(index, k > vector_ks[0] ? k : vector_ks[0], recall) +
+                         plan.fall * (float)log2(n / s);
+            lists *= VECTOR_FARTHEST;
+        }
         plan.lists = lists < index->lists ? (uint32_t)ceil(lists) : index->lists;
         return plan;
     }
@@ -163,8 +199,12 @@ void vector_plan_effort(struct vector_plan *plan, const struct vector_index *ind
     }
     double lists = ceil(plan->lists * (double)effort);
     plan->lists = lists < index->lists ? (uint32_t)lists : index->lists;
+    plan->epsilon = plan->epsilon < 1.9f ? 1.9f : plan->epsilon;
+    if (plan->fall > 0) {
+        plan->reach += vector_placed_farther(index, effort);
+        return;
+    }
     /* queries far off the data see neighbours reach out in directions that the data's own never take */
     plan->reach *= 1 + 0.25f * log2f(effort);
     plan->reach_least *= 1 + 0.25f * log2f(effort);
-    plan->epsilon = plan->epsilon < 1.9f ? 1.9f : plan->epsilon;
 }

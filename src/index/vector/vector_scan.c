@@ -5,7 +5,8 @@
 #define LISTS_AHEAD 32 /* lists read at once when nothing says how many will be visited */
 #define AHEAD       2 /* lists between the one being scanned and the one being fetched into the cache */
 #define FETCH_ROW   2048 /* bytes of an 8-bit row; what follows, the processor fetches by itself */
-#define REACH_EVERY 4    /* lists between two looks at how much passes near the query */
+#define MISSED_MOST 12 /* lists out of reach, one behind the other, before no more are looked for */
+#define REACH_EVERY 4  /* lists between two looks at how much passes near the query */
 
 static uint32_t list_survivors(const struct vector_search *s, const struct list_entry *list)
 {
@@ -111,18 +112,48 @@ static void adapt_reach(struct vector_search *s)
     s->reach = reach > plan->reach_least ? reach : plan->reach_least;
 }
 
+/* Reach has fallen by the time a list has its turn. */
+static float reach_at(const struct vector_search *s, uint32_t place)
+{
+    float fall = s->query->plan.fall;
+    return fall > 0 ? s->reach - fall * vector_doublings(place) : s->reach;
+}
+
+/* The 1-bit codes of the next lists, at once. */
+static void fetch_lists(struct vector_search *s)
+{
+    const struct vector_pages *pages = s->query->pages;
+    s->code = (struct piece){0};
+    s->fetched =
+        s->order_len - s->order_at < s->fetch_step ? s->order_len : s->order_at + s->fetch_step;
+    for (uint32_t i = s->order_at; i < s->fetched; i++) {
+        struct list_entry list = list_entry(s->index, s->order[i].list);
+        if (!list_survivors(s, &list))
+            continue;
+        for (uint32_t at = 0; at < list.rows; at += CODE_BLOCK_ROWS)
+            pages->want(pages->context, VECTOR_CODE, list.block_start + at / CODE_BLOCK_ROWS);
+    }
+    pages->fetch(pages->context);
+}
+
 static och_code visit_lists(struct vector_search *s, uint32_t budget, och_error *err)
 {
     const struct vector_plan *plan = &s->query->plan;
     bool in_order = plan->mode != VECTOR_BUDGET; /* of the widest reach */
     while (s->order_at < s->order_len && budget) {
-        struct ranked_list next = s->order[s->order_at++];
+        if (s->query->pages->cold && s->order_at == s->fetched)
+            fetch_lists(s);
+        uint32_t place = s->order_at++;
+        struct ranked_list next = s->order[place];
         struct list_entry list = list_entry(s->index, next.list);
-        if (is_out_of_reach(s, next.list, s->reach)) {
+        if (is_out_of_reach(s, next.list, reach_at(s, place))) {
             if (in_order && is_out_of_reach(s, next.list, plan->reach))
+                break;
+            if (plan->fall > 0 && ++s->missed == MISSED_MOST)
                 break;
             continue;
         }
+        s->missed = 0;
         s->visited[next.list / 64] |= 1ull << next.list % 64;
         uint32_t survivors = list_survivors(s, &list);
         if (!s->query->allow) {
@@ -146,23 +177,6 @@ static och_code visit_lists(struct vector_search *s, uint32_t budget, och_error 
     return search_drain(s, err);
 }
 
-/* The 1-bit codes of the lists that will be visited first, at once. */
-static void fetch_lists(struct vector_search *s, uint32_t most)
-{
-    const struct vector_pages *pages = s->query->pages;
-    if (!pages->cold)
-        return;
-    s->code = (struct piece){0};
-    for (uint32_t i = 0; i < s->order_len && i < most; i++) {
-        struct list_entry list = list_entry(s->index, s->order[i].list);
-        if (!list_survivors(s, &list))
-            continue;
-        for (uint32_t at = 0; at < list.rows; at += CODE_BLOCK_ROWS)
-            pages->want(pages->context, VECTOR_CODE, list.block_start + at / CODE_BLOCK_ROWS);
-    }
-    pages->fetch(pages->context);
-}
-
 och_code search_in_lists(struct vector_search *s, och_error *err)
 {
     const struct vector_plan *plan = &s->query->plan;
@@ -171,13 +185,16 @@ och_code search_in_lists(struct vector_search *s, och_error *err)
     search_rank_lists(s, limited ? plan->lists : s->index->lists);
     if (since)
         s->found.coarse_ns += search_now(s) - since;
-    fetch_lists(s, limited ? plan->lists : LISTS_AHEAD);
+    s->fetch_step = limited ? s->order_len : LISTS_AHEAD;
+    if (plan->fall > 0 && s->order_len / 2 > LISTS_AHEAD) /* half of the searches end before */
+        s->fetch_step = (s->order_len + 1) / 2;
     TRY(visit_lists(s, limited ? plan->lists : UINT32_MAX, err));
     /* Too few found: whatever is left, nearest first, until there are enough. */
     if (s->carry.len < plan->k && isinf(s->bound)) {
         if (s->some_lists)
             TRY(search_place_lists(s, true, err));
         search_rank_lists(s, s->index->lists);
+        s->fetched = UINT32_MAX;
         while (s->order_at < s->order_len && s->carry.len < plan->k)
             TRY(visit_lists(s, 1, err));
     }

@@ -50,9 +50,11 @@ struct vector_search {
     uint32_t *chosen; /* room for all lists */
     uint32_t order_at, order_len;
     uint64_t *visited;
-    float error;                /* the largest of a distance */
-    float reach;                /* of lists, now */
-    uint64_t near, near_passed; /* rows near the query, and those of them that pass */
+    float error;                  /* the largest of a distance */
+    float reach;                  /* of lists, now; of the first, if it falls with their place */
+    uint32_t missed;              /* lists out of reach since one was not */
+    uint32_t fetched, fetch_step; /* cold: the lists in order up to here are fetched; at once */
+    uint64_t near, near_passed;   /* rows near the query, and those of them that pass */
     struct vector_found found;
 };
 

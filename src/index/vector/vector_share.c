@@ -48,23 +48,33 @@ static void use_gamma(struct vector_search *s, float gamma)
 void vector_share(struct vector_query *const *queries, size_t count, float recall, float effort)
 {
     double all = 0, rows = 0;
-    for (size_t i = 0; i < count; i++)
+    bool by_place = true;
+    for (size_t i = 0; i < count; i++) {
         all += queries[i]->index->coded;
+        by_place = by_place && queries[i]->plan.fall > 0;
+    }
     for (size_t i = 0; i < count; i++) {
         const struct vector_index *index = queries[i]->index;
         double own = vector_budget_share(index, queries[i]->plan.k, index->coded / all, recall);
-        rows += (double)effort * own * index->coded / index->lists;
+        rows +=
+            (double)effort * (by_place ? VECTOR_FARTHEST : 1) * own * index->coded / index->lists;
         use_gamma(queries[i]->begun, queries[0]->index->gamma);
     }
     float limit = key_of_rows(queries, count, rows);
     for (size_t i = 0; i < count; i++) {
         const struct vector_search *s = queries[i]->begun;
-        queries[i]->plan.lists = s->index->lists - (s->index->lists > 1);
-        /* its effort stays */
-        queries[i]->plan.reach *=
-            vector_reach(s->index, queries[i]->plan.k * (s->index->coded / all), recall) /
-            vector_reach(s->index, queries[i]->plan.k, recall);
-        queries[i]->plan.key = limit + search_key_shift(s);
+        struct vector_plan *plan = &queries[i]->plan;
+        double share = s->index->coded / all;
+        plan->lists = s->index->lists - (s->index->lists > 1);
+        plan->key = limit + search_key_shift(s);
+        if (by_place) { /* its effort stays */
+            uint32_t k = plan->k > vector_ks[0] ? plan->k : vector_ks[0];
+            plan->reach += vector_placed_reach(s->index, 1 + share * (plan->k - 1), recall) -
+                           vector_placed_reach(s->index, k, recall);
+            continue;
+        }
+        plan->fall = 0;
+        plan->reach = vector_reach(s->index, plan->k * share, recall) * (1 + 0.25f * log2f(effort));
     }
 }
 

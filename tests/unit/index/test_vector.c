@@ -352,6 +352,49 @@ static void a_bound_leaves_only_what_may_be_nearer(void **state)
     }
 }
 
+/* Beside the same index without the figures of reach by place, which is how older ones look: the budget alone ends its searches. */
+static void searches_that_have_found_all_end(void **state)
+{
+    (void)state;
+    needs_many_rows();
+    enum { QUERIES = 200, K = 10 };
+    struct fixture f = {.rows = 40000, .dim = 48, .metric = METRIC_COSINE, .flat_rows = 100};
+    f.vectors = take_rows(f.rows, f.dim);
+    fixture_clusters(f.vectors, f.rows, f.dim, 300, 0.8f, 3, 4);
+    fixture_build(&f);
+    assert_true(f.index.fall > 0);
+    float *queries = take_rows(QUERIES, f.dim);
+    fixture_clusters(queries, QUERIES, f.dim, 300, 0.8f, 3, 5);
+    double recall[2] = {0}, scanned[2] = {0};
+    uint64_t most = 0, least = UINT64_MAX;
+    for (int older = 0; older < 2; older++) {
+        if (older)
+            memset(f.mean + 96, 0, 32);
+        assert_true(vector_index_open(f.built.mean, f.built.list, f.built.centq, f.built.code.len,
+                                      f.code8.len, f.rows, f.dim, f.metric, &f.index));
+        for (uint32_t q = 0; q < QUERIES; q++) {
+            const float *query = queries + (size_t)q * f.dim;
+            struct near truth[K], found[K];
+            struct vector_found about;
+            uint32_t count;
+            struct vector_plan plan = vector_plan_make(&f.index, K, 0.95f, f.rows);
+            uint32_t wanted = fixture_truth(&f, query, NULL, K, truth);
+            fixture_search(&f, query, NULL, plan, INFINITY, found, &count, &about);
+            recall[older] += fixture_recall(truth, wanted, found, count) / QUERIES;
+            scanned[older] += (double)about.rows_scanned / QUERIES;
+            most = !older && about.lists_probed > most ? about.lists_probed : most;
+            least = !older && about.lists_probed < least ? about.lists_probed : least;
+        }
+    }
+    print_message("by place: recall %.4f, %.0f rows, %d to %d lists; by budget %.4f, %.0f rows\n",
+                  recall[0], scanned[0], (int)least, (int)most, recall[1], scanned[1]);
+    assert_true(recall[0] >= 0.93 && recall[1] >= 0.93);
+    assert_true(scanned[0] < 0.9 * scanned[1]);
+    assert_true(2 * least < most);
+    free(queries);
+    fixture_done(&f);
+}
+
 static void bad_figures_are_refused(void **state)
 {
     (void)state;
@@ -443,6 +486,7 @@ int main(void)
         cmocka_unit_test(odd_rows_do_no_harm),
         cmocka_unit_test(the_same_rows_give_the_same_bytes),
         cmocka_unit_test(a_bound_leaves_only_what_may_be_nearer),
+        cmocka_unit_test(searches_that_have_found_all_end),
         cmocka_unit_test(bad_figures_are_refused),
         cmocka_unit_test(the_page_is_right),
     };

