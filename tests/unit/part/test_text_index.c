@@ -203,6 +203,41 @@ static void an_index_of_something_else_is_found_by_verify(void **state)
     fixture_done(&f);
 }
 
+/* A part just opened: its directory, then pieces of dictionary and lists, each once; asked again, nothing. */
+static void a_cold_leaf_reads_each_piece_once(void **state)
+{
+    struct rows_options many = options;
+    struct fixture f;
+    (void)state;
+    many.count = 9000;
+    fixture_init(&f, &many, 9);
+    fixture_build(&f);
+    uint64_t pieces = f.part->sections[SECTION_TEXT].size / (256 << 10) + 1, most = 0;
+    static const char *const rare[] = {"deadbeefcafe", "fedcbafedcba", "abcabcabcabc"};
+    for (size_t i = 0; i < COUNT_OF(rare); i++) {
+        struct part *part;
+        struct arena arena;
+        struct rows_answer answer;
+        struct filter_value value = {.kind = FILTER_STRING, .string = slice_of(rare[i])};
+        struct filter_node leaf = {.op = FILTER_DOC_CONTAINS, .values = &value, .value_count = 1};
+        MUST(fixture_open(&f, &part, err));
+        for (int again = 0; again < 2; again++) {
+            uint64_t before = io_sim_count(f.io, IO_SIM_READ);
+            arena_init(&arena, NULL, 0);
+            MUST(part_text_rows(part, &leaf, many.count, NULL, &arena, &answer, err));
+            arena_done(&arena);
+            uint64_t reads = io_sim_count(f.io, IO_SIM_READ) - before;
+            if (reads > (again ? 0 : pieces + 1)) /* one more for the directory */
+                fail_msg("%llu reads of %llu pieces, %d", (unsigned long long)reads,
+                         (unsigned long long)pieces, again);
+            most = reads > most ? reads : most;
+        }
+        part_unref(part);
+    }
+    assert_true(most > 1);
+    fixture_done(&f);
+}
+
 static bool has_text(const struct rows_options *some, const char *schema)
 {
     struct fixture f;
@@ -285,6 +320,7 @@ int main(void)
         cmocka_unit_test(candidates_hold_all_rows_and_exact_answers_no_others),
         cmocka_unit_test(damage_is_met_noted_and_gone_round),
         cmocka_unit_test(an_index_of_something_else_is_found_by_verify),
+        cmocka_unit_test(a_cold_leaf_reads_each_piece_once),
         cmocka_unit_test(little_text_disabled_search_and_plain_parts_have_no_index),
         cmocka_unit_test(failing_allocations_are_survived),
     };
