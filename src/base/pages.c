@@ -45,9 +45,9 @@ static struct {
     size_t used_units, idle_units;
 } pages = {.mutex = {PTHREAD_MUTEX_INITIALIZER, RANK_NONE}}; // under any lock, takes none
 
-static bool in_region(size_t size)
+static bool on_heap(size_t size)
 {
-    return !ON_HEAP && size >= LEAST && size <= REGION && !mem_is_hosted();
+    return ON_HEAP || size < LEAST || mem_is_hosted();
 }
 
 static uint32_t units_of(size_t size)
@@ -235,12 +235,25 @@ static void give_run(uint8_t *at, uint32_t count)
         set_idle(region, first, first + count, false);
 }
 
+/* Larger than a region: a mapping of its own. */
+static uint8_t *map_alone(size_t size)
+{
+    if (size > SIZE_MAX - UNIT)
+        return NULL;
+    uint8_t *at = mmap(NULL, round_up(size, UNIT), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
 void *pages_alloc(size_t size)
 {
-    if (!in_region(size))
+    if (on_heap(size))
         return mem_alloc_aligned(64, size);
     uint8_t *ret = NULL;
-    if (mem_count_attempt()) {
+    bool may = mem_count_attempt();
+    if (may && size > REGION) {
+        ret = map_alone(size);
+    } else if (may) {
         mutex_lock(&pages.mutex);
         ret = take_run(units_of(size));
         mutex_unlock(&pages.mutex);
@@ -254,11 +267,15 @@ void pages_free(void *at, size_t size)
 {
     if (!at)
         return;
-    if (!in_region(size)) {
+    if (on_heap(size)) {
         mem_free_aligned(at);
         return;
     }
     mem_count_gone();
+    if (size > REGION) {
+        (void)munmap(at, round_up(size, UNIT));
+        return;
+    }
     mutex_lock(&pages.mutex);
     give_run(at, units_of(size));
     mutex_unlock(&pages.mutex);

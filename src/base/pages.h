@@ -8,8 +8,9 @@
 
 /**
  * `size` bytes, 64-byte aligned, whole pages where it matters; NULL when there are none.  Counts and fails like any
- * allocation of mem.h.  From 64 KiB to 2 MiB they come from a region, else (and with a host's allocator, and under
- * sanitizers, which see the ends of heap blocks only) from the heap.  Cost: some hundred ns, and now and then an mmap.
+ * allocation of mem.h.  From 64 KiB to 2 MiB they come from a region; more is a mapping of its own, which leaves memory when it is freed; less (and
+ * all with a host's allocator, and under sanitizers, which see the ends of heap blocks only) comes from the heap.  Cost: some hundred ns, and now and
+ * then an mmap.
  */
 void *pages_alloc(size_t size);
 /** With the size that was asked for. */

@@ -8,11 +8,14 @@
 
 #include <stdlib.h>
 
-#define FEW_BYTES      8192u  /* about so much around a row */
-#define WHOLE_MOST     16384u /* or more, when rows then end where pages end */
-#define FEW_READS      8u     /* so many in one piece make the piece worth it */
-#define PIECES_AT_ONCE 2u     /* in one batch: 0.4 ms each */
-#define ROOM_FACTOR    16u    /* ... when there is room for so many of them */
+#define FEW_BYTES  8192u  /* about so much around a row */
+#define WHOLE_MOST 16384u /* or more, when rows then end where pages end */
+#define FEW_READS  8u     /* so many in one piece make the piece worth it */
+#define FITS_FACTOR \
+    4u /* ... but where there is room for so many times the section, which ends up in pieces anyway, */
+#define FITS_READS     2u  /* so many: what was read before is thrown away then */
+#define PIECES_AT_ONCE 2u  /* in one batch: 0.4 ms each */
+#define ROOM_FACTOR    16u /* ... when there is room for so many of them */
 
 /* ---- a few rows ---- */
 
@@ -71,8 +74,11 @@ static bool is_piece_worth_it(struct part *part, unsigned id, uint32_t index, si
             mem_free((void *)(uintptr_t)fresh);
     }
     uint8_t before = atomic_fetch_add_explicit(&counts[index], 1, memory_order_relaxed);
-    if (before + 1u < FEW_READS || !*pieces_left ||
-        cache_room(part->env.cache, part_heat(id)) < ROOM_FACTOR * piece_len)
+    if (before + 1u < FITS_READS || !*pieces_left)
+        return false;
+    size_t room = cache_room(part->env.cache, part_heat(id));
+    bool fits = room / FITS_FACTOR >= part->sections[id].size;
+    if ((!fits && before + 1u < FEW_READS) || room < ROOM_FACTOR * piece_len)
         return false;
     --*pieces_left;
     atomic_store_explicit(&counts[index], 0, memory_order_relaxed); // it may leave and come again

@@ -4,6 +4,8 @@
  * figure counts no more than three times off the one that was found on the machine this was written on. */
 #include "index/vector/vector_internal.h"
 
+#include "base/pages.h"
+
 #include <stdatomic.h>
 
 #define ROWS   2048 /* of codes; in a cache, as most of what a search reads */
@@ -79,7 +81,8 @@ static double line(double at0, double at1, double dim)
 static void measure_all(struct measured ret[2])
 {
     memcpy(ret, usual, sizeof(usual));
-    uint8_t *bytes = mem_alloc_aligned(64, (size_t)ROWS * dims[1] * 4);
+    size_t size = (size_t)ROWS * dims[1] * 4; /* 6 MB, which are to be gone afterwards */
+    uint8_t *bytes = pages_alloc(size);
     uint8_t *table = mem_alloc_aligned(64, code_table_size(dims[1]));
     int8_t *q8 = mem_alloc_aligned(64, dims[1]);
     for (int i = 0; bytes && table && q8 && i < 2; i++) {
@@ -91,7 +94,7 @@ static void measure_all(struct measured ret[2])
             trimmed(own.code1, usual[i].code1), trimmed(own.code8, usual[i].code8),
             trimmed(own.exact, usual[i].exact), trimmed(own.coarse, usual[i].coarse)};
     }
-    mem_free_aligned(bytes);
+    pages_free(bytes, size);
     mem_free_aligned(table);
     mem_free_aligned(q8);
 }
