@@ -458,16 +458,16 @@ static float compare_placed(struct tables *t, const struct vector_calibrated *ca
 {
     static const unsigned targets[] = {1, 2, 3}; /* few queries say little about more */
     const struct vector_build *build = t->ranking.c->build;
-    float sum = 0;
+    float sum = 0, compared = 0;
     for (unsigned k = 0; k < VECTOR_KS; k++) {
         uint64_t total = sort_placed(t, k);
-        for (size_t i = 0; i < COUNT_OF(targets); i++) {
+        for (size_t i = 0; i < COUNT_OF(targets); i++, compared++) {
             float recall = vector_targets[targets[i]];
             sum += placed_for(t, total, placed_most(carried, k, targets[i]), need_of(recall)) -
                    carried_placed(build, k, recall);
         }
     }
-    return sum / (float)(VECTOR_KS * COUNT_OF(targets));
+    return sum / compared;
 }
 
 static void fill_carried(struct tables *t, double times, struct vector_calibrated *ret)
