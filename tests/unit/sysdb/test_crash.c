@@ -2,12 +2,14 @@
 /* Power cuts and failing disks: what was acknowledged is there, what was not is there wholly or not at all. */
 #include "sysdb_model.h"
 
+#include "support/slow.h"
+
 #include <errno.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SEEDS 24
 #else
-#define SEEDS 200
+#define SEEDS cases_of(200, 18)
 #endif
 #define OPS 60
 

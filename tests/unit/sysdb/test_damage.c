@@ -3,12 +3,14 @@
  * older state, but then its generation is older too, which the log (D1) holds against it. */
 #include "sysdb_model.h"
 
+#include "support/slow.h"
+
 #include <errno.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define IMAGES 250
+#define IMAGES 250u
 #else
-#define IMAGES 2000
+#define IMAGES cases_of(2000, 100)
 #endif
 #define HISTORY 400
 
