@@ -164,7 +164,7 @@ static void phase_begin(struct bench *b, int i)
     p->rows_began = atomic_load(&b->acknowledged);
     p->cpu_flush = -serve_cpu(&b->serve, "ochre-flush");
     p->cpu_merge = -serve_cpu(&b->serve, "ochre-merge") - serve_cpu(&b->serve, "ochre-build");
-    p->cpu_all = -serve_cpu(&b->serve, "");
+    p->cpu_all = -serve_cpu_all(&b->serve);
     atomic_store(&b->phase, i);
 }
 
@@ -175,7 +175,9 @@ static void phase_end(struct bench *b, int i)
     p->rows_ended = atomic_load(&b->acknowledged);
     p->cpu_flush += serve_cpu(&b->serve, "ochre-flush");
     p->cpu_merge += serve_cpu(&b->serve, "ochre-merge") + serve_cpu(&b->serve, "ochre-build");
-    p->cpu_all += serve_cpu(&b->serve, "");
+    if (p->cpu_merge < 0) /* threads that had begun before have ended */
+        p->cpu_merge = 0;
+    p->cpu_all += serve_cpu_all(&b->serve);
     p->peak_mb = serve_mb(&b->serve, "VmHWM:");
     (void)fprintf(stderr, "%.1f s: %u rows; phase %d took %.1f s\n", p->ended - b->phases[0].began,
                   p->rows_ended, i, p->ended - p->began);

@@ -249,10 +249,35 @@ static inline double serve_mb(const struct serve *s, const char *name)
     return mb;
 }
 
-/* CPU seconds of the threads whose name begins so; "" = all that live. */
+/* CPU seconds in a stat file of /proc, if its name begins so. */
+static inline double stat_cpu(const char *path, const char *name)
+{
+    char line[512];
+    const char *open, *close;
+    unsigned long user = 0, system = 0;
+    FILE *file = fopen(path, "r");
+    bool is_it =
+        file && fgets(line, sizeof(line), file) && (open = strchr(line, '(')) != NULL &&
+        (close = strrchr(line, ')')) != NULL && strncmp(open + 1, name, strlen(name)) == 0 &&
+        sscanf(close + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) ==
+            2;
+    if (file)
+        (void)fclose(file);
+    return is_it ? (double)(user + system) / (double)sysconf(_SC_CLK_TCK) : 0;
+}
+
+/* CPU seconds of the whole process, threads that have ended included. */
+static inline double serve_cpu_all(const struct serve *s)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)s->pid);
+    return stat_cpu(path, "");
+}
+
+/* CPU seconds of the threads that live and whose name begins so; "" = all. */
 static inline double serve_cpu(const struct serve *s, const char *name)
 {
-    char path[320], line[512];
+    char path[320];
     double seconds = 0;
     (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)s->pid);
     DIR *folder = opendir(path);
@@ -260,17 +285,7 @@ static inline double serve_cpu(const struct serve *s, const char *name)
         if (e->d_name[0] == '.')
             continue;
         (void)snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", (int)s->pid, e->d_name);
-        FILE *file = fopen(path, "r");
-        if (!file)
-            continue;
-        unsigned long user = 0, system = 0;
-        const char *open, *close;
-        if (fgets(line, sizeof(line), file) && (open = strchr(line, '(')) != NULL &&
-            (close = strrchr(line, ')')) != NULL && strncmp(open + 1, name, strlen(name)) == 0 &&
-            sscanf(close + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
-                   &system) == 2)
-            seconds += (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-        (void)fclose(file);
+        seconds += stat_cpu(path, name);
     }
     if (folder)
         (void)closedir(folder);
