@@ -56,7 +56,7 @@ static void a_create_costs_one_sync_and_little_work(void **state)
     print_message("create: %.1f us cpu, %.1f us, %.2f syncs\n", cpu / 300 * 1e6, wall / 300 * 1e6,
                   (double)syncs / 300);
     assert_true(syncs < 330);
-    assert_true(cpu / 300 < 1e-3 * SLOWER);
+    assert_true(cpu / 300 < 1e-3 * SLOWER * cases_of(1, 50));
 }
 
 struct job {
