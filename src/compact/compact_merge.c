@@ -6,9 +6,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define READS_KEEP  64   /* rows after which pinned extents are given back */
-#define HELPED_ROWS 4096 /* fewer are built by one thread */
-#define LIST_ROWS   320  /* vectors a list, of parts on the way to larger ones */
+#define READS_KEEP  64     /* rows after which pinned extents are given back */
+#define HELPED_ROWS 4096   /* fewer are built by one thread */
+#define LIST_ROWS   320    /* vectors a list, of parts on the way to larger ones */
+#define FLAT_ROWS   131072 /* up to here such parts have one, if nobody searches */
 
 struct input {
     struct part *part;
@@ -245,6 +246,8 @@ static och_code build(struct merge *m, struct store_writer *writer, uuid file, o
     struct part_build_options options = {.budget = c->options.budget,
                                          .pool = take_helpers(m),
                                          .limits = {.cancel = &c->cancel},
+                                         .flat_rows =
+                                             m->passing && !view_searched(m->view) ? FLAT_ROWS : 0,
                                          .list_rows = m->passing ? LIST_ROWS : 0};
     och_code code = part_build(&spec, &rows, &options, writer, m->new_rows, &m->info, err);
     pool_free(options.pool);

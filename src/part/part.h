@@ -67,6 +67,7 @@ struct part_build_options {
     struct budget *budget;
     struct pool *pool; /* NULL = one thread */
     struct limits_of_work limits;
+    uint32_t flat_rows; /* up to so many vectors one list; 0: as usual */
     uint32_t
         list_rows; /* lists of so many vectors, as vector_options has it; 0: as queries want them */
 };

@@ -177,6 +177,7 @@ och_code part_vectors_build(struct part_vectors *vectors, const struct part_spec
                                     .inputs = vectors->indexes,
                                     .input_count = (uint32_t)spec->input_count,
                                     .like = like,
+                                    .flat_rows = options ? options->flat_rows : 0,
                                     .list_rows = options ? options->list_rows : 0};
     struct vector_build *build;
     TRY(vector_build_new(&wanted, &rows, &build, err));

@@ -70,6 +70,9 @@ const struct view_info *view_info(const struct view *view);
 /** Another clock than that of now, before anything is read: the view is of a state of that time. */
 void view_set_clock(struct view *view, int64_t now_ms);
 
+/** Have queries looked for vectors in this version? */
+bool view_searched(const struct view *view);
+
 /* ---- parts of a view ---- */
 size_t view_part_count(const struct view *view);
 struct part *view_part(const struct view *view, size_t i); /* borrowed */

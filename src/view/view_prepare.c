@@ -3,19 +3,17 @@
  * where others take one.  So who made it opens it and loads its codes while queries still run on the version before. */
 #include "view/view_internal.h"
 
-/* Are its vectors looked for? */
-static bool is_searched(struct collection *c)
+static bool is_searched(const struct generation *g)
 {
-    bool searched = false;
-    mutex_lock(&c->lock);
-    const struct generation *g = c->current;
-    if (g) {
-        searched = tail_codes_asked(g);
-        for (uint32_t i = 0; i < g->part_count && !searched; i++)
-            searched = part_was_searched(g->parts[i].part);
-    }
-    mutex_unlock(&c->lock);
+    bool searched = tail_codes_asked(g);
+    for (uint32_t i = 0; i < g->part_count && !searched; i++)
+        searched = part_was_searched(g->parts[i].part);
     return searched;
+}
+
+bool view_searched(const struct view *view)
+{
+    return is_searched(view->generation);
 }
 
 static void keep(struct collection *c, const struct sysdb_part *row, struct part *part)
@@ -36,7 +34,10 @@ void views_prepare(struct views *views, uuid id, const struct sysdb_part *row,
     struct collection *c = collection_take(views, id, false);
     if (!c)
         return;
-    if (is_searched(c) &&
+    mutex_lock(&c->lock);
+    bool searched = c->current && is_searched(c->current);
+    mutex_unlock(&c->lock);
+    if (searched &&
         sysdb_collection_get(views->options.sysdb, SLICE_NONE, SLICE_NONE, id, &owner, NULL) ==
             OCH_OK &&
         view_part_open(views, owner, row, &part, NULL) == OCH_OK) {

@@ -596,22 +596,38 @@ static uint32_t lists_of_the_only_part(struct stack *s, uuid id)
     return lists;
 }
 
+static void ask_for_codes(struct stack *s, uuid id)
+{
+    struct view *view = NULL;
+    struct view_codes codes;
+    OK(view_acquire(s->views, id, READ_INDEX_AND_WAL, &view, err));
+    assert_true(view_codes(view, NULL, &codes));
+    view_release(view);
+}
+
 static void lists_are_few_on_the_way_and_many_at_rest(void **state)
 {
     (void)state;
     enum { TAIL = 5500 };
     struct stack s = {.tail_rows_max = TAIL};
     stack_open(&s);
-    uuid id = stack_collection(&s, "passing", "l2");
+    uuid id = stack_collection(&s, "passing", "l2"), idle = stack_collection(&s, "idle", "l2");
+    bool merged;
     for (int i = 0; i < 4; i++) {
         stack_add_many(&s, id, i * TAIL, TAIL);
         flush(&s, id);
+        stack_add_many(&s, idle, i * TAIL, TAIL);
+        flush(&s, idle);
     }
-    bool merged;
+    stack_add_many(&s, id, 4 * TAIL, TAIL);
+    ask_for_codes(&s, id); /* somebody searches */
     OK(compact_merge_tier(s.compactor, id, MERGE_SMALL, false, &merged, err));
     assert_true(merged);
     uint32_t on_the_way = lists_of_the_only_part(&s, id);
     assert_true(on_the_way > 30 && on_the_way < 100);
+    OK(compact_merge_tier(s.compactor, idle, MERGE_SMALL, false, &merged, err));
+    assert_true(merged);
+    assert_int_equal(lists_of_the_only_part(&s, idle), 1);
     OK(compact_merge_tier(s.compactor, id, MERGE_LARGE, true, &merged, err));
     assert_true(merged);
     assert_true(lists_of_the_only_part(&s, id) > 4 * on_the_way);
@@ -636,15 +652,6 @@ static uint64_t misses_of_the_newest_part(struct stack *s, uuid id)
     assert_true(warmed.bytes > 0 && warmed.bytes == warmed.wanted_bytes);
     return after.heat[CACHE_HOT].misses + after.heat[CACHE_WARM].misses -
            before.heat[CACHE_HOT].misses - before.heat[CACHE_WARM].misses;
-}
-
-static void ask_for_codes(struct stack *s, uuid id)
-{
-    struct view *view = NULL;
-    struct view_codes codes;
-    OK(view_acquire(s->views, id, READ_INDEX_AND_WAL, &view, err));
-    assert_true(view_codes(view, NULL, &codes));
-    view_release(view);
 }
 
 /* Where queries look a part comes into use with its codes in memory; one that nobody waits for is not read. */
