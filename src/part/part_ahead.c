@@ -13,7 +13,7 @@
 #define FEW_READS  8u     /* so many in one piece make the piece worth it */
 #define FITS_FACTOR \
     4u /* ... but where there is room for so many times the section, which ends up in pieces anyway, */
-#define FITS_READS     2u  /* so many: what was read before is thrown away then */
+#define FITS_READS     4u  /* so many: what was read before is thrown away then */
 #define PIECES_AT_ONCE 2u  /* in one batch: 0.4 ms each */
 #define ROOM_FACTOR    16u /* ... when there is room for so many of them */
 
