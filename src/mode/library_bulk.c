@@ -41,6 +41,7 @@ static och_code find_facets(och_collection *collection, const och_facets *facets
 {
     och_select select;
     struct plan plan;
+    assert(collection); // library_result_begin refuses none
     TRY(library_read_select(collection, among, &result->arena, &select, &plan, err));
     if (select.offset || select.limit != OCH_NO_LIMIT || select.order_by.at || select.cursor.at)
         return FAIL(err, OCH_INVALID,
