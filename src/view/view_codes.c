@@ -9,7 +9,7 @@
 #define CODES_CHUNK  1024u   /* slots */
 #define CODES_CHUNKS 4096u   /* slots beyond are scanned exactly */
 #define CODES_STEP   1024u   /* slots that one query codes at most */
-#define FOLLOW_MOST  4096u   /* slots that one writer codes at most */
+#define FOLLOW_STEPS 8u      /* one writer codes at most so many times what a query does */
 #define STEP_NUMBERS 262144u /* numbers of vectors that take about half a millisecond */
 #define CHUNK_WORDS  (CODES_CHUNK / 64)
 
@@ -177,7 +177,7 @@ void tail_codes_follow(struct generation *g, uint32_t slot_count)
     struct tail_codes *codes = atomic_load_explicit(&g->codes, memory_order_acquire);
     if (!codes || !mutex_try_lock(&g->codes_lock))
         return;
-    code_more(codes, g, slot_count, FOLLOW_MOST);
+    code_more(codes, g, slot_count, FOLLOW_STEPS * step_of(codes->frame.index.dimension));
     mutex_unlock(&g->codes_lock);
 }
 
