@@ -96,9 +96,9 @@ static void score(struct vector_search *s, const uint8_t *row8, uint32_t row, fl
         thin_out(s);
     float norm2 = code_row_norm2(row8, dim), scale = code_row_scale(row8, dim);
     float length = norm2 > 0 ? sqrtf(norm2) : 0;
-    /* three standard errors of rounding both sides, and the sums' own */
+    /* three standard errors of rounding both sides, the sums' own, and that of taking the shift off and adding it again */
     float error = 1.7320508f * (s->query_length * scale + length * s->query8.scale) +
-                  4e-7f * (norm2 + s->query8.norm2);
+                  4e-7f * (norm2 + s->query8.norm2 + s->shift);
     s->error = error > s->error ? error : s->error;
     s->scored[s->scored_len++] = (struct scored){distance, error, row};
     carry_push(&s->carry, distance - s->shift);
