@@ -14,8 +14,8 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "codes lie in memory as
 #define SCANS(set)                                                                                 \
     .scan1_block = code_scan1_block_##set, .scan1_bound = code_scan1_bound_##set,                  \
     .scan1 = code_scan1_##set, .dot_u8s8 = code_dot_u8s8_##set, .distance8 = code_distance8_##set, \
-    .coarse16 = code_coarse16_##set, .popcount = code_popcount_##set,                              \
-    .popcount_and = code_popcount_and_##set
+    .distance8_of = code_distance8_of_##set, .coarse16 = code_coarse16_##set,                      \
+    .popcount = code_popcount_##set, .popcount_and = code_popcount_and_##set
 #define MAKES(set)                                                            \
     .quant8 = code_quant8_##set, .decode8 = code_decode8_##set,               \
     .quant8_query = code_quant8_query_##set, .table_u8 = code_table_u8_##set, \

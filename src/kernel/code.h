@@ -114,6 +114,9 @@ struct kernel_code {
      *  (norm2 + query.norm2) - (2 * query.scale * scale) * dot, the last step fused.  Prefetches ahead. */
     void (*distance8)(const uint8_t *rows, const uint32_t *at, size_t count,
                       const struct code_query8 *query, size_t dim, float *out);
+    /** The same of rows that lie anywhere, on their way into the cache already: nothing is prefetched. */
+    void (*distance8_of)(const uint8_t *const *rows, size_t count, const struct code_query8 *query,
+                         size_t dim, float *out);
     /** The same for all 16*blocks lists of coarse blocks in a row.  Lists that are not there give +inf. */
     void (*coarse16)(const uint8_t *packed, size_t blocks, const struct code_query8 *query,
                      size_t dim, float *out);

@@ -16,6 +16,8 @@
     int32_t code_dot_u8s8_##set(const uint8_t *x, const int8_t *q, size_t dim, int32_t q_sum);   \
     void code_distance8_##set(const uint8_t *rows, const uint32_t *at, size_t count,             \
                               const struct code_query8 *query, size_t dim, float *out);          \
+    void code_distance8_of_##set(const uint8_t *const *rows, size_t count,                       \
+                                 const struct code_query8 *query, size_t dim, float *out);       \
     void code_coarse16_##set(const uint8_t *packed, size_t blocks,                               \
                              const struct code_query8 *query, size_t dim, float *out);           \
     uint64_t code_popcount_##set(const uint64_t *words, size_t count);                           \

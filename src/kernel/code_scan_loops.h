@@ -38,11 +38,25 @@ int32_t NAME(dot_u8s8)(const uint8_t *x, const int8_t *q, size_t dim, int32_t q_
     return dot8(x, q, dim, q_sum);
 }
 
+static ALWAYS_INLINE float distance_of(const uint8_t *row, const struct code_query8 *query,
+                                       size_t dim)
+{
+    float dot = (float)dot8(row, query->q8, dim, query->sum);
+    float twice = 2.0f * query->scale * code_row_scale(row, dim);
+    return fmaf(-twice, dot, code_row_norm2(row, dim) + query->norm2);
+}
+
+void NAME(distance8_of)(const uint8_t *const *rows, size_t count, const struct code_query8 *query,
+                        size_t dim, float *out)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = distance_of(rows[i], query, dim);
+}
+
 void NAME(distance8)(const uint8_t *rows, const uint32_t *at, size_t count,
                      const struct code_query8 *query, size_t dim, float *out)
 {
     size_t size = code_row_size(dim), fetch = min_size(size, FETCH_BYTES);
-    float twice_scale = 2.0f * query->scale;
     for (size_t i = 0; i < count; i++) {
         if (i + ROWS_AHEAD < count) {
             const uint8_t *ahead = rows + at[i + ROWS_AHEAD] * size;
@@ -50,10 +64,7 @@ void NAME(distance8)(const uint8_t *rows, const uint32_t *at, size_t count,
                 __builtin_prefetch(ahead + byte);
             __builtin_prefetch(ahead + size - 1);
         }
-        const uint8_t *row = rows + at[i] * size;
-        float dot = (float)dot8(row, query->q8, dim, query->sum);
-        float twice = twice_scale * code_row_scale(row, dim);
-        out[i] = fmaf(-twice, dot, code_row_norm2(row, dim) + query->norm2);
+        out[i] = distance_of(rows + at[i] * size, query, dim);
     }
 }
 #endif

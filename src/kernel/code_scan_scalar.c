@@ -49,15 +49,25 @@ int32_t code_dot_u8s8_scalar(const uint8_t *x, const int8_t *q, size_t dim, int3
     return sum;
 }
 
+static float distance_of(const uint8_t *row, const struct code_query8 *query, size_t dim)
+{
+    float dot = (float)code_dot_u8s8_scalar(row, query->q8, dim, query->sum);
+    float twice = 2.0f * query->scale * code_row_scale(row, dim);
+    return fmaf(-twice, dot, code_row_norm2(row, dim) + query->norm2);
+}
+
 void code_distance8_scalar(const uint8_t *rows, const uint32_t *at, size_t count,
                            const struct code_query8 *query, size_t dim, float *out)
 {
-    for (size_t i = 0; i < count; i++) {
-        const uint8_t *row = rows + at[i] * code_row_size(dim);
-        float dot = (float)code_dot_u8s8_scalar(row, query->q8, dim, query->sum);
-        float twice = 2.0f * query->scale * code_row_scale(row, dim);
-        out[i] = fmaf(-twice, dot, code_row_norm2(row, dim) + query->norm2);
-    }
+    for (size_t i = 0; i < count; i++)
+        out[i] = distance_of(rows + at[i] * code_row_size(dim), query, dim);
+}
+
+void code_distance8_of_scalar(const uint8_t *const *rows, size_t count,
+                              const struct code_query8 *query, size_t dim, float *out)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = distance_of(rows[i], query, dim);
 }
 
 void code_coarse16_scalar(const uint8_t *packed, size_t blocks, const struct code_query8 *query,

@@ -227,6 +227,14 @@ static void rows_and_lists_have_the_same_distance_in_every_table(void **state)
             tables[t]->distance8(rows, at, TIMES, &query, dim, got);
             same_bytes(got, want, sizeof want, tables[t]->name, "distance8", dim);
         }
+        const uint8_t *where[TIMES];
+        for (size_t i = 0; i < TIMES; i++)
+            where[i] = rows + at[i] * code_row_size(dim);
+        for (size_t t = 0; t < table_count; t++) {
+            memset(got, 0x55, sizeof want);
+            tables[t]->distance8_of(where, TIMES, &query, dim, got);
+            same_bytes(got, want, sizeof want, tables[t]->name, "distance8_of", dim);
+        }
         for (size_t lists = 1; lists <= ROWS; lists += lists < ROWS - 1 ? 17 : 1) {
             size_t blocks = (lists + 15) / 16;
             uint8_t *packed = what(3, blocks * code_coarse_size(dim));
