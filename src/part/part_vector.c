@@ -120,6 +120,7 @@ struct pieces {
     uint32_t unit;
     uint64_t group_bytes, count, last;
     const struct extent **pins; /* by piece */
+    const uint8_t **bases;      /* of those that are pinned; else NULL */
 };
 struct reader_state {
     struct part *part;
@@ -138,7 +139,14 @@ static och_code pieces_init(struct part *part, unsigned id, size_t unit, struct 
     ret->group_bytes = part_group_of(section, id, ret->unit) * unit;
     ret->count = (section->size + ret->group_bytes - 1) / ret->group_bytes;
     ret->pins = ARENA_ARRAY(arena, const struct extent *, ret->count + 1);
-    return ret->pins ? OCH_OK : FAIL_NO_MEMORY(err, "a search");
+    ret->bases = ARENA_ARRAY(arena, const uint8_t *, ret->count + 1);
+    return ret->pins && ret->bases ? OCH_OK : FAIL_NO_MEMORY(err, "a search");
+}
+
+static void hold(struct pieces *pieces, uint64_t index, const struct extent *extent)
+{
+    pieces->pins[index] = extent;
+    pieces->bases[index] = extent->at;
 }
 
 static void pieces_unpin(struct part *part, struct pieces *pieces, uint64_t but)
@@ -148,6 +156,7 @@ static void pieces_unpin(struct part *part, struct pieces *pieces, uint64_t but)
             continue;
         cache_unpin(part->env.cache, pieces->pins[i]);
         pieces->pins[i] = NULL;
+        pieces->bases[i] = NULL;
     }
 }
 
@@ -216,7 +225,7 @@ static och_code piece_at(void *context, enum vector_section which, uint64_t unit
         return code;
     }
     if (rows.is_piece) {
-        pieces->pins[index] = rows.extent;
+        hold(pieces, index, rows.extent);
         pieces->last = index;
     } else {
         state->few = rows.extent;
@@ -225,6 +234,18 @@ static och_code piece_at(void *context, enum vector_section which, uint64_t unit
     *ret_first = rows.first;
     *ret_units = rows.count;
     return OCH_OK;
+}
+
+static const uint8_t *peek_piece(void *context, enum vector_section which, uint64_t index)
+{
+    struct reader_state *state = context;
+    struct pieces *pieces = &state->pieces[which];
+    struct cache_key key = {state->part->owner, pieces->id, (uint32_t)index};
+    const struct extent *extent;
+    if (!cache_peek(state->part->env.cache, key, &extent))
+        return NULL;
+    hold(pieces, index, extent);
+    return extent->at;
 }
 
 static void want_unit(void *context, enum vector_section which, uint64_t unit)
@@ -272,6 +293,10 @@ och_code part_vector_search(struct part *part, struct vector_query *query, struc
                     &state.pieces[VECTOR_CODE8], err));
     part_ahead_init(&state.next, part);
     part_ahead_init(&state.held, part);
+    for (int which = 0; which < 2; which++)
+        pages.held[which] = (struct vector_held){
+            state.pieces[which].bases, state.pieces[which].group_bytes / state.pieces[which].unit};
+    pages.peek = peek_piece;
     pages.cold = !atomic_load_explicit(&part->codes_warm, memory_order_relaxed);
     query->index = index;
     query->pages = &pages;

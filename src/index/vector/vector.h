@@ -96,11 +96,18 @@ MUST_USE och_code vector_build_code8(struct vector_build *build,
  *
  *  cold: asking may mean waiting for a disk.  Then the search says before which units it `want`s, and `fetch` reads them all at once. */
 enum vector_section { VECTOR_CODE, VECTOR_CODE8 };
+struct vector_held {
+    const uint8_t *const *at; /* by piece: where it lies in memory; NULL: not known */
+    uint64_t units;           /* in each but the last; 0: there are no such pieces */
+};
 struct vector_pages {
     void *context;
     och_code (*at)(void *context, enum vector_section section, uint64_t unit,
                    const uint8_t **ret_base, uint64_t *ret_first, uint64_t *ret_units,
                    och_error *err);
+    /* Optional, by section: pieces held, until asking for one fails to find room.  peek: hold one that is in memory; never waits; else NULL. */
+    struct vector_held held[2];
+    const uint8_t *(*peek)(void *context, enum vector_section section, uint64_t piece);
     bool cold;
     void (*want)(void *context, enum vector_section section, uint64_t unit);
     void (*fetch)(void *context);

@@ -4,7 +4,6 @@
 
 #define LISTS_AHEAD 32 /* lists read at once when nothing says how many will be visited */
 #define AHEAD       2 /* lists between the one being scanned and the one being fetched into the cache */
-#define FETCH_ROW   2048 /* bytes of an 8-bit row; what follows, the processor fetches by itself */
 #define MISSED_MOST 12 /* lists out of reach, one behind the other, before no more are looked for */
 #define REACH_EVERY 4  /* lists between two looks at how much passes near the query */
 
@@ -22,28 +21,13 @@ static uint32_t list_survivors(const struct vector_search *s, const struct list_
     return sum;
 }
 
-/* A block that will be scanned soon, into the cache: lists lie here and there, and no processor guesses which comes next. */
+/* A block that will be scanned soon, into the second cache (the first is full of the table and what is scanned now): lists lie here and there, and
+ * no processor guesses which comes next. */
 static void prefetch_block(const struct vector_search *s, uint64_t block, size_t size)
 {
-    const struct piece *piece = &s->code;
-    if (!piece->base || block - piece->first >= piece->units)
-        return;
-    const uint8_t *at = piece->base + (block - piece->first) * size;
-    for (size_t i = 0; i < size; i += 64)
-        __builtin_prefetch(at + i);
-}
-
-/* The 8-bit row of one that the bound let through: it will be read when enough of them wait. */
-static void prefetch_row(const struct vector_search *s, uint32_t row)
-{
-    const struct piece *piece = &s->code8;
-    if (!piece->base || row - piece->first >= piece->units)
-        return;
-    size_t size = code_row_size(s->index->code_dim);
-    const uint8_t *at = piece->base + (row - piece->first) * size;
-    for (size_t i = 0; i < size && i < FETCH_ROW; i += 64)
-        __builtin_prefetch(at + i);
-    __builtin_prefetch(at + size - 1);
+    const uint8_t *at = search_unit(s, VECTOR_CODE, &s->code, block, size);
+    for (size_t i = 0; at && i < size; i += 64)
+        __builtin_prefetch(at + i, 0, 2);
 }
 
 /* ahead: a list that follows, brought to the cache block by block meanwhile; rows 0: none. */
@@ -66,20 +50,21 @@ static och_code scan_list(struct vector_search *s, const struct list_entry *list
             continue;
         uint64_t block = list->block_start + at / CODE_BLOCK_ROWS;
         struct piece *piece = &s->code;
-        if (UNLIKELY(!piece->base || block - piece->first >= piece->units))
+        const uint8_t *code = search_unit(s, VECTOR_CODE, piece, block, block_size);
+        if (UNLIKELY(!code)) {
             TRY(pages->at(pages->context, VECTOR_CODE, block, &piece->base, &piece->first,
                           &piece->units, err));
+            code = piece->base + (block - piece->first) * block_size;
+        }
         float low[CODE_BLOCK_ROWS];
         if (fetched < ahead_blocks)
             prefetch_block(s, ahead->block_start + fetched++, block_size);
         bound.limit = search_threshold(s);
-        uint32_t pass =
-            allowed & s->kernel->scan1(piece->base + (block - piece->first) * block_size, s->table,
-                                       dim, &bound, low);
+        uint32_t pass = allowed & s->kernel->scan1(code, s->table, dim, &bound, low);
         s->found.rows_scanned += CODE_BLOCK_ROWS;
         for (; pass; pass &= pass - 1) {
             uint32_t i = (uint32_t)__builtin_ctz(pass);
-            prefetch_row(s, row + i);
+            search_prefetch_row(s, row + i);
             s->pending[s->pending_len++] = (struct pending){low[i], row + i};
         }
         uint32_t most = s->carry.len < s->carry.keep ? 8 * s->carry.keep : s->drain_inside;

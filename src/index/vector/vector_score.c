@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define ROWS_AHEAD 4096
+#define FETCH_ROW  2048 /* bytes of an 8-bit row; what follows, the processor fetches by itself */
 
 static void push_sorted(struct vector_carry *carry, float distance)
 {
@@ -104,40 +105,71 @@ static void score(struct vector_search *s, const uint8_t *row8, uint32_t row, fl
     carry_push(&s->carry, distance - s->shift);
 }
 
-static och_code code8_piece(struct vector_search *s, uint32_t row, och_error *err)
+void search_prefetch_row(const struct vector_search *s, uint32_t row)
 {
-    struct piece *piece = &s->code8;
-    if (LIKELY(piece->base && row - piece->first < piece->units))
-        return OCH_OK;
-    const struct vector_pages *pages = s->query->pages;
-    return pages->at(pages->context, VECTOR_CODE8, row, &piece->base, &piece->first, &piece->units,
-                     err);
+    size_t size = code_row_size(s->index->code_dim);
+    const uint8_t *at = search_row8(s, row);
+    if (!at)
+        return;
+    for (size_t i = 0; i < size && i < FETCH_ROW; i += 64)
+        __builtin_prefetch(at + i, 0, 2);
+    __builtin_prefetch(at + size - 1, 0, 2);
 }
 
-/* Distances of rows of one piece. */
-och_code search_score_rows(struct vector_search *s, uint32_t *at, uint32_t count, och_error *err)
+/* Those of a group that the filter lets through. */
+static och_code ask_filter(struct vector_search *s, struct search_group *group, och_error *err)
+{
+    uint32_t kept[SEARCH_GROUP], count = group->count;
+    memcpy(kept, group->rows, sizeof(*kept) * count);
+    s->near += count;
+    TRY(s->query->allow(s->query->allow_context, kept, &count, err));
+    s->near_passed += count;
+    for (uint32_t i = 0, from = 0; i < count; i++) {
+        while (group->rows[from] != kept[i])
+            from++;
+        group->rows[i] = kept[i];
+        group->at[i] = group->at[from++];
+    }
+    group->count = count;
+    return OCH_OK;
+}
+
+static och_code score_group(struct vector_search *s, struct search_group *group, och_error *err)
 {
     float distances[SEARCH_GROUP];
-    if (s->query->allow) {
-        for (uint32_t i = 0; i < count; i++)
-            at[i] += (uint32_t)s->code8.first;
-        s->near += count;
-        TRY(s->query->allow(s->query->allow_context, at, &count, err));
-        s->near_passed += count;
-        for (uint32_t i = 0; i < count; i++)
-            at[i] -= (uint32_t)s->code8.first;
-    }
-    size_t dim = s->index->code_dim;
-    s->kernel->distance8(s->code8.base, at, count, &s->query8, dim, distances);
-    s->found.rows_scored += count;
+    if (!group->count)
+        return OCH_OK;
+    if (s->query->allow)
+        TRY(ask_filter(s, group, err));
+    s->kernel->distance8_of(group->at, group->count, &s->query8, s->index->code_dim, distances);
+    s->found.rows_scored += group->count;
     float limit = search_threshold(s);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < group->count; i++) {
         if (!(distances[i] <= limit))
             continue;
-        score(s, s->code8.base + at[i] * code_row_size(dim), (uint32_t)(at[i] + s->code8.first),
-              distances[i]);
+        score(s, group->at[i], group->rows[i], distances[i]);
         limit = search_threshold(s);
     }
+    group->count = 0;
+    return OCH_OK;
+}
+
+/* One more of a group, which is scored before when it is full, or when reading this one may move what it holds. */
+static och_code add_to_group(struct vector_search *s, struct search_group *group, uint32_t row,
+                             och_error *err)
+{
+    const struct vector_pages *pages = s->query->pages;
+    struct piece *piece = &s->code8;
+    const uint8_t *at = search_row8(s, row);
+    if (UNLIKELY(!at) || group->count == SEARCH_GROUP)
+        TRY(score_group(s, group, err));
+    if (UNLIKELY(!at)) {
+        TRY(pages->at(pages->context, VECTOR_CODE8, row, &piece->base, &piece->first, &piece->units,
+                      err));
+        at = piece->base + (row - piece->first) * code_row_size(s->index->code_dim);
+    }
+    group->rows[group->count] = row;
+    group->at[group->count++] = at;
     return OCH_OK;
 }
 
@@ -189,7 +221,8 @@ static void fetch_pending(struct vector_search *s, uint32_t first, uint32_t end)
 
 och_code search_drain(struct vector_search *s, och_error *err)
 {
-    uint32_t at[SEARCH_GROUP], count = 0, best = s->pending_len;
+    struct search_group group = {.count = 0};
+    uint32_t best = s->pending_len;
     uint64_t since = search_now(s);
     if (s->carry.len < s->carry.keep && s->pending_len > 2 * s->carry.keep) {
         best = 2 * s->carry.keep;
@@ -200,26 +233,17 @@ och_code search_drain(struct vector_search *s, och_error *err)
     for (uint32_t i = 0; i < s->pending_len; i++) {
         const struct pending *item = &s->pending[i];
         if (i == best && s->query->pages->cold) {
-            if (count)
-                TRY(search_score_rows(s, at, count, err));
-            count = 0;
+            TRY(score_group(s, &group, err));
             fetch_pending(s, best, s->pending_len);
             limit = search_threshold(s);
         }
         if (item->low >= limit && s->carry.len >= s->carry.keep)
             continue;
-        bool same = s->code8.base && item->row - s->code8.first < s->code8.units;
-        if (count && (!same || count == SEARCH_GROUP)) {
-            TRY(search_score_rows(s, at, count, err));
-            count = 0;
+        TRY(add_to_group(s, &group, item->row, err));
+        if (group.count == 1) /* those before are scored */
             limit = search_threshold(s);
-        }
-        if (!same)
-            TRY(code8_piece(s, item->row, err));
-        at[count++] = (uint32_t)(item->row - s->code8.first);
     }
-    if (count)
-        TRY(search_score_rows(s, at, count, err));
+    TRY(score_group(s, &group, err));
     s->pending_len = 0;
     if (since)
         s->found.score_ns += search_now(s) - since;
@@ -247,34 +271,24 @@ static void fetch_survivors(struct vector_search *s, uint32_t first)
 och_code search_all_codes8(struct vector_search *s, och_error *err)
 {
     const struct vector_index *index = s->index;
-    uint32_t at[SEARCH_GROUP], count = 0;
+    struct search_group group = {.count = 0};
     for (uint32_t row = 0; row < index->coded; row += 32) {
         uint32_t bits = search_mask(s, row);
         if (row % ROWS_AHEAD == 0 && s->query->pages->cold) {
-            if (count)
-                TRY(search_score_rows(s, at, count, err));
-            count = 0;
+            TRY(score_group(s, &group, err));
             fetch_survivors(s, row);
         }
         if (index->coded - row < 32)
             bits &= (1u << (index->coded - row)) - 1;
         for (; bits; bits &= bits - 1) {
             uint32_t own = row + (uint32_t)__builtin_ctz(bits);
-            bool same = s->code8.base && own - s->code8.first < s->code8.units;
-            if (count && (!same || count == SEARCH_GROUP)) {
-                TRY(search_score_rows(s, at, count, err));
-                count = 0;
-            }
-            if (!same)
-                TRY(code8_piece(s, own, err));
-            at[count++] = (uint32_t)(own - s->code8.first);
+            search_prefetch_row(s, own);
+            TRY(add_to_group(s, &group, own, err));
         }
         if (row % 65536 == 0 && s->query->limits)
             TRY(work_check(s->query->limits, err));
     }
-    if (count)
-        TRY(search_score_rows(s, at, count, err));
-    return OCH_OK;
+    return score_group(s, &group, err);
 }
 
 /* ---- what remains ---- */

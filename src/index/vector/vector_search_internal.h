@@ -121,11 +121,37 @@ static inline uint32_t search_mask(const struct vector_search *s, uint32_t row)
     return (uint32_t)bits;
 }
 
+/* A unit of a section if that is known without waiting, else NULL. */
+static inline const uint8_t *search_unit(const struct vector_search *s, enum vector_section section,
+                                         const struct piece *piece, uint64_t unit, size_t size)
+{
+    const struct vector_pages *pages = s->query->pages;
+    const struct vector_held *held = &pages->held[section];
+    if (piece->base && unit - piece->first < piece->units)
+        return piece->base + (unit - piece->first) * size;
+    if (!held->units)
+        return NULL;
+    uint64_t index = (uint32_t)unit / (uint32_t)held->units;
+    const uint8_t *base = held->at[index];
+    if (UNLIKELY(!base) && !pages->cold)
+        base = pages->peek(pages->context, section, index);
+    return base ? base + (unit - index * held->units) * size : NULL;
+}
+
+static inline const uint8_t *search_row8(const struct vector_search *s, uint32_t row)
+{
+    return search_unit(s, VECTOR_CODE8, &s->code8, row, code_row_size(s->index->code_dim));
+}
+
 /* ---- vector_score.c: 8-bit codes ---- */
 
-/** Score rows `at` of the piece of CODE8 at hand that the filter lets through; at most SEARCH_GROUP of them. */
-MUST_USE och_code search_score_rows(struct vector_search *s, uint32_t *at, uint32_t count,
-                                    och_error *err);
+/* 8-bit rows to be scored together. */
+struct search_group {
+    uint32_t count, rows[SEARCH_GROUP];
+    const uint8_t *at[SEARCH_GROUP];
+};
+/** The 8-bit row of one that will be scored, into the second cache: it waits until enough are together. */
+void search_prefetch_row(const struct vector_search *s, uint32_t row);
 /** Score what the bound let through so far. */
 MUST_USE och_code search_drain(struct vector_search *s, och_error *err);
 /** Without lists: every row that the mask allows. */
