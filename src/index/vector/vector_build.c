@@ -13,7 +13,8 @@
 
 bool vector_wanted(uint64_t vectors, uint32_t dimension)
 {
-    return dimension && dimension < CODE_DIM_MAX && vectors >= VECTOR_CODES_MIN &&
+    /* numbers: sums of their squares are coarser than they lie apart, and a scan reads less */
+    return dimension > 1 && dimension < CODE_DIM_MAX && vectors >= VECTOR_CODES_MIN &&
            vectors < LIST_UNKNOWN;
 }
 
@@ -98,6 +99,7 @@ struct survey_part {
     uint32_t coded, outside,
         beyond; /* beyond: longer than the space that was taken over knows (ip) */
     float big2;
+    uint32_t lengths[VECTOR_LENGTHS]; /* of rows that are new to the space */
 };
 struct surveying {
     struct vector_build *build;
@@ -131,6 +133,7 @@ static och_code survey_row(struct vector_build *build, void *reader, uint32_t i,
         part->coded++;
         part->beyond += norm2 > build->space.big2;
         part->big2 = norm2 > part->big2 ? norm2 : part->big2;
+        part->lengths[vector_length_class(norm2)]++;
     } else {
         list_of[i] = LIST_OUTSIDE;
         part->outside++;
@@ -152,10 +155,21 @@ static och_code survey_step(void *context, void *reader, void *state, uint32_t i
     return OCH_OK;
 }
 
-static och_code survey(struct vector_build *build, bool *ret_fits, och_error *err)
+static void add_up(struct survey_part *sum, const struct survey_part *part)
+{
+    sum->coded += part->coded;
+    sum->outside += part->outside;
+    sum->beyond += part->beyond;
+    sum->big2 = part->big2 > sum->big2 ? part->big2 : sum->big2;
+    for (unsigned i = 0; i < VECTOR_LENGTHS; i++)
+        sum->lengths[i] += part->lengths[i];
+}
+
+static och_code survey_once(struct vector_build *build, struct survey_part *ret_sum, och_error *err)
 {
     struct vector_memory parts = {0};
     uint32_t items = (uint32_t)(((uint64_t)build->rows.count + SURVEY_STEP - 1) / SURVEY_STEP);
+    *ret_sum = (struct survey_part){0};
     TRY(vector_alloc(build->options.budget, items, sizeof(struct survey_part), "a survey", &parts,
                      err));
     struct surveying s = {build, parts.at};
@@ -166,19 +180,33 @@ static och_code survey(struct vector_build *build, bool *ret_fits, och_error *er
                              .run = survey_step,
                              .items = items};
     och_code code = vector_for(&job, err);
-    float big2 = 0;
-    uint32_t beyond = 0;
-    for (uint32_t i = 0; code == OCH_OK && i < items; i++) {
-        beyond += s.parts[i].beyond;
-        build->coded += s.parts[i].coded;
-        build->outside += s.parts[i].outside;
-        big2 = s.parts[i].big2 > big2 ? s.parts[i].big2 : big2;
-    }
-    if (build->space.metric == METRIC_IP && !build->kept_space)
-        build->space.big2 = big2;
-    *ret_fits = build->space.metric != METRIC_IP || beyond <= build->coded / 4;
+    for (uint32_t i = 0; code == OCH_OK && i < items; i++)
+        add_up(ret_sum, &s.parts[i]);
+    build->coded = ret_sum->coded;
+    build->outside = ret_sum->outside;
+    build->strangers = 0;
+    for (unsigned i = 0; i < VECTOR_LENGTHS; i++)
+        build->strangers += ret_sum->lengths[i];
     vector_release(build->options.budget, &parts);
     return code;
+}
+
+static och_code survey(struct vector_build *build, bool *ret_fits, och_error *err)
+{
+    struct survey_part sum;
+    TRY(survey_once(build, &sum, err));
+    if (build->kept_space) {
+        *ret_fits = build->outside <= vector_outside_most(build->coded) &&
+                    (build->space.metric != METRIC_IP || sum.beyond <= build->coded / 4);
+        return OCH_OK;
+    }
+    *ret_fits = true;
+    build->space.limit2 = vector_limit_among(sum.lengths, sum.coded, build->space.metric);
+    if (build->space.limit2 > 0)
+        TRY(survey_once(build, &sum, err));
+    if (build->space.metric == METRIC_IP)
+        build->space.big2 = sum.big2;
+    return OCH_OK;
 }
 
 /* ---- mean ---- */
@@ -284,19 +312,42 @@ static och_code encode(struct vector_build *build, och_error *err)
     return vector_encode(build, err);
 }
 
-/* list_of of all rows, and a space that fits them. */
+/* No codes: all rows are looked at. */
+static void leave_outside(struct vector_build *build)
+{
+    uint32_t *list_of = build->list_of.at;
+    for (uint32_t i = 0; i < build->rows.count; i++)
+        list_of[i] = list_of[i] < LIST_OUTSIDE ? LIST_OUTSIDE : list_of[i];
+    build->outside += build->coded;
+    build->coded = 0;
+}
+
+/* list_of of all rows, and a space that fits them: the one that was chosen, else their own. */
+static och_code try_space(struct vector_build *build, bool *ret_fits, och_error *err)
+{
+    bool kept = build->kept_space;
+    TRY(survey(build, ret_fits, err));
+    if (kept && build->coded && *ret_fits)
+        TRY(vector_space_fits(build, ret_fits, err));
+    if (!kept && build->coded)
+        TRY(find_mean(build, err));
+    if (*ret_fits && build->strangers) /* codes that are taken over were looked at */
+        TRY(vector_codes_see(build, ret_fits, err));
+    return OCH_OK;
+}
+
 static och_code find_space(struct vector_build *build, och_error *err)
 {
     bool fits;
     TRY(vector_choose_space(build, err));
-    TRY(survey(build, &fits, err));
-    if (build->kept_space && build->coded && fits)
-        TRY(vector_space_fits(build, &fits, err));
-    if (build->kept_space && !fits) {
+    TRY(try_space(build, &fits, err));
+    if (!fits && build->kept_space) {
         vector_drop_space(build);
-        TRY(survey(build, &fits, err));
+        TRY(try_space(build, &fits, err));
     }
-    return build->coded && !build->kept_space ? find_mean(build, err) : OCH_OK;
+    if (!fits)
+        leave_outside(build);
+    return OCH_OK;
 }
 
 static och_code build_all(struct vector_build *build, och_error *err)

@@ -13,7 +13,23 @@ static struct vector_space space_of(const struct vector_frame *frame)
                                  .code_dim = index->code_dim,
                                  .seed = index->seed,
                                  .big2 = index->big2,
-                                 .mean = frame->mean};
+                                 .mean = frame->mean,
+                                 .limit2 = frame->limit2};
+}
+
+/* The rows of the sample by length: a few that are far longer than the others would blur them. */
+static void own_limit(struct vector_frame *frame, const float *const *rows, uint32_t count)
+{
+    struct vector_space space = space_of(frame);
+    uint32_t lengths[VECTOR_LENGTHS] = {0}, taken = 0;
+    float norm2;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!rows[i] || !vector_norm2(&space, rows[i], &norm2))
+            continue;
+        lengths[vector_length_class(norm2)]++;
+        taken++;
+    }
+    frame->limit2 = vector_limit_among(lengths, taken, space.metric);
 }
 
 /* The longest row of the sample first: with ip the mean depends on it. */
@@ -60,11 +76,14 @@ och_code vector_frame_init(struct vector_frame *frame, enum metric metric, uint3
         frame->index.seed = like->seed;
         frame->index.big2 = like->big2;
         memcpy(frame->mean, like->mean, wide * sizeof(float));
+        frame->limit2 = vector_limit_of(like);
         return OCH_OK;
     }
     och_code code = vector_alloc(budget, wide, sizeof(double), "a mean", &sums, err);
     if (code == OCH_OK)
         code = vector_alloc(budget, wide, sizeof(float), "a mean", &out, err);
+    if (code == OCH_OK)
+        own_limit(frame, rows, count);
     if (code == OCH_OK)
         own_mean(frame, rows, count, sums.at, out.at);
     vector_release(budget, &sums);

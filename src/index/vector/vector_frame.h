@@ -9,6 +9,7 @@
 struct vector_frame {
     struct vector_index index; /* coded: set by who searches; only for VECTOR_CODES8 */
     float *mean;
+    float limit2; /* rows with a larger |x|² have no place; 0: 1e30 */
     size_t bytes;
     struct budget *budget;
 };

@@ -33,6 +33,7 @@ static void keep_space(struct vector_build *build, const struct vector_index *in
     build->space_of = input;
     build->space.seed = index->seed;
     build->space.big2 = index->big2;
+    build->space.limit2 = vector_limit_of(index);
     memcpy(build->mean.at, index->mean, 4 * (size_t)index->wide);
 }
 
@@ -43,7 +44,7 @@ void vector_drop_space(struct vector_build *build)
     build->base = VECTOR_NO_INPUT;
     build->width = build->space.wide;
     build->space.seed = VECTOR_SEED;
-    build->space.big2 = 0;
+    build->space.big2 = build->space.limit2 = 0;
     build->coded = build->outside = 0;
     memset(build->mean.at, 0, 4 * (size_t)build->space.wide);
 }

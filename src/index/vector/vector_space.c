@@ -17,8 +17,10 @@ static double norm2_f64(const float *x, size_t dim)
 
 bool vector_norm2(const struct vector_space *space, const float *x, float *ret_norm2)
 {
+    float limit =
+        space->limit2 > 0 && space->limit2 < VECTOR_NORM2_MAX ? space->limit2 : VECTOR_NORM2_MAX;
     *ret_norm2 = kernel_get()->dot_f32(x, x, space->dim);
-    return space->metric == METRIC_COSINE || *ret_norm2 <= VECTOR_NORM2_MAX;
+    return space->metric == METRIC_COSINE || *ret_norm2 <= limit;
 }
 
 /* 1/|x|; 0 for a vector without direction. */

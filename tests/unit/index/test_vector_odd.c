@@ -63,9 +63,99 @@ static void copies_of_one_row_are_all_candidates(void **state)
     }
 }
 
+/* Mean recall@10 of queries like the rows, of those with codes. */
+static double recall_of_own(const struct fixture *f, float scale)
+{
+    struct near truth[10], found[10];
+    double sum = 0;
+    float *query = take_rows(1, f->dim);
+    for (uint32_t q = 0; q < 40; q++) {
+        uint32_t len, want;
+        fill_normal(query, f->dim, scale, 1000 + q);
+        want = fixture_truth(f, query, NULL, 10, truth);
+        struct vector_plan plan = vector_plan_make(&f->index, 10, 0.99f, f->index.coded);
+        fixture_search(f, query, NULL, plan, INFINITY, found, &len, NULL);
+        assert_int_equal(len, want);
+        sum += fixture_recall(truth, want, found, len) / 40;
+    }
+    free(query);
+    return sum;
+}
+
+static void some_rows_far_longer_than_the_rest_do_no_harm(void **state)
+{
+    (void)state;
+    for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric++) {
+        struct fixture f = {.rows = 12000, .dim = 16, .metric = metric, .flat_rows = 1000};
+        f.vectors = take_rows(f.rows, f.dim);
+        fill_normal(f.vectors, (size_t)f.rows * f.dim, 1, 1);
+        f.vectors[5000 * 16 + 3] = 1e14f;
+        f.vectors[17 * 16] = -1e9f;
+        f.vectors[11999 * 16 + 15] = 1e4f;
+        fixture_build(&f);
+        assert_int_equal(f.index.outside, metric == METRIC_COSINE ? 0 : 3);
+        assert_int_equal(f.index.coded + f.index.outside, f.rows);
+        double recall = recall_of_own(&f, 1);
+        if (recall < 0.97)
+            fail_msg("metric %d: recall %.3f", (int)metric, recall);
+        fixture_done(&f);
+    }
+}
+
+static void long_rows_join_a_space_that_is_kept_outside(void **state)
+{
+    (void)state;
+    for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric++) {
+        struct fixture f = {.rows = 4000, .dim = 16, .metric = metric};
+        struct fixture next = {.rows = 4000, .dim = 16, .metric = metric};
+        f.vectors = take_rows(f.rows, f.dim);
+        next.vectors = take_rows(f.rows, f.dim);
+        fill_normal(f.vectors, (size_t)f.rows * f.dim, 1, 1);
+        fill_normal(next.vectors, (size_t)f.rows * f.dim, 1, 2);
+        next.vectors[3000 * 16] = 1e6f;
+        fixture_build(&f);
+        struct vector_rows rows = {.context = &next, .count = next.rows, .row = fixture_row};
+        budget_init(&next.budget, 0, NULL);
+        struct vector_options options = {
+            .dimension = 16, .metric = metric, .budget = &next.budget, .like = &f.index};
+        fixture_build_from(&next, &options, &rows);
+        assert_int_equal(next.built.space_of, 0);
+        assert_int_equal(next.index.outside, metric == METRIC_COSINE ? 0 : 1);
+        fixture_done(&next);
+        fixture_done(&f);
+    }
+}
+
+/* Half of the rows ten million times as long: the others are one point to their codes. */
+static void where_codes_are_blind_there_are_none(void **state)
+{
+    (void)state;
+    for (enum metric metric = METRIC_L2; metric <= METRIC_IP; metric++) {
+        struct fixture f = {.rows = 4000, .dim = 16, .metric = metric};
+        f.vectors = take_rows(f.rows, f.dim);
+        fill_normal(f.vectors, (size_t)f.rows * f.dim, 1, 1);
+        for (size_t i = 0; i < (size_t)f.rows * f.dim / 2; i++)
+            f.vectors[i] *= 1e7f;
+        fixture_build(&f);
+        assert_int_equal(f.built.coded, metric == METRIC_COSINE ? f.rows : 0);
+        fixture_done(&f);
+    }
+}
+
+static void numbers_have_no_codes(void **state)
+{
+    (void)state;
+    assert_false(vector_wanted(100000, 1));
+    assert_true(vector_wanted(100000, 2));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(some_rows_far_longer_than_the_rest_do_no_harm),
+        cmocka_unit_test(long_rows_join_a_space_that_is_kept_outside),
+        cmocka_unit_test(where_codes_are_blind_there_are_none),
+        cmocka_unit_test(numbers_have_no_codes),
         cmocka_unit_test(copies_of_one_row_are_all_candidates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
