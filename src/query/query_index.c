@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Nearest neighbours by the parts' vector indexes: what survives becomes a mask once per part, each query vector takes the parts in turn, the
- * largest first, and takes along what it has found.  Distances are computed from the stored vectors, as in a scan. */
+ * oldest first, so that of equal rows the first ones are found, and takes along what it has found.  Distances are computed from the stored
+ * vectors, as in a scan. */
 #include "query/query_knn.h"
 
 #include "query/query_answer.h"
 #include "query/query_correct.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #define SAMPLE_ROWS  256
 #define SAMPLE_LEAST 4
@@ -18,13 +18,6 @@
 #define RERANK_BATCH 128                /* candidates whose vectors are read together */
 #define MASK_ROWS    (16 * QUERY_CHUNK) /* of a task that evaluates the filter */
 
-static int by_rows(const void *a, const void *b)
-{
-    const uint64_t *x = a,
-                   *y = b; /* rows above, part below: most rows first, then the first part */
-    return (*x < *y) - (*x > *y);
-}
-
 och_code knn_choose_indexed(struct knn *knn, och_error *err)
 {
     struct run *run = knn->run;
@@ -33,8 +26,7 @@ och_code knn_choose_indexed(struct knn *knn, och_error *err)
     knn->recall = recall > 0 ? recall : RECALL_DEFAULT;
     knn->indexed = ARENA_ARRAY(run->arena, struct indexed_part, parts + 1);
     knn->order = ARENA_ARRAY(run->arena, uint32_t, parts + 2);
-    uint64_t *sorted = ARENA_ARRAY(run->arena, uint64_t, parts + 1);
-    if (!knn->indexed || !knn->order || !sorted)
+    if (!knn->indexed || !knn->order)
         return FAIL_NO_MEMORY(err, "a search");
     const struct vector_index *newest = NULL;
     run->recall = knn->recall;
@@ -45,18 +37,15 @@ och_code knn_choose_indexed(struct knn *knn, och_error *err)
             continue;
         newest = index;
         knn->indexed[i].index = index;
-        sorted[knn->indexed_count++] =
-            (uint64_t)index->coded << 32 | (uint32_t)(UINT32_MAX - (uint32_t)i);
+        knn->order[++knn->indexed_count] = (uint32_t)i;
     }
-    if (knn->indexed_count)
-        qsort(sorted, knn->indexed_count, sizeof(*sorted), by_rows);
     knn_choose_tail(knn, newest);
-    uint32_t *order = knn->order;
-    if (knn->tail.index.coded)
-        *order++ = (uint32_t)parts;
-    for (size_t i = 0; i < knn->indexed_count; i++)
-        *order++ = UINT32_MAX - (uint32_t)sorted[i];
-    knn->indexed_count += knn->tail.index.coded != 0;
+    if (knn->tail.index.coded) {
+        knn->order[0] = (uint32_t)parts;
+        knn->indexed_count++;
+    } else {
+        knn->order++;
+    }
     return OCH_OK;
 }
 

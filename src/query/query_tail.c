@@ -39,6 +39,17 @@ och_code knn_rerank_tail(struct worker *w, const struct part_search *search, och
     return OCH_OK;
 }
 
+/* Rows of the parts that are as near as those of the tail are older, so they come first: what the tail found must not keep them out because codes
+ * round one way here and another there; nor their lower bound, which is strict. */
+static void yield_to_parts(const struct vector_found *found, struct vector_carry *carry)
+{
+    float error = 0;
+    for (size_t i = 0; i < found->count; i++)
+        error = found->rows[i].error > error ? found->rows[i].error : error;
+    for (uint32_t i = 0; i < carry->len; i++)
+        carry->heap[i] = nextafterf(carry->heap[i] + error, INFINITY);
+}
+
 och_code knn_search_tail(struct worker *w, struct part_search *search, och_error *err)
 {
     struct knn *knn = w->knn;
@@ -65,6 +76,8 @@ och_code knn_search_tail(struct worker *w, struct part_search *search, och_error
     if (survivors > 4 * (uint64_t)query->plan.keep)
         TRY(vector_search(query, &w->arena, search->found, &usable, err));
     query->pages = NULL;
+    if (usable)
+        yield_to_parts(search->found, query->carry);
     if (!usable)
         exact = survivors;
     uint64_t since = run_now(run);

@@ -67,8 +67,9 @@ static void set_bound(struct vector_search *s)
     const struct vector_index *index = s->index;
     struct vector_space space = {.metric = index->metric, .big2 = index->big2};
     double bound = vector_internal(&space, s->norm2, s->query->bound);
-    /* what rounding may have taken from the distance that is to be beaten */
-    double slack = 4e-7 * (fabs(bound) + (double)s->query8.norm2 + (double)index->big2);
+    /* what rounding may have taken from the distance that is to be beaten; of a cosine, from a number near 1 */
+    double slack = 4e-7 * (fabs(bound) + (double)s->query8.norm2 + (double)index->big2 +
+                           (index->metric == METRIC_COSINE));
     s->bound = isfinite(s->query->bound) ? (float)(bound + slack) : INFINITY;
 }
 

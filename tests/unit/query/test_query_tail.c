@@ -101,6 +101,43 @@ static void rows_that_change_are_found_as_they_are(void **state)
     free(vectors);
 }
 
+/* Which of them is first does not depend on where they lie: in parts, the larger one being the later, or in the tail. */
+static void copies_come_in_the_order_of_insertion(void **state)
+{
+    (void)state;
+    static const float away[] = {0, 0.001f, 0.1f, 3};
+    float *vectors = asking_clusters(1, DIM, 1, 6);
+    vectors = realloc(vectors, sizeof(float) * 10000 * DIM);
+    assert_non_null(vectors);
+    for (size_t i = 1; i < 10000; i++)
+        memcpy(vectors + i * DIM, vectors, sizeof(float) * DIM);
+    for (size_t space = 0; space < COUNT_OF(spaces); space++) {
+        struct stack s = {0};
+        stack_open(&s);
+        uuid id = stack_collection(&s, "c", spaces[space]);
+        asking_write(&s, id, vectors, DIM, 0, 2500, BATCH_ADD);
+        stack_flush(&s, id);
+        asking_write(&s, id, vectors, DIM, 2500, 4500, BATCH_ADD);
+        stack_flush(&s, id);
+        asking_write(&s, id, vectors, DIM, 7000, 3000, BATCH_ADD);
+        warm(&s, id, vectors);
+        for (size_t i = 0; i < COUNT_OF(away) * 10; i++) {
+            struct asked found;
+            float query[DIM];
+            struct random random;
+            random_seed(&random, i);
+            for (int d = 0; d < DIM; d++)
+                query[d] = vectors[d] + away[i / 10] * asking_normal(&random);
+            asking_ask(&s, id, query, DIM, 10, 0, NULL, &found);
+            assert_int_equal(found.count, 10);
+            for (uint32_t j = 0; j < 10; j++)
+                assert_int_equal(found.rows[j], j);
+        }
+        stack_done(&s);
+    }
+    free(vectors);
+}
+
 /* Zero, huge, tiny, equal and integer rows; queries far away and without direction. */
 static void odd_rows_and_queries_are_exact(void **state)
 {
@@ -275,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_find_what_a_scan_finds),
         cmocka_unit_test(rows_that_change_are_found_as_they_are),
+        cmocka_unit_test(copies_come_in_the_order_of_insertion),
         cmocka_unit_test(odd_rows_and_queries_are_exact),
         cmocka_unit_test(no_memory_for_codes_costs_nothing_but_time),
         cmocka_unit_test(a_query_codes_fewer_rows_where_they_are_long),
