@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs of 4 KiB units out of regions of 2 MiB, first fit.  The first touch of a region backs all of it (where huge pages are to be had), so
  * what is free in it counts as idle; idle memory beyond an allowance goes back to the kernel run by run, and a region that was broken up
- * like that is not made whole again behind our back.  An empty region goes, but for one while others are used. */
+ * like that is not made whole again behind our back.  To clear fresh memory costs more than to read a file into it, so who frees may allow
+ * more to stay for who comes next, until nobody has for a while. */
 #include "base/pages.h"
 
 #include "base/sched.h"
@@ -16,6 +17,8 @@
 #define LEAST      65536u /* smaller ones leave holes between those that matter */
 #define IDLE_LEAST (4u << 20)
 #define IDLE_SHARE 16u /* one in so many bytes of what is used may lie idle besides */
+#define MORE_MOST  (64u << 20)
+#define MORE_SHARE 4u /* the same for those that are allowed to */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define ON_HEAP true
@@ -41,8 +44,9 @@ struct region {
 static struct {
     struct mutex mutex;     /* guards all below */
     struct region *regions; /* by address */
-    size_t count, room, empty;
+    size_t count, room;
     size_t used_units, idle_units;
+    uint64_t given, given_before;                            /* frees; at the last trim */
 } pages = {.mutex = {PTHREAD_MUTEX_INITIALIZER, RANK_NONE}}; // under any lock, takes none
 
 static bool on_heap(size_t size)
@@ -166,7 +170,6 @@ static struct region *region_new(void)
     memmove(region + 1, region, (pages.count - place) * sizeof(*region));
     *region = (struct region){.at = at, .longest = UNITS};
     pages.count++;
-    pages.empty++;
     set_idle(region, 0, UNITS, true);
     return region;
 }
@@ -176,7 +179,6 @@ static void region_free(struct region *region)
     set_idle(region, 0, UNITS, false);
     (void)munmap(region->at, REGION);
     pages.count--;
-    pages.empty--;
     memmove(region, region + 1, (pages.count - (size_t)(region - pages.regions)) * sizeof(*region));
     if (pages.count)
         return;
@@ -201,7 +203,6 @@ static uint8_t *take_run(uint32_t count)
             return NULL;
         first = 0;
     }
-    pages.empty -= region->used_count == 0;
     set_idle(region, first, first + count, false);
     set_used(region, first, first + count, true);
     region->used_count += count;
@@ -209,7 +210,23 @@ static uint8_t *take_run(uint32_t count)
     return region->at + (size_t)first * UNIT;
 }
 
-static void give_run(uint8_t *at, uint32_t count)
+static size_t idle_least(void)
+{
+    return IDLE_LEAST / UNIT + pages.used_units / IDLE_SHARE;
+}
+
+/* A run that nobody uses leaves memory; its region has others in use. */
+static void leave_run(struct region *region, uint32_t first, uint32_t end)
+{
+    if (!region->broken)
+        (void)madvise(region->at, REGION, MADV_NOHUGEPAGE);
+    region->broken = true;
+    if (madvise(region->at + (size_t)first * UNIT, (size_t)(end - first) * UNIT, MADV_DONTNEED) ==
+        0)
+        set_idle(region, first, end, false);
+}
+
+static void give_run(uint8_t *at, uint32_t count, size_t idle_max)
 {
     uint8_t *base = at - ((uintptr_t)at & (REGION - 1));
     struct region *region = &pages.regions[place_of(base)];
@@ -220,19 +237,41 @@ static void give_run(uint8_t *at, uint32_t count)
     region->used_count -= count;
     region->longest = UNITS; // looked at when it is asked
     pages.used_units -= count;
-    if (region->used_count == 0 && (pages.empty++ > 0 || pages.used_units == 0)) {
+    pages.given++;
+    while (pages.used_units == 0 && pages.count)
+        region_free(&pages.regions[pages.count - 1]);
+    size_t more = min_size(idle_max, MORE_MOST + pages.used_units * UNIT / MORE_SHARE) / UNIT;
+    if (pages.idle_units <= max_size(idle_least(), more))
+        return;
+    if (region->used_count == 0)
         region_free(region);
-        if (pages.used_units == 0 && pages.count) // the one that was kept
-            region_free(pages.regions);
-        return;
+    else
+        leave_run(region, first, first + count);
+}
+
+/* The runs of a region that are idle. */
+static void leave_idle(struct region *region)
+{
+    for (uint32_t first = 0, end; first < UNITS; first = end + 1) {
+        for (end = first; end < UNITS && region->idle[end / 64] >> (end % 64) & 1;)
+            end++;
+        if (end > first)
+            leave_run(region, first, end);
     }
-    if (pages.idle_units <= IDLE_LEAST / UNIT + pages.used_units / IDLE_SHARE)
-        return;
-    if (!region->broken)
-        (void)madvise(base, REGION, MADV_NOHUGEPAGE);
-    region->broken = true;
-    if (madvise(at, (size_t)count * UNIT, MADV_DONTNEED) == 0)
-        set_idle(region, first, first + count, false);
+}
+
+void pages_trim(void)
+{
+    mutex_lock(&pages.mutex);
+    bool busy = pages.given != pages.given_before;
+    pages.given_before = pages.given;
+    for (size_t i = pages.count; !busy && i-- > 0 && pages.idle_units > idle_least();) {
+        if (pages.regions[i].used_count == 0)
+            region_free(&pages.regions[i]);
+        else
+            leave_idle(&pages.regions[i]);
+    }
+    mutex_unlock(&pages.mutex);
 }
 
 /* Larger than a region: a mapping of its own. */
@@ -263,7 +302,7 @@ void *pages_alloc(size_t size)
     return ret;
 }
 
-void pages_free(void *at, size_t size)
+void pages_free(void *at, size_t size, size_t idle_max)
 {
     if (!at)
         return;
@@ -277,7 +316,7 @@ void pages_free(void *at, size_t size)
         return;
     }
     mutex_lock(&pages.mutex);
-    give_run(at, units_of(size));
+    give_run(at, units_of(size), idle_max);
     mutex_unlock(&pages.mutex);
 }
 

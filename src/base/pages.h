@@ -13,13 +13,15 @@
  * then an mmap.
  */
 void *pages_alloc(size_t size);
-/** With the size that was asked for. */
-void pages_free(void *at, size_t size);
+/** With the size that was asked for.  Up to `idle_max` bytes may stay backed for who comes next, but no more than 64 MiB and a quarter of what is used. */
+void pages_free(void *at, size_t size, size_t idle_max);
+/** From time to time: when nothing was freed since the last call, what is idle beyond pages_stats' least leaves memory. */
+void pages_trim(void);
 
 struct pages_stats {
     size_t regions, used_bytes;
     size_t
-        idle_bytes; /* nobody's, but perhaps backed by memory: at most 4 MiB and a sixteenth of what is used */
+        idle_bytes; /* nobody's, but perhaps backed by memory: at the least 4 MiB and a sixteenth of what is used may be */
 };
 void pages_stats(struct pages_stats *ret_stats);
 

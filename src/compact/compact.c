@@ -3,10 +3,12 @@
  * merging of small parts.
  *
  * Priorities.  The longer the tail and the more small parts, the more each query costs: at lowest priority flushes would stand still exactly when
- * queries keep all processors busy, and queries would get slower by what was not flushed.  So the flusher competes like a query.  Merges are nice
- * while nobody waits for them; those that start while writers are slowed by the number of parts compete like queries as well: the pace of writers
- * is that of merges, and beside a reader that never pauses nice ones get a tenth of a processor. */
+ * queries keep all processors busy, and queries would get slower by what was not flushed.  So the flusher gets a third of what a query gets where
+ * both want the same processor.  Merges are nicer while nobody waits for them; those that start while writers are slowed by the number of parts
+ * are like flushes: the pace of writers is that of merges, and beside a reader that never pauses nicer ones get a tenth of a processor. */
 #include "compact/compact_internal.h"
+
+#include "base/pages.h"
 
 #include "model/limits.h"
 
@@ -21,6 +23,8 @@
 #define RETRY_FIRST_NS  (200 * MS)
 #define RETRY_MOST_NS   (60000 * MS)
 #define POISON_TRIES    3
+#define NICE_FLUSH      5
+#define NICE_AWAITED    5 /* merges that writers wait for */
 #define NICE_MERGE      10
 #define SLOWED_NS       (2000 * MS) /* writers that were slowed by parts so lately wait for merges */
 
@@ -302,6 +306,7 @@ static void give_up_kept(struct compactor *c)
 static void run_flusher(void *arg)
 {
     struct compactor *c = arg;
+    thread_be_nice(NICE_FLUSH);
     uint64_t next_sweep = now_ns(c) + c->options.idle_ms * MS;
     mutex_lock(&c->lock);
     while (!c->stopping) {
@@ -411,14 +416,13 @@ struct apart {
     struct compactor *c;
     uuid id;
     enum merge_tier tier;
-    bool idle, nice;
+    bool idle, awaited;
 };
 
 static void run_apart(void *arg)
 {
     const struct apart *a = arg;
-    if (a->nice)
-        thread_be_nice(NICE_MERGE);
+    thread_be_nice(a->awaited ? NICE_AWAITED : NICE_MERGE);
     merge_one(a->c, a->tier, a->id, a->idle);
 }
 
@@ -464,13 +468,15 @@ static void run_merger(struct compactor *c, enum merge_tier tier)
             next_garbage = now_ns(c) + 500 * MS;
             mutex_lock(&c->lock);
         } else if (pick_merge(c, tier, &id, &idle, &wait_until)) {
-            bool waited_for = c->slowed_ns && now_ns(c) - c->slowed_ns < SLOWED_NS;
+            bool awaited = c->slowed_ns && now_ns(c) - c->slowed_ns < SLOWED_NS;
             mutex_unlock(&c->lock);
-            merge_apart(&(struct apart){c, id, tier, idle, !waited_for});
+            merge_apart(&(struct apart){c, id, tier, idle, awaited});
             mutex_lock(&c->lock);
         } else {
-            (void)cond_wait_until(&c->merge_wake[tier], &c->lock,
-                                  cleans && c->garbage ? next_garbage : wait_until);
+            bool woken = cond_wait_until(&c->merge_wake[tier], &c->lock,
+                                         cleans && c->garbage ? next_garbage : wait_until);
+            if (cleans && !woken)
+                pages_trim();
         }
     }
     mutex_unlock(&c->lock);

@@ -20,6 +20,7 @@
 #define USES_MAX    3u
 #define SMALL_SHARE 10u /* main may hold what is left of 100 */
 #define HEAT_SHARE  8u  /* one in so many bytes stays with the colder */
+#define IDLE_SHARE  2u  /* one in so many free bytes may be memory that nobody uses */
 
 enum queue_name { QUEUE_SMALL, QUEUE_MAIN, QUEUE_HOT, QUEUE_WARM, QUEUE_COUNT };
 #define HEATS CACHE_HEATS
@@ -210,11 +211,12 @@ static bool ghost_take(struct shard *shard, uint64_t hash)
 
 /* ---- giving memory back ---- */
 
-/* Its bytes and what they were charged. */
+/* Its bytes and what they were charged.  What nobody has charged for may lie idle for the next ones. */
 static void give_bytes(struct cache *cache, struct entry *entry)
 {
     size_t bytes = charge_of(entry->extent.len);
-    pages_free(entry->bytes, entry->extent.len);
+    int64_t unused = budget_free(&cache->budget);
+    pages_free(entry->bytes, entry->extent.len, unused > 0 ? (size_t)unused / IDLE_SHARE : 0);
     entry->bytes = NULL;
     atomic_fetch_sub_explicit(&cache->heat_bytes[entry->heat], bytes, memory_order_relaxed);
     budget_give(&cache->budget, bytes);

@@ -94,7 +94,7 @@ static void measure_all(struct measured ret[2])
             trimmed(own.code1, usual[i].code1), trimmed(own.code8, usual[i].code8),
             trimmed(own.exact, usual[i].exact), trimmed(own.coarse, usual[i].coarse)};
     }
-    pages_free(bytes, size);
+    pages_free(bytes, size, 0);
     mem_free_aligned(table);
     mem_free_aligned(q8);
 }

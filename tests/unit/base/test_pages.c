@@ -31,7 +31,7 @@ static void let_go(struct held *held)
     for (size_t i = 0; i < held->size; i += 61)
         assert_int_equal(held->at[i], held->mark);
     assert_int_equal(held->at[held->size - 1], held->mark);
-    pages_free(held->at, held->size);
+    pages_free(held->at, held->size, 0);
     held->at = NULL;
 }
 
@@ -94,6 +94,41 @@ static void what_is_given_back_leaves_memory(void **state)
     assert_int_equal(stats.regions, 0);
 }
 
+/* Who frees may let more stay for who comes next; a trim takes it when nobody has come. */
+static void what_may_stay_serves_the_next_ones(void **state)
+{
+    (void)state;
+    enum { COUNT = 200 };
+    struct held held[COUNT];
+    struct pages_stats full, stats;
+    for (size_t i = 0; i < COUNT; i++)
+        fill(&held[i], 250 * KIB, (uint8_t)i);
+    pages_stats(&full);
+    for (size_t i = 0; i < COUNT / 2; i++) { /* whole regions, 24 MiB */
+        pages_free(held[i].at, held[i].size, SIZE_MAX);
+        held[i].at = NULL;
+    }
+    pages_stats(&stats);
+    assert_int_equal(stats.regions, full.regions);
+    assert_true(stats.idle_bytes >= full.used_bytes / 2);
+    pages_trim(); /* something was freed since the last */
+    pages_stats(&stats);
+    assert_int_equal(stats.regions, full.regions);
+    for (size_t i = 0; i < COUNT / 4; i++)
+        fill(&held[i], 250 * KIB, (uint8_t)i);
+    pages_stats(&stats);
+    assert_int_equal(stats.regions, full.regions);
+    pages_trim();
+    pages_stats(&stats);
+    assert_true(stats.regions < full.regions || full.regions == 0); /* 0: all from the heap */
+    assert_true(stats.idle_bytes <= 4096 * KIB + stats.used_bytes / 16);
+    for (size_t i = 0; i < COUNT; i++)
+        if (held[i].at)
+            let_go(&held[i]);
+    pages_stats(&stats);
+    assert_int_equal(stats.regions, 0);
+}
+
 static void a_refusal_changes_nothing(void **state)
 {
     (void)state;
@@ -111,7 +146,7 @@ static void a_refusal_changes_nothing(void **state)
     assert_memory_equal(&before, &after, sizeof(before));
     let_go(&held);
     assert_int_equal(mem_count_live(), first);
-    pages_free(NULL, 100 * KIB);
+    pages_free(NULL, 100 * KIB, 0);
 }
 
 static void task(void *context, size_t i)
@@ -138,6 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nobody_gets_anothers_bytes),
         cmocka_unit_test(what_is_given_back_leaves_memory),
+        cmocka_unit_test(what_may_stay_serves_the_next_ones),
         cmocka_unit_test(a_refusal_changes_nothing),
         cmocka_unit_test(threads_share_the_regions),
     };
