@@ -155,8 +155,9 @@ och_code gateway_check_dimension(struct gateway *gateway, const struct sysdb_col
         return FAIL(err, OCH_QUOTA,
                     "Quota exceeded: embeddings of dimension %" PRIu32 ", at most %d", dimension,
                     LIMIT_DIMENSION_MAX);
-    uint32_t have;
-    TRY(gateway_dimension(gateway, collection->id, &have, err));
+    uint32_t have = collection->dimension;
+    if (!have) // only the log knows it until there is a part
+        TRY(gateway_dimension(gateway, collection->id, &have, err));
     if (dimension && have && have != dimension)
         return FAIL(err, OCH_INVALID,
                     "Collection expecting embedding with dimension of %" PRIu32 ", got %" PRIu32,
