@@ -209,6 +209,8 @@ MUST_USE och_code part_warm(struct part *part, enum part_warmth level,
 
 /** Has a vector search looked into it since it was opened? */
 bool part_was_searched(const struct part *part);
+/** It is likely to be merged before `until_ns` (sched_mono_ns): until then rows here and there are read by themselves, however many. */
+void part_set_passing(struct part *part, uint64_t until_ns);
 
 /** Damage met so far in derived sections (bit per section id): answers fell back to primary ones; a rebuild is wanted (D4). */
 uint32_t part_damage(const struct part *part);

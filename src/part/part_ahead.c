@@ -2,7 +2,7 @@
 /* Rows here and there.  What a scan reads comes in pieces of 256 KiB; who wants single rows would pay for a hundred others.  So rows of VEC
  * and CODE8 are also cached in extents of a few KiB, whole pages around a few rows, and all that a query will want is read in one batch.
  * Where many such reads fall into one piece and there is room, the piece itself is read: a collection that fits into memory ends up in
- * pieces, one that does not keeps what it uses.  Both forms are extents like others: counted, and evicted when nobody wants them; the few
+ * pieces, one that does not keeps what it uses, and so does a part that will be merged before it has paid.  Both forms are extents like others: counted, and evicted when nobody wants them; the few
  * go when their piece comes. */
 #include "part/part_internal.h"
 
@@ -55,6 +55,17 @@ static struct few few_of(const struct part *part, unsigned id, uint32_t unit, ui
     return few;
 }
 
+void part_set_passing(struct part *part, uint64_t until_ns)
+{
+    atomic_store_explicit(&part->passing_until, until_ns, memory_order_relaxed);
+}
+
+static bool is_passing(const struct part *part)
+{
+    uint64_t until = atomic_load_explicit(&part->passing_until, memory_order_relaxed);
+    return until && sched_mono_ns() < until;
+}
+
 /* Count a read of a few rows; true: from now on the piece around them is worth its room.  Not too many at once: a query would wait for them. */
 static bool is_piece_worth_it(struct part *part, unsigned id, uint32_t index, size_t piece_len,
                               uint32_t *pieces_left)
@@ -78,7 +89,7 @@ static bool is_piece_worth_it(struct part *part, unsigned id, uint32_t index, si
         return false;
     size_t room = cache_room(part->env.cache, part_heat(id));
     bool fits = room / FITS_FACTOR >= part->sections[id].size;
-    if ((!fits && before + 1u < FEW_READS) || room < ROOM_FACTOR * piece_len)
+    if ((!fits && before + 1u < FEW_READS) || room < ROOM_FACTOR * piece_len || is_passing(part))
         return false;
     --*pieces_left;
     atomic_store_explicit(&counts[index], 0, memory_order_relaxed); // it may leave and come again

@@ -39,10 +39,11 @@ struct part {
     _Atomic uint32_t damage;
     /* pinned from first use to the end: id filter, presence, run indexes */
     _Atomic(const struct extent *) resident[SECTION_COUNT];
-    _Atomic uint32_t index_state; /* enum part_index_state */
-    struct vector_index index;    /* once index_state says so */
-    _Atomic bool searched;        /* by its vectors, since it was opened */
-    _Atomic bool codes_warm;      /* the last search found all it wanted of CODE and CODE8 */
+    _Atomic uint32_t index_state;   /* enum part_index_state */
+    struct vector_index index;      /* once index_state says so */
+    _Atomic bool searched;          /* by its vectors, since it was opened */
+    _Atomic bool codes_warm;        /* the last search found all it wanted of CODE and CODE8 */
+    _Atomic uint64_t passing_until; /* monotonic ns: likely to be merged before */
     /* how often a few rows of a piece were read by themselves, by piece; for VEC and CODE8 */
     _Atomic(_Atomic uint8_t *) few_reads[2];
     _Atomic uint32_t text_state;        /* enum part_index_state */

@@ -3,6 +3,9 @@
  * where others take one.  So who made it opens it and loads its codes while queries still run on the version before. */
 #include "view/view_internal.h"
 
+#define PASSING_NS \
+    10000000000ull /* a part made while rows are added is likely to be merged within that */
+
 static bool is_searched(const struct generation *g)
 {
     bool searched = tail_codes_asked(g);
@@ -41,6 +44,7 @@ void views_prepare(struct views *views, uuid id, const struct sysdb_part *row,
         sysdb_collection_get(views->options.sysdb, SLICE_NONE, SLICE_NONE, id, &owner, NULL) ==
             OCH_OK &&
         view_part_open(views, owner, row, &part, NULL) == OCH_OK) {
+        part_set_passing(part, sched_mono_ns() + PASSING_NS);
         IGNORE(part_warm(part, PART_WARM_CODES, limits, &warmed, NULL));
         keep(c, row, part);
     }

@@ -105,6 +105,34 @@ static void a_row_costs_a_few_pages_and_many_rows_become_pieces(void **state)
     fixture_done(&f);
 }
 
+/* A part that will soon be merged is not loaded for the sake of some rows, however often they are asked for. */
+static void a_passing_part_is_read_by_rows(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct rows_options options = usual;
+    struct cache_stats before, after;
+    options.dimension = 768;
+    fixture_init(&f, &options, 10);
+    fixture_build(&f);
+    struct part *part;
+    MUST(fixture_open(&f, &part, err));
+    part_set_passing(part, UINT64_MAX);
+    cache_stats(f.cache, &before);
+    for (uint32_t row = 0; row < options.count; row += 9) // nine or ten of each piece
+        MUST(check_picked(&f, part, &row, 1, err));
+    cache_stats(f.cache, &after);
+    assert_true(after.used_bytes - before.used_bytes < options.count / 9 * 12800 + 100000);
+    part_set_passing(part, 1); // long ago
+    for (uint32_t row = 0; row < options.count; row++)
+        MUST(check_picked(&f, part, &row, 1, err));
+    cache_stats(f.cache, &after);
+    // whole pieces, and the few that they held are gone
+    assert_true(after.used_bytes - before.used_bytes < 3000u * 768 * 4 + 300000);
+    part_unref(part);
+    fixture_done(&f);
+}
+
 static void what_was_read_ahead_is_not_read_again(void **state)
 {
     (void)state;
@@ -321,6 +349,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(vectors_of_any_dimension_are_picked_right),
         cmocka_unit_test(a_row_costs_a_few_pages_and_many_rows_become_pieces),
+        cmocka_unit_test(a_passing_part_is_read_by_rows),
         cmocka_unit_test(pieces_are_as_small_as_their_pages_allow),
         cmocka_unit_test(what_was_read_ahead_is_not_read_again),
         cmocka_unit_test(a_read_that_fails_is_read_again_or_told),
