@@ -14,11 +14,9 @@ static void write_ways(struct buf *out, uint32_t ways)
     static const struct {
         uint32_t bit;
         const char *name;
-    } names[] = {{1u << VECTOR_BUDGET, "lists"},
-                 {1u << VECTOR_PROBE, "probe"},
-                 {1u << VECTOR_FULL, "all lists"},
-                 {1u << VECTOR_CODES8, "codes8"},
-                 {RUN_EXACT, "exact"}};
+    } names[] = {{1u << VECTOR_BUDGET, "lists"},   {1u << VECTOR_PROBE, "probe"},
+                 {1u << VECTOR_FULL, "all lists"}, {1u << VECTOR_CODES8, "codes8"},
+                 {1u << VECTOR_CODES1, "codes"},   {RUN_EXACT, "exact"}};
     bool any = false;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         if (!(ways & names[i].bit))

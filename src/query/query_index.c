@@ -436,7 +436,6 @@ static void plan_searches(struct worker *w, struct part_search *searches,
     for (size_t i = 0; i < knn->indexed_count; i++) {
         uint32_t source = knn->order[i];
         const struct indexed_part *indexed = &knn->indexed[source];
-        bool tail = source == view_part_count(run->view);
         struct part_search *search = &searches[i];
         *search = (struct part_search){.source = source, .found = &found[i]};
         search->query = (struct vector_query){
@@ -446,10 +445,8 @@ static void plan_searches(struct worker *w, struct part_search *searches,
             .bound = INFINITY,
             .limits = run->limits,
             .timed = run->plan->explain,
-            .plan = tail
-                        ? vector_plan_codes8((uint32_t)knn->k)
-                        : plan_of(knn, indexed->index,
-                                  atomic_load_explicit(&indexed->survivors, memory_order_relaxed))};
+            .plan = plan_of(knn, indexed->index,
+                            atomic_load_explicit(&indexed->survivors, memory_order_relaxed))};
         if (indexed->lazy && search->query.plan.mode >= VECTOR_CODES8)
             search->query.plan.mode = VECTOR_PROBE;
         *ret_keep = search->query.plan.keep > *ret_keep ? search->query.plan.keep : *ret_keep;
@@ -497,7 +494,9 @@ static och_code search_vector(struct worker *w, och_error *err)
         vector_carry_add(&carry, view_info(run->view)->metric, run->query_norms[w->first],
                          known->items[i].distance);
     TRY(share_lists(w, searches, err));
-    for (size_t i = 0; i < count; i++) {
+    for (size_t n = 0; n < count; n++) {
+        size_t i = (n + (searches[0].source == parts)) %
+                   count; /* of the tail hardly a row passes the threshold of the parts */
         searches[i].query.carry = &carry;
         TRY(searches[i].source == parts ? knn_search_tail(w, &searches[i], err)
                                         : search_part(w, &searches[i], err));

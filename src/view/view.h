@@ -110,11 +110,11 @@ MUST_USE och_code view_slot_read(struct view *view, const struct tail_slot *slot
                                  struct part_reads *reads, unsigned fields,
                                  struct record *ret_record, och_error *err);
 
-/* ---- 8-bit codes of the tail (D18) ---- */
+/* ---- codes of the tail (D18) ---- */
 #define VIEW_CODES_MIN VECTOR_CODES_MIN /* slots: a shorter tail has none */
 struct tail_codes;
 struct view_codes {
-    struct vector_index index; /* coded: slots below may have a code; for VECTOR_CODES8 only */
+    struct vector_index index; /* coded: slots below may have a code; it has no lists */
     struct tail_codes *codes;
 };
 /**

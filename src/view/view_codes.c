@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* 8-bit codes of the tail's vectors (D18).  A tail that nobody searches costs nothing.  The first query makes some, and each one that finds slots
+/* 1-bit and 8-bit codes of the tail's vectors (D18).  A tail that nobody searches costs nothing.  The first query makes some, and each one that finds slots
  * without: half a millisecond of it, not all.  Where queries look, writers make the codes of what they add, and who installs a version those of its
  * tail, so that queries rarely have to. */
 #include "view/view_internal.h"
@@ -19,7 +19,8 @@ struct tail_codes {
     size_t chunk_bytes;
     _Atomic uint32_t
         slots; /* a multiple of 64: those below are coded or have no place among codes */
-    uint8_t *chunks[CODES_CHUNKS]; /* u64[CHUNK_WORDS]: which slots have a code; then their rows */
+    uint8_t *chunks
+        [CODES_CHUNKS]; /* u64[CHUNK_WORDS]: which slots have a code; their blocks; their 8-bit rows */
 };
 
 void tail_codes_free(struct tail_codes *codes, struct budget *budget)
@@ -33,6 +34,14 @@ void tail_codes_free(struct tail_codes *codes, struct budget *budget)
     budget_give(budget, sizeof(*codes));
     vector_frame_done(&codes->frame);
     mem_free(codes);
+}
+
+#define CHUNK_BLOCKS (CODES_CHUNK / CODE_BLOCK_ROWS)
+#define BLOCKS_AT    (CHUNK_WORDS * sizeof(uint64_t))
+
+static size_t rows_at(size_t code_dim)
+{
+    return BLOCKS_AT + CHUNK_BLOCKS * code_block_size(code_dim);
 }
 
 static const float *own_vector(const struct tail_slot *slot)
@@ -57,8 +66,8 @@ static struct tail_codes *codes_new(const struct generation *g, uint32_t dimensi
         mem_free(codes);
         return NULL;
     }
-    codes->chunk_bytes = CHUNK_WORDS * sizeof(uint64_t) +
-                         (size_t)CODES_CHUNK * code_row_size(codes->frame.index.code_dim);
+    size_t code_dim = codes->frame.index.code_dim;
+    codes->chunk_bytes = rows_at(code_dim) + CODES_CHUNK * code_row_size(code_dim);
     return codes;
 }
 
@@ -67,17 +76,23 @@ static void code_slots(struct tail_codes *codes, const struct generation *g, uin
                        float *scratch)
 {
     uint8_t *chunk = codes->chunks[first / CODES_CHUNK];
-    size_t row_size = code_row_size(codes->frame.index.code_dim);
+    size_t code_dim = codes->frame.index.code_dim, block_size = code_block_size(code_dim),
+           row_size = code_row_size(code_dim);
     uint32_t at = first % CODES_CHUNK;
-    uint8_t *row = chunk + CHUNK_WORDS * sizeof(uint64_t) + at * row_size;
+    uint8_t *row = chunk + rows_at(code_dim) + at * row_size,
+            *block = chunk + BLOCKS_AT + at / CODE_BLOCK_ROWS * block_size;
     uint64_t word = 0;
     for (uint32_t i = 0; i < 64; i++, row += row_size) {
+        if (i && i % CODE_BLOCK_ROWS == 0)
+            block += block_size;
+        if (i % CODE_BLOCK_ROWS == 0)
+            code_block_clear(block, code_dim);
         const struct tail_slot *slot = generation_slot(g, first + i);
         const float *vector = own_vector(slot);
         /* one that was replaced is looked up by older views only */
         if (vector &&
             atomic_load_explicit(&slot->superseded_at, memory_order_relaxed) == UINT64_MAX &&
-            vector_frame_code(&codes->frame, vector, scratch, row))
+            vector_frame_code(&codes->frame, vector, scratch, row, block, i % CODE_BLOCK_ROWS))
             word |= 1ull << i;
     }
     memcpy(chunk + at / 64 * sizeof(word), &word, sizeof(word));
@@ -196,9 +211,12 @@ och_code view_codes_page(void *context, enum vector_section section, uint64_t un
 {
     const struct view_codes *codes = context;
     (void)err;
-    assert(section == VECTOR_CODE8 && unit < codes->index.coded);
-    *ret_base = codes->codes->chunks[unit / CODES_CHUNK] + CHUNK_WORDS * sizeof(uint64_t);
-    *ret_first = unit / CODES_CHUNK * CODES_CHUNK;
-    *ret_units = CODES_CHUNK;
+    bool rows = section == VECTOR_CODE8;
+    uint64_t units = rows ? CODES_CHUNK : CHUNK_BLOCKS;
+    assert((rows || section == VECTOR_CODE) && unit / units * CODES_CHUNK < codes->index.coded);
+    *ret_base =
+        codes->codes->chunks[unit / units] + (rows ? rows_at(codes->index.code_dim) : BLOCKS_AT);
+    *ret_first = unit / units * units;
+    *ret_units = units;
     return OCH_OK;
 }

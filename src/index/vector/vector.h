@@ -151,7 +151,8 @@ enum vector_mode {
     VECTOR_PROBE,  /* filtered: all lists in reach that have survivors */
     VECTOR_FULL,   /* all lists with survivors */
     VECTOR_CODES8, /* the 8-bit code of every survivor */
-    VECTOR_EXACT   /* so few that their stored vectors are looked at: no search */
+    VECTOR_EXACT,  /* so few that their stored vectors are looked at: no search */
+    VECTOR_CODES1  /* without lists (vector_frame.h): the 1-bit code of every survivor */
 };
 /** A search as planned; make it with vector_plan_make and change what you know better. */
 struct vector_plan {
@@ -170,8 +171,6 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
                                     uint64_t survivors);
 /** Search harder than calibration says, effort ≥ 1: so many times the lists, and lists that reach farther; INFINITY: all of them. */
 void vector_plan_effort(struct vector_plan *plan, const struct vector_index *index, float effort);
-/** VECTOR_CODES8 for an index without lists (vector_frame.h). */
-struct vector_plan vector_plan_codes8(uint32_t k);
 /** Lists that calibration promises a recall for. */
 uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recall);
 

@@ -11,7 +11,6 @@
 #define EPSILON 1.2f /* who is missed for it is followed by one hardly farther */
 #define REACH \
     0.6f /* lists farther off than this lets them be are not asked: no figure changed for it, with .5 the third digit of some */
-#define KAPPA 0.603f /* sqrt(1 - 2/pi), before it is measured */
 
 och_code vector_calibration_init(struct vector_calibration *c, struct vector_build *build,
                                  och_error *err)
@@ -20,7 +19,7 @@ och_code vector_calibration_init(struct vector_calibration *c, struct vector_bui
     const struct kernel_code *kernel = kernel_code_get();
     const uint32_t *order = build->order.at;
     size_t dim = build->space.code_dim;
-    *c = (struct vector_calibration){.build = build, .kappa = KAPPA};
+    *c = (struct vector_calibration){.build = build, .kappa = VECTOR_KAPPA};
     bool fresh = build->base == VECTOR_NO_INPUT && !build->options.list_rows;
     uint32_t most = fresh            ? CALIBRATION_QUERIES
                     : build->carried ? CALIBRATION_CHECKED

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* 8-bit codes without a part: one mean, one rotation, rows as they come. */
+/* Codes without a part: one mean, one rotation, rows as they come. */
 #include "index/vector/vector_frame.h"
 
 #include "index/vector/vector_internal.h"
@@ -65,10 +65,12 @@ och_code vector_frame_init(struct vector_frame *frame, enum metric metric, uint3
                                              .wide = wide,
                                              .code_dim = vector_code_dim(wide),
                                              .lists = 1,
-                                             .seed = VECTOR_SEED},
+                                             .seed = VECTOR_SEED,
+                                             .kappa = VECTOR_KAPPA},
                                    .budget = budget};
     struct vector_memory mean = {0}, sums = {0}, out = {0};
-    TRY(vector_alloc(budget, wide, sizeof(float), "a mean", &mean, err));
+    TRY(vector_alloc(budget, 2 * (uint64_t)frame->index.code_dim, sizeof(float), "a mean", &mean,
+                     err));
     frame->mean = mean.at;
     frame->bytes = mean.bytes;
     frame->index.mean = frame->mean;
@@ -102,16 +104,20 @@ void vector_frame_done(struct vector_frame *frame)
 }
 
 bool vector_frame_code(const struct vector_frame *frame, const float *vector, float *scratch,
-                       uint8_t *row)
+                       uint8_t *row, uint8_t *block, uint32_t v)
 {
     const struct kernel_code *kernel = kernel_code_get();
     struct vector_space space = space_of(frame);
-    float norm2, shift;
+    struct code_sums sums;
+    float norm2, shift, a, b;
     if (!vector_norm2(&space, vector, &norm2))
         return false;
     vector_row(&space, vector, norm2, scratch, space.code_dim, &shift);
     kernel->rotate_f32(scratch, space.code_dim, space.seed);
     kernel->quant8(scratch, space.code_dim, row);
+    kernel->sign_encode(scratch, frame->mean + space.code_dim, space.code_dim, block, v, &sums);
+    code_factors_of(&sums, &a, &b);
+    code_factors_set(block, space.code_dim, v, a + shift, b);
     if (shift != 0) {
         norm2 = code_row_norm2(row, space.code_dim) + shift;
         memcpy(row + space.code_dim + 4, &norm2, sizeof(norm2));

@@ -11,6 +11,7 @@
 #include <math.h>
 
 /* ---- format (docs/formats/vector.md) ---- */
+#define VECTOR_KAPPA       0.603f      /* sqrt(1 - 2/pi), where it is not measured */
 #define VECTOR_MAGIC       0x5856434fu /* "OCVX" */
 #define VECTOR_MAJOR       1
 #define VECTOR_HEADER_SIZE 256u /* of MEAN; the mean follows */

@@ -128,6 +128,9 @@ uint32_t vector_budget(const struct vector_index *index, uint32_t k, float recal
  * at a tenth of 40,000 x 32, .9937 -> .9967 and 28 % more rows scanned where they are random.  (0.4: .9952 and .9980, 73 % more.) */
 #define REACH_FALL 0.7f
 
+/* 3 misses one neighbour in a thousand, which reads after writes should not. */
+#define FRAME_EPSILON 4
+
 struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k, float recall,
                                     uint64_t survivors)
 {
@@ -137,7 +140,7 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
                                .keep = careful && k > half ? 2 * k : k + half,
                                .rerank_max = 8 * (k < 1u << 20 ? k : 1u << 20) + 64,
                                .epsilon = careful ? 1.9f : 1.5f,
-                               .reach = vector_reach(index, k, recall)};
+                               .reach = index->lists > 1 ? vector_reach(index, k, recall) : 0};
     struct vector_costs costs = vector_costs_of(index->code_dim);
     double n = index->coded, s = survivors < index->coded ? (double)survivors : n;
     double touched = n * (1 - pow(1 - s / n, CODE_BLOCK_ROWS));
@@ -147,14 +150,15 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
         prepare + coarse + touched * costs.code1 + (100 + 64000.0 / index->code_dim) * costs.code8;
     double again =
         plan.keep * costs.exact; /* every other way ends with the stored vectors of so many */
-    if (exact < codes8 + again && exact < full + again) {
+    // what has no lists has no rows in a row either: who searches it knows when to look at them all
+    if (index->list && exact < codes8 + again && exact < full + again) {
         plan.mode = VECTOR_EXACT;
         return plan;
     }
     if (index->lists == 1) {
-        plan.epsilon = 3;
+        plan.epsilon = index->list ? 3 : FRAME_EPSILON;
         plan.rerank_max += 192;
-        plan.mode = codes8 < full ? VECTOR_CODES8 : VECTOR_FULL;
+        plan.mode = codes8 < full ? VECTOR_CODES8 : index->list ? VECTOR_FULL : VECTOR_CODES1;
         return plan;
     }
     if (s >= 0.8 * n) {
@@ -175,16 +179,6 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
     plan.reach_least = vector_probe_reach(index, k * n / s, recall);
     plan.mode = codes8 <= probe ? VECTOR_CODES8 : VECTOR_PROBE;
     return plan;
-}
-
-struct vector_plan vector_plan_codes8(uint32_t k)
-{
-    uint32_t half = k / 2 > 4 ? k / 2 : 4;
-    return (struct vector_plan){.mode = VECTOR_CODES8,
-                                .k = k,
-                                .keep = k > half ? 2 * k : k + half,
-                                .rerank_max = 8 * (k < 1u << 20 ? k : 1u << 20) + 256,
-                                .epsilon = 3};
 }
 
 void vector_plan_effort(struct vector_plan *plan, const struct vector_index *index, float effort)

@@ -162,6 +162,14 @@ static och_code visit_lists(struct vector_search *s, uint32_t budget, och_error 
     return search_drain(s, err);
 }
 
+/* As one list around the mean, where centred vectors have their origin. */
+och_code search_all_codes1(struct vector_search *s, och_error *err)
+{
+    struct list_entry all = {.rows = s->index->coded}, none = {0};
+    TRY(scan_list(s, &all, s->query8.norm2, &none, err));
+    return search_drain(s, err);
+}
+
 och_code search_in_lists(struct vector_search *s, och_error *err)
 {
     const struct vector_plan *plan = &s->query->plan;

@@ -85,7 +85,7 @@ och_code vector_search_begin(const struct vector_query *query, struct arena *are
         .query = query, .index = query->index, .kernel = kernel_code_get(), .arena = arena};
     uint64_t began = search_now(s);
     TRY(prepare(s, &usable, err));
-    if (usable && query->plan.mode != VECTOR_CODES8)
+    if (usable && query->plan.mode != VECTOR_CODES8 && query->index->list)
         TRY(search_coarse(s, err));
     if (began)
         s->found.coarse_ns += search_now(s) - began;
@@ -112,6 +112,8 @@ och_code vector_search(const struct vector_query *query, struct arena *arena,
     TRY(make_room(s, err));
     if (query->plan.mode == VECTOR_CODES8)
         TRY(search_all_codes8(s, err));
+    else if (query->plan.mode == VECTOR_CODES1)
+        TRY(search_all_codes1(s, err));
     else
         TRY(search_in_lists(s, err));
     TRY(search_choose(s, err));

@@ -173,6 +173,8 @@ void search_rank_lists(struct vector_search *s, uint32_t want);
 
 /* ---- vector_scan.c: 1-bit codes ---- */
 
+/** Without lists: every block that the mask allows. */
+MUST_USE och_code search_all_codes1(struct vector_search *s, och_error *err);
 /** List after list as planned. */
 MUST_USE och_code search_in_lists(struct vector_search *s, och_error *err);
 #endif

@@ -19,9 +19,7 @@ static double recall_of(const struct fixture *f, const float *queries, uint32_t 
     for (uint32_t q = 0; q < count; q++) {
         const float *query = queries + (size_t)q * f->dim;
         uint32_t len, want = fixture_truth(f, query, NULL, k, truth);
-        struct vector_plan plan = vector_plan_make(&f->index, k, target, f->rows);
-        if (plan.mode == VECTOR_EXACT)
-            plan = vector_plan_codes8(k);
+        struct vector_plan plan = fixture_by_codes(vector_plan_make(&f->index, k, target, f->rows));
         fixture_search(f, query, NULL, plan, INFINITY, found, &len, NULL);
         assert_int_equal(len, want);
         sum += fixture_recall(truth, want, found, len);

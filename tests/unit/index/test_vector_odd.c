@@ -32,8 +32,7 @@ static size_t count_found(const struct fixture *f, const float *q, uint32_t k)
     struct vector_found found;
     bool usable;
     arena_init(&arena, NULL, 0);
-    if (query.plan.mode == VECTOR_EXACT)
-        query.plan = vector_plan_codes8(k);
+    query.plan = fixture_by_codes(query.plan);
     MUST(vector_carry_init(&carry, query.plan.keep, &arena, err));
     MUST(vector_search(&query, &arena, &found, &usable, err));
     assert_true(usable);

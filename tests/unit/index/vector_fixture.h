@@ -278,4 +278,14 @@ static inline double fixture_recall(const struct near *truth, uint32_t count,
         hits += found[i].distance <= last + slack;
     return (double)(hits < count ? hits : count) / count;
 }
+/* Codes even where so few rows would be looked at by themselves. */
+static inline struct vector_plan fixture_by_codes(struct vector_plan plan)
+{
+    if (plan.mode != VECTOR_EXACT)
+        return plan;
+    plan.mode = VECTOR_CODES8;
+    plan.keep = 2 * plan.k;
+    plan.rerank_max += 192;
+    return plan;
+}
 #endif
