@@ -45,6 +45,15 @@ static float limit_of(const struct vector_search *s, uint32_t want)
     return bucket < KEY_BUCKETS - 1 && limit < s->key_most ? limit : s->key_most;
 }
 
+/* A bucket of an item, rising with its key. */
+static inline uint32_t bucket_of(const struct ranked_list *item, float least, float scale,
+                                 float last)
+{
+    float place = (item->key - least) * scale;
+    place = place < last ? place : last;
+    return (uint32_t)(place > 0 ? place : 0);
+}
+
 /* In ascending order: by buckets of equal width, then within them. */
 static void order_lists(struct vector_search *s, const struct ranked_list *items, uint32_t len,
                         float limit)
@@ -53,12 +62,11 @@ static void order_lists(struct vector_search *s, const struct ranked_list *items
     float least = s->key_least, scale = (float)(buckets - 1) / (limit - least);
     scale = scale > 0 && isfinite(scale) ? scale : 0;
     for (uint32_t i = 0; i < len; i++)
-        starts[code_key_bucket(items[i].key, least, scale, (float)(buckets - 1)) + 1]++;
+        starts[bucket_of(&items[i], least, scale, (float)(buckets - 1)) + 1]++;
     for (uint32_t i = 0; i < buckets; i++)
         starts[i + 1] += starts[i];
     for (uint32_t i = 0; i < len; i++)
-        s->order[starts[code_key_bucket(items[i].key, least, scale, (float)(buckets - 1))]++] =
-            items[i];
+        s->order[starts[bucket_of(&items[i], least, scale, (float)(buckets - 1))]++] = items[i];
     for (uint32_t i = 0, from = 0; i < buckets; from = starts[i++]) { /* starts are ends by now */
         if (starts[i] - from > 32)
             qsort(s->order + from, starts[i] - from, sizeof(*items), compare_ranked);

@@ -173,36 +173,69 @@ static och_code add_to_group(struct vector_search *s, struct search_group *group
     return OCH_OK;
 }
 
-static inline bool is_lower(const struct pending *a, const struct pending *b)
+/* A bound and its row as one number: compared without branches, which nobody could foretell. */
+static_assert(sizeof(struct pending) == sizeof(uint64_t), "one takes the other's place");
+static inline uint64_t rank_of(struct pending item)
 {
-    return a->low < b->low || (a->low == b->low && a->row < b->row);
+    uint32_t bits;
+    memcpy(&bits, &item.low, sizeof bits);
+    bits ^= bits >> 31 ? UINT32_MAX : 0x80000000u;
+    return (uint64_t)bits << 32 | item.row;
+}
+
+static inline struct pending of_rank(uint64_t rank)
+{
+    struct pending item = {.row = (uint32_t)rank};
+    uint32_t bits = (uint32_t)(rank >> 32);
+    bits ^= bits >> 31 ? 0x80000000u : UINT32_MAX;
+    memcpy(&item.low, &bits, sizeof bits);
+    return item;
+}
+
+static inline uint64_t load_rank(const struct pending *at)
+{
+    uint64_t rank;
+    memcpy(&rank, at, sizeof rank);
+    return rank;
+}
+
+static inline void store_rank(struct pending *at, uint64_t rank)
+{
+    memcpy(at, &rank, sizeof rank);
+}
+
+/* The middle one of three, of two the larger: ranks differ, so something is smaller. */
+static uint64_t pivot_of(const struct pending *items, uint32_t from, uint32_t to)
+{
+    uint64_t a = load_rank(items + from), b = load_rank(items + from + (to - from) / 2),
+             c = load_rank(items + to - 1);
+    uint64_t low = a < b ? a : b, high = a < b ? b : a;
+    return to - from == 2 || c > high ? high : c < low ? low : c;
 }
 
 /* The `want` smallest bounds come first; of equal ones those of the first rows. */
 static void select_low(struct pending *items, uint32_t len, uint32_t want)
 {
     uint32_t from = 0, to = len;
-    while (to - from > 1) {
-        struct pending pivot = items[from + (to - from) / 2];
-        uint32_t i = from, j = to - 1;
-        for (;;) {
-            while (is_lower(&items[i], &pivot))
-                i++;
-            while (is_lower(&pivot, &items[j]))
-                j--;
-            if (i >= j)
-                break;
-            struct pending swap = items[i];
-            items[i++] = items[j];
-            items[j--] = swap;
+    for (uint32_t i = 0; i < len; i++)
+        store_rank(items + i, rank_of(items[i]));
+    for (bool moves = true; moves && to - from > 1 && want > from && want < to;) {
+        uint64_t pivot = pivot_of(items, from, to);
+        uint32_t middle = from;
+        for (uint32_t i = from; i < to; i++) {
+            uint64_t rank = load_rank(items + i);
+            store_rank(items + i, load_rank(items + middle));
+            store_rank(items + middle, rank);
+            middle += rank < pivot;
         }
-        if (want == i)
-            return;
-        if (want < i)
-            to = i;
+        moves = middle > from;
+        if (want < middle)
+            to = middle;
         else
-            from = i;
+            from = middle;
     }
+    for (uint32_t i = 0; i < len; i++)
+        items[i] = of_rank(load_rank(items + i));
 }
 
 /* Read the 8-bit rows of pending [first, end) at once, without those that are out of the question by now. */
@@ -221,9 +254,10 @@ static void fetch_pending(struct vector_search *s, uint32_t first, uint32_t end)
 
 och_code search_drain(struct vector_search *s, och_error *err)
 {
-    struct search_group group = {.count = 0};
+    struct search_group group;
     uint32_t best = s->pending_len;
     uint64_t since = search_now(s);
+    group.count = 0; /* the rest is filled as it grows: drains are many */
     if (s->carry.len < s->carry.keep && s->pending_len > 2 * s->carry.keep) {
         best = 2 * s->carry.keep;
         select_low(s->pending, s->pending_len, best);
@@ -271,7 +305,8 @@ static void fetch_survivors(struct vector_search *s, uint32_t first)
 och_code search_all_codes8(struct vector_search *s, och_error *err)
 {
     const struct vector_index *index = s->index;
-    struct search_group group = {.count = 0};
+    struct search_group group;
+    group.count = 0;
     for (uint32_t row = 0; row < index->coded; row += 32) {
         uint32_t bits = search_mask(s, row);
         if (row % ROWS_AHEAD == 0 && s->query->pages->cold) {
