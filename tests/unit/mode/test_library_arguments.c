@@ -180,6 +180,10 @@ static void vectors_of_a_wrong_shape_are_refused(void **state)
         FAILS(OCH_INVALID,
               och_collection_nearest(f->collection, bad[i], 3, 1, NULL, NULL, NULL, &found, &err));
     }
+    static const float far_off[3] = {3e38f, -3e38f,
+                                     1}; /* its length is no float, it is one itself */
+    uint64_t seq;
+    OK(och_collection_nearest(f->collection, far_off, 3, 1, NULL, &seq, NULL, &found, &err));
 }
 
 static void queries_of_a_wrong_shape_are_refused(void **state)
