@@ -347,6 +347,19 @@ static och_code evaluate_all(struct worker *w, uint32_t source, uint64_t **ret_m
     return OCH_OK;
 }
 
+/* The filter for rows outside the codes alone. */
+static och_code evaluate_outside(struct worker *w, uint32_t source, uint64_t **ret_mask,
+                                 och_error *err)
+{
+    const struct vector_index *index = w->knn->indexed[source].index;
+    uint32_t first = index->coded / 64 * 64, end = index->coded + index->outside;
+    uint64_t *mask = ARENA_ARRAY(&w->arena, uint64_t, end / 64 + 1 + QUERY_CHUNK_WORDS);
+    if (!mask)
+        return FAIL_NO_MEMORY(err, "a search");
+    *ret_mask = mask;
+    return fill_mask(w->knn, &(struct range){source, first, end - first}, mask, err);
+}
+
 /* Ask the filter about candidates only; *ret_done false: it has to be evaluated for all rows. */
 static och_code search_lazily(struct worker *w, uint32_t source, struct vector_query *query,
                               struct vector_found *ret_found, bool *ret_done, och_error *err)
@@ -403,13 +416,13 @@ static och_code search_part(struct worker *w, struct part_search *search, och_er
     query->bound = topk_bound(&w->heaps[w->first]);
     if (indexed->lazy) {
         TRY(search_lazily(w, source, query, search->found, &usable, err));
-        if (!usable || index->outside) {
+        if (usable && index->outside)
+            TRY(evaluate_outside(w, source, &mask, err));
+        if (!usable) {
             TRY(evaluate_all(w, source, &mask, &survivors, err));
             query->mask = mask;
             query->plan = plan_of(knn, index, survivors);
             query->begun = NULL;
-        }
-        if (!usable) {
             memcpy(carry->heap, saved, sizeof(float) * carried);
             carry->len = carried;
         }

@@ -96,8 +96,7 @@ och_code vector_read_code8(struct vector_build *build, void *reader, uint32_t so
 /* ---- a look at all rows ---- */
 
 struct survey_part {
-    uint32_t coded, outside,
-        beyond; /* beyond: longer than the space that was taken over knows (ip) */
+    uint32_t coded, outside;
     float big2;
     uint32_t lengths[VECTOR_LENGTHS]; /* of rows that are new to the space */
 };
@@ -131,7 +130,6 @@ static och_code survey_row(struct vector_build *build, void *reader, uint32_t i,
     } else if (vector_norm2(&build->space, x, &norm2)) {
         list_of[i] = 0;
         part->coded++;
-        part->beyond += norm2 > build->space.big2;
         part->big2 = norm2 > part->big2 ? norm2 : part->big2;
         part->lengths[vector_length_class(norm2)]++;
     } else {
@@ -159,7 +157,6 @@ static void add_up(struct survey_part *sum, const struct survey_part *part)
 {
     sum->coded += part->coded;
     sum->outside += part->outside;
-    sum->beyond += part->beyond;
     sum->big2 = part->big2 > sum->big2 ? part->big2 : sum->big2;
     for (unsigned i = 0; i < VECTOR_LENGTHS; i++)
         sum->lengths[i] += part->lengths[i];
@@ -196,8 +193,7 @@ static och_code survey(struct vector_build *build, bool *ret_fits, och_error *er
     struct survey_part sum;
     TRY(survey_once(build, &sum, err));
     if (build->kept_space) {
-        *ret_fits = build->outside <= vector_outside_most(build->coded) &&
-                    (build->space.metric != METRIC_IP || sum.beyond <= build->coded / 4);
+        *ret_fits = build->outside <= vector_outside_most(build->coded);
         return OCH_OK;
     }
     *ret_fits = true;

@@ -33,7 +33,8 @@ static void keep_space(struct vector_build *build, const struct vector_index *in
     build->space_of = input;
     build->space.seed = index->seed;
     build->space.big2 = index->big2;
-    build->space.limit2 = vector_limit_of(index);
+    /* rows longer than ip's lift knows are nearer than their list seems to be, and likely to be asked for */
+    build->space.limit2 = index->metric == METRIC_IP ? index->big2 : vector_limit_of(index);
     memcpy(build->mean.at, index->mean, 4 * (size_t)index->wide);
 }
 
