@@ -302,7 +302,8 @@ static och_code make_lists(struct vector_build *build, och_error *err)
 
 static och_code encode(struct vector_build *build, och_error *err)
 {
-    struct vector_memory *const sections[] = {&build->list, &build->centq, &build->code};
+    struct vector_memory *const sections[] = {&build->list, &build->centq, &build->code,
+                                              &build->rows8};
     for (size_t i = 0; i < COUNT_OF(sections); i++)
         vector_release(build->options.budget, sections[i]);
     return vector_encode(build, err);
@@ -412,9 +413,10 @@ void vector_build_free(struct vector_build *build)
 {
     if (!build)
         return;
-    struct vector_memory *const all[] = {
-        &build->mean, &build->mean_section, &build->list_of,    &build->order, &build->list,
-        &build->same, &build->centq,        &build->cell_first, &build->super, &build->code};
+    struct vector_memory *const all[] = {&build->mean,  &build->mean_section, &build->list_of,
+                                         &build->order, &build->list,         &build->same,
+                                         &build->centq, &build->cell_first,   &build->super,
+                                         &build->code,  &build->rows8};
     for (size_t i = 0; i < COUNT_OF(all); i++)
         vector_release(build->options.budget, all[i]);
     if (build->rows.reader_free)
@@ -485,6 +487,22 @@ static och_code emit_step(void *context, void *reader, void *state, uint32_t ite
     return OCH_OK;
 }
 
+/* Those that the one wave left. */
+static och_code emit_made(struct vector_build *build,
+                          och_code (*emit)(void *context, const void *at, size_t len,
+                                           och_error *err),
+                          void *context, och_error *err)
+{
+    const uint8_t *rows8 = build->rows8.at;
+    size_t bytes = build->coded * code_row_size(build->space.code_dim);
+    for (size_t at = 0; at < bytes; at += EMIT_BYTES) {
+        TRY(work_check(&build->limits, err));
+        TRY(emit(context, rows8 + at, min_size(bytes - at, EMIT_BYTES), err));
+    }
+    vector_release(build->options.budget, &build->rows8);
+    return OCH_OK;
+}
+
 och_code vector_build_code8(struct vector_build *build,
                             och_code (*emit)(void *context, const void *at, size_t len,
                                              och_error *err),
@@ -494,6 +512,8 @@ och_code vector_build_code8(struct vector_build *build,
     size_t size = code_row_size(build->space.code_dim);
     uint32_t room = (uint32_t)(EMIT_BYTES / size / EMIT_STEP + 1) * EMIT_STEP;
     struct vector_memory rows8 = {0};
+    if (build->rows8.at)
+        return emit_made(build, emit, context, err);
     TRY(vector_alloc(budget, room, size, "codes", &rows8, err));
     struct emission e = {.build = build, .rows8 = rows8.at};
     och_code code = OCH_OK;

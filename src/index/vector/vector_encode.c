@@ -77,6 +77,7 @@ struct encoder {
     struct vector_memory centroids; /* f32[code_dim], by piece: that of its list */
     struct vector_memory cent8;     /* of all lists */
     uint32_t room, pieces_max, piece_count, row_count;
+    bool whole;                  /* one wave held all rows */
     double kappa, norm2, spread; /* spread: of the list being summed up */
 };
 
@@ -298,6 +299,7 @@ static och_code run_wave(struct encoder *e, och_error *err)
         return OCH_OK;
     TRY(over_wave(e, code_piece, e->piece_count, err));
     find_centroids(e);
+    e->whole = e->row_count == e->build->coded;
     return finish_wave(e, err);
 }
 
@@ -536,6 +538,10 @@ och_code vector_encode(struct vector_build *build, och_error *err)
     e.places = places.at;
     if (code == OCH_OK)
         code = encode_all(&e, blocks, err);
+    if (code == OCH_OK && e.whole) {
+        build->rows8 = e.rows8;
+        e.rows8 = (struct vector_memory){0};
+    }
     vector_calibration_done(&e.calibration);
     struct vector_memory *const all[] = {&e.rows8,     &e.pieces, &e.sums,
                                          &e.centroids, &e.cent8,  &places};

@@ -217,6 +217,8 @@ struct vector_build {
     struct vector_memory order;      /* u32[count] */
     struct vector_memory cell_first; /* u32[cells + 1]: lists of one cell are neighbours */
     struct vector_memory list, centq, code;
+    struct vector_memory
+        rows8; /* of all coded rows in order, if they fitted one wave: made once, not again to be written */
     uint32_t coded, outside, lists, cells, lists_098, space_of;
     uint32_t strangers; /* of the coded: no input has a code of this space for them */
     struct vector_trained trained;
