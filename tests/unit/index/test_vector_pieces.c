@@ -61,16 +61,16 @@ static size_t search(const struct fixture *f, const struct vector_pages *pages, 
                      bool without_lists, uint32_t *out)
 {
     struct arena arena;
-    struct vector_query query = {
-        .index = &f->index,
-        .pages = pages,
-        .vector = q,
-        .bound = INFINITY,
-        .plan = without_lists ? vector_plan_codes8(K)
-                              : vector_plan_make(&f->index, K, 0.95f, f->index.coded)};
+    struct vector_query query = {.index = &f->index,
+                                 .pages = pages,
+                                 .vector = q,
+                                 .bound = INFINITY,
+                                 .plan = vector_plan_make(&f->index, K, 0.95f, f->index.coded)};
     struct vector_found found;
     bool usable;
     arena_init(&arena, NULL, 0);
+    if (without_lists)
+        query.plan.mode = VECTOR_CODES8;
     MUST(vector_search(&query, &arena, &found, &usable, err));
     assert_true(usable && found.count >= K && found.count <= 8 * K + 256);
     for (size_t i = 0; i < found.count; i++)
