@@ -20,7 +20,7 @@
 #define USES_MAX    3u
 #define SMALL_SHARE 10u /* main may hold what is left of 100 */
 #define HEAT_SHARE  8u  /* one in so many bytes stays with the colder */
-#define IDLE_SHARE  2u  /* one in so many free bytes may be memory that nobody uses */
+#define IDLE_SHARE  8u  /* one in so many free bytes may be memory that nobody uses */
 
 enum queue_name { QUEUE_SMALL, QUEUE_MAIN, QUEUE_HOT, QUEUE_WARM, QUEUE_COUNT };
 #define HEATS CACHE_HEATS
