@@ -124,11 +124,11 @@ static och_code ask_filter(struct vector_search *s, struct search_group *group, 
     s->near += count;
     TRY(s->query->allow(s->query->allow_context, kept, &count, err));
     s->near_passed += count;
-    for (uint32_t i = 0, from = 0; i < count; i++) {
-        while (group->rows[from] != kept[i])
-            from++;
+    for (uint32_t i = 0, from = 0; i < count && from < group->count; from++) {
+        if (group->rows[from] != kept[i])
+            continue;
         group->rows[i] = kept[i];
-        group->at[i] = group->at[from++];
+        group->at[i++] = group->at[from];
     }
     group->count = count;
     return OCH_OK;
