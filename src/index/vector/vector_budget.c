@@ -16,6 +16,8 @@
 static const double reach_share[VECTOR_KS] = {0.02, 0.25};
 #define PROBE_SHARE 0.8
 
+#define NEARER_TARGETS 4 /* .8 to .975 */
+
 /* An input's table is taken over if the queries that check it need at most so many times as many lists, or as few. */
 #define CARRIED_MOST   1.35
 #define CARRIED_WEIGHT (1.0 / 3)
@@ -29,7 +31,7 @@ struct hit {
     float
         reach[VECTOR_KS]; /* that the list needs, when the threshold is the distance to the k-th */
     float placed
-        [VECTOR_KS]; /* that it needs when its turn comes, and what reach has fallen by until then */
+        [VECTOR_PLACED]; /* that it needs when its turn comes, and what reach has fallen by until then */
 };
 struct reached {
     float reach;
@@ -120,7 +122,9 @@ static float kth_distance(const struct vector_calibration *c, uint32_t q, unsign
     return at ? vector_neighbours(c, q)[at - 1].distance : INFINITY;
 }
 
-/* What a search knows when the list of this rank has its turn: the distance to the `want`-th of those in lists before.  Too few: the farthest of all. */
+/* What a search knows when the list of this rank has its turn: the distance to the `want`-th of those in lists before.  With fewer of the known ones there
+ * it has others, farther off: if a share of all neighbours lies there, the want / share nearest hold so many, and distance grows with the logarithm of
+ * their number as it does among the known.  None at all: it takes any list. */
 static float threshold_before(const struct vector_neighbour *heap, const struct hit *hits,
                               uint32_t len, uint32_t want, uint32_t rank)
 {
@@ -128,15 +132,23 @@ static float threshold_before(const struct vector_neighbour *heap, const struct 
     for (uint32_t i = 0; i < len; i++)
         if (hits[i].rank < rank && ++seen == want)
             return heap[i].distance;
-    return len ? heap[len - 1].distance : INFINITY;
+    if (!seen || len < 2)
+        return INFINITY;
+    float last = heap[len - 1].distance, half = heap[len / 2 - 1].distance;
+    float doublings = log2f((float)want / (float)seen);
+    return last +
+           (last - half) / log2f((float)len / (float)(len / 2)) * (doublings > 0 ? doublings : 0);
 }
 
 /* By place: the fewest lists are visited if reach falls as they come, since a list far down in the order seldom holds what is looked for, and a
  * search that has found all has the lowest threshold. */
-static void place_hits(const struct vector_build *build, const struct vector_neighbour *heap,
-                       struct hit *hits, uint32_t len, const float *deltas)
+static void place_hits(const struct vector_calibration *c, uint32_t q, struct hit *hits,
+                       const float *deltas)
 {
-    for (unsigned k = 0; k < VECTOR_KS; k++) {
+    const struct vector_build *build = c->build;
+    const struct vector_neighbour *heap = vector_neighbours(c, q);
+    uint32_t len = ((const uint32_t *)c->heap_len.at)[q];
+    for (unsigned k = 0; k < VECTOR_PLACED; k++) {
         uint32_t want = vector_placed_ks[k] / CALIBRATION_SHARE;
         for (uint32_t i = 0; i < len && i < want; i++) {
             uint32_t list = heap[i].list;
@@ -176,7 +188,7 @@ static och_code rank_query(void *context, void *reader, void *state, uint32_t it
         last = list;
         hits[i] = own;
     }
-    place_hits(build, heap, hits, len, deltas);
+    place_hits(r->c, q, hits, deltas);
     return OCH_OK;
 }
 
@@ -316,32 +328,34 @@ static float placed_for(const struct tables *t, uint64_t total, double most, dou
     float reach = 0;
     enough = enough < all ? enough : all;
     for (uint32_t i = 0; i < t->reached_len && sum < enough; i++) {
-        if (t->reached[i].rank >= most || !isfinite(t->reached[i].reach))
+        if (t->reached[i].rank >= most || t->reached[i].reach == INFINITY)
             continue;
         sum += t->reached[i].weight;
         reach = t->reached[i].reach;
     }
-    return reach;
+    return reach > -INFINITY ? reach : 0; /* the first lists hold all */
 }
 
-/* Lists that a search may visit by place. */
+/* Lists that a search may visit by place: for few neighbours as many as for the fewest of the table. */
 static double placed_most(const struct vector_calibrated *table, unsigned k, unsigned target)
 {
     double few = log(table->budgets[0][target]), many = log(table->budgets[1][target]);
-    double share =
-        log((double)vector_placed_ks[k] / vector_ks[0]) / log((double)vector_ks[1] / vector_ks[0]);
-    return VECTOR_FARTHEST * exp(few + share * (many - few));
+    return VECTOR_FARTHEST * exp(vector_placed_ks[k] > vector_ks[0] ? many : few);
 }
 
 static void fill_placed(struct tables *t, struct vector_calibrated *ret)
 {
     ret->fall = VECTOR_FALL;
-    for (unsigned k = 0; k < VECTOR_KS; k++) {
+    for (unsigned k = 0; k < VECTOR_PLACED; k++) {
         uint64_t total = sort_placed(t, k);
         for (unsigned target = 0; target < VECTOR_TARGETS; target++)
             ret->placed[k][target] =
                 placed_for(t, total, placed_most(ret, k, target), need_of(vector_targets[target]));
     }
+    /* about the same for all recalls; so few neighbours say little about one of them */
+    ret->nearer = 0;
+    for (unsigned target = 0; target < NEARER_TARGETS; target++)
+        ret->nearer += (ret->placed[0][target] - ret->placed[1][target]) / NEARER_TARGETS;
 }
 
 /* By a quarter of the queries. */
@@ -453,17 +467,24 @@ static float carried_placed(const struct vector_build *build, unsigned k, float 
     return vector_placed_reach(build->options.inputs[build->base], own, recall);
 }
 
-/* By how much reach by place is off, on the average; the lists that hold a search back are those of the table as it will be. */
-static float compare_placed(struct tables *t, const struct vector_calibrated *carried)
+/* By how much reach by place is off, on the average; beside as many lists as these queries take, as the input's was measured beside its own. */
+static float compare_placed(struct tables *t)
 {
     static const unsigned targets[] = {1, 2, 3}; /* few queries say little about more */
     const struct vector_build *build = t->ranking.c->build;
+    uint32_t most[VECTOR_KS][COUNT_OF(targets)];
     float sum = 0, compared = 0;
     for (unsigned k = 0; k < VECTOR_KS; k++) {
+        uint64_t total = count_found(t, k, INFINITY);
+        for (size_t i = 0; i < COUNT_OF(targets); i++)
+            most[k][i] =
+                lists_for(t->found, build->lists, total, need_of(vector_targets[targets[i]]));
+    }
+    for (unsigned k = 1; k < VECTOR_PLACED; k++) { /* and of the two nearest */
         uint64_t total = sort_placed(t, k);
         for (size_t i = 0; i < COUNT_OF(targets); i++, compared++) {
             float recall = vector_targets[targets[i]];
-            sum += placed_for(t, total, placed_most(carried, k, targets[i]), need_of(recall)) -
+            sum += placed_for(t, total, VECTOR_FARTHEST * most[k - 1][i], need_of(recall)) -
                    carried_placed(build, k, recall);
         }
     }
@@ -485,11 +506,12 @@ static void fill_carried(struct tables *t, double times, struct vector_calibrate
         for (unsigned target = 0; target < VECTOR_PROBES; target++)
             ret->probe[k][target] = vector_probe_reach(base, own, vector_probes[target]);
     }
-    float off = (float)CARRIED_WEIGHT * compare_placed(t, ret);
-    for (unsigned k = 0; k < VECTOR_KS; k++)
+    float off = (float)CARRIED_WEIGHT * compare_placed(t);
+    for (unsigned k = 1; k < VECTOR_PLACED; k++)
         for (unsigned target = 0; target < VECTOR_TARGETS; target++)
             ret->placed[k][target] = carried_placed(build, k, vector_targets[target]) + off;
     ret->fall = base->fall;
+    ret->nearer = base->nearer;
     ret->super_cells = base->super_cells < build->cells ? base->super_cells : build->cells;
 }
 

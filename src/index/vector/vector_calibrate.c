@@ -24,7 +24,10 @@ och_code vector_calibration_init(struct vector_calibration *c, struct vector_bui
     uint32_t most = fresh            ? CALIBRATION_QUERIES
                     : build->carried ? CALIBRATION_CHECKED
                                      : CALIBRATION_MERGED,
-             queries = build->coded / 32 < most ? build->coded / 32 + 1 : most;
+             queries = build->coded / 32 < most ? build->coded / 32 + 1 : most,
+             fit = CALIBRATION_BYTES / (uint32_t)(5 * dim + code_table_size(dim));
+    fit = fit > CALIBRATION_QUERIES / 2 ? fit : CALIBRATION_QUERIES / 2;
+    queries = queries < fit ? queries : fit;
     TRY(vector_alloc(budget, queries, 4, "calibration", &c->sources, err));
     TRY(vector_alloc(budget, queries, 4 * dim, "calibration", &c->rotated, err));
     TRY(vector_alloc(budget, queries, dim, "calibration", &c->q8, err));

@@ -377,6 +377,25 @@ static void store_float(uint8_t *at, float value)
     memcpy(at, &value, sizeof(value));
 }
 
+static void store_placed(uint8_t *at, float reach)
+{
+    float whole = reach * VECTOR_PLACED_UNIT;
+    whole = whole < -INT16_MAX ? -INT16_MAX : whole < INT16_MAX ? whole : INT16_MAX;
+    store_u16(at, (uint16_t)(int16_t)lrintf(whole));
+}
+
+/* The file has reach by place for 10 and 50: the latter on the line from 10 to 100. */
+static void write_placed(uint8_t *at, const struct vector_calibrated *calibrated)
+{
+    const float *few = calibrated->placed[1], *many = calibrated->placed[2];
+    for (unsigned t = 0; t < VECTOR_TARGETS; t++) {
+        store_placed(at + VECTOR_PLACED_AT + 2 * t, few[t]);
+        store_placed(at + VECTOR_PLACED_AT + 2 * (VECTOR_TARGETS + t),
+                     few[t] + log10f(5) * (many[t] - few[t]));
+    }
+    store_placed(at + VECTOR_NEARER_AT, calibrated->nearer);
+}
+
 static och_code write_mean(struct vector_build *build, uint64_t blocks, float kappa,
                            const struct vector_calibrated *calibrated, och_error *err)
 {
@@ -413,10 +432,8 @@ static och_code write_mean(struct vector_build *build, uint64_t blocks, float ka
             unsigned place = 4 * (k * VECTOR_TARGETS + t);
             store_u32(at + VECTOR_BUDGETS_AT + place, calibrated->budgets[k][t]);
             store_float(at + VECTOR_REACH_AT + place, calibrated->reach[k][t]);
-            float placed = calibrated->placed[k][t] * VECTOR_PLACED_UNIT;
-            placed = placed < -INT16_MAX ? -INT16_MAX : placed < INT16_MAX ? placed : INT16_MAX;
-            store_u16(at + VECTOR_PLACED_AT + place / 2, (uint16_t)(int16_t)lrintf(placed));
         }
+    write_placed(at, calibrated);
     for (unsigned k = 0; k < VECTOR_KS; k++)
         for (unsigned t = 0; t < VECTOR_PROBES; t++)
             store_float(at + VECTOR_PROBE_AT + 4 * (k * VECTOR_PROBES + t),

@@ -6,7 +6,7 @@
 
 const float vector_targets[VECTOR_TARGETS] = {0.80f, 0.90f, 0.95f, 0.975f, 0.99f, 0.995f};
 const float vector_probes[VECTOR_PROBES] = {0.90f, 0.95f, 0.99f, 0.995f};
-const uint32_t vector_ks[VECTOR_KS] = {10, 100}, vector_placed_ks[VECTOR_KS] = {10, 50};
+const uint32_t vector_ks[VECTOR_KS] = {10, 100}, vector_placed_ks[VECTOR_PLACED] = {2, 10, 100};
 
 static bool is_sound(float x)
 {
@@ -52,6 +52,8 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
                                  .kappa = load_f32(at + 56),
                                  .rms = load_f32(at + 60),
                                  .fall = load_f32(at + VECTOR_FALL_AT),
+                                 .nearer =
+                                     (int16_t)load_u16(at + VECTOR_NEARER_AT) / VECTOR_PLACED_UNIT,
                                  .list = list.at,
                                  .centq = centq.at,
                                  .trained_rows = load_u32(at + VECTOR_TRAINED_AT),

@@ -61,7 +61,7 @@ float vector_probe_reach(const struct vector_index *index, double k, float recal
     return many > 0 ? (float)at_k(few, many, k) : vector_reach(index, k, recall);
 }
 
-/* A reach by place, of one of the two k. */
+/* A reach by place, of 10 or 50. */
 static double placed_at(const struct vector_index *index, unsigned k, float recall)
 {
     const uint8_t *at = index->budgets + VECTOR_PLACED_AT - VECTOR_BUDGETS_AT;
@@ -92,11 +92,10 @@ static double budget_of(const struct vector_index *index, double k, float recall
 
 float vector_placed_reach(const struct vector_index *index, double k, float recall)
 {
-    double few = placed_at(index, 0, recall), many = placed_at(index, 1, recall);
-    double share =
-        log(k / vector_placed_ks[0]) / log((double)vector_placed_ks[1] / vector_placed_ks[0]);
-    share = share < 0 ? FEW_FALL * share : share;
-    return (float)(few + share * (many - few));
+    double few = placed_at(index, 0, recall), share = log(k / 10) / log(5);
+    if (k < 10)
+        return (float)(few - share * (double)index->nearer);
+    return (float)(few + (placed_at(index, 1, recall) - few) * share);
 }
 
 float vector_placed_farther(const struct vector_index *index, double times)
@@ -110,7 +109,8 @@ float vector_placed_farther(const struct vector_index *index, double times)
 double vector_budget_share(const struct vector_index *index, uint32_t k, double share, float recall)
 {
     /* those of the k that lie here rank among this part's rows as the nearest of so many do */
-    double own = 1 + share * (k - 1), lists = budget_of(index, own, recall);
+    double own = 1 + share * ((k > vector_ks[0] ? k : vector_ks[0]) - 1),
+           lists = budget_of(index, own, recall);
     return lists < index->lists ? lists : index->lists;
 }
 
@@ -166,8 +166,7 @@ struct vector_plan vector_plan_make(const struct vector_index *index, uint32_t k
         plan.mode = VECTOR_BUDGET;
         if (index->fall > 0) {
             plan.fall = index->fall;
-            plan.reach = vector_placed_reach(index, k > vector_ks[0] ? k : vector_ks[0], recall) +
-                         plan.fall * (float)log2(n / s);
+            plan.reach = vector_placed_reach(index, k, recall) + plan.fall * (float)log2(n / s);
             lists *= VECTOR_FARTHEST;
         }
         plan.lists = lists < index->lists ? (uint32_t)ceil(lists) : index->lists;

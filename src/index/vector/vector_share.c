@@ -68,9 +68,8 @@ void vector_share(struct vector_query *const *queries, size_t count, float recal
         plan->lists = s->index->lists - (s->index->lists > 1);
         plan->key = limit + search_key_shift(s);
         if (by_place) { /* its effort stays */
-            uint32_t k = plan->k > vector_ks[0] ? plan->k : vector_ks[0];
             plan->reach += vector_placed_reach(s->index, 1 + share * (plan->k - 1), recall) -
-                           vector_placed_reach(s->index, k, recall);
+                           vector_placed_reach(s->index, plan->k, recall);
             continue;
         }
         plan->fall = 0;
