@@ -5,18 +5,21 @@
  *     vector [options] [folder]
  *       folder            a data set: shape.txt ("rows dim queries"), base.f32, query.f32; else clusters are made
  *       --rows N --dim D  of the rows made (200000, 384), or at most so many of the folder's
- *       --k K             10
+ *       --k K,K...        10; one set of figures each
  *       --space S         l2, cosine, ip
  *       --queries Q       at most (1000)
+ *       --held Q          so many rows at the folder's end are the queries and in no index: like the data, and as many as one wants
  *       --flat            one list
  *       --threads T       that build (1)
  *       --merge P         also: an index of all rows but a share P, these as parts of 16,384 rows, and all merged; beside the build of all
+ *       --unseen          what --merge adds is other topics (of 64) than those that the lists were made for
+ *       --lists L         so many lists for each query instead of what a recall takes, whatever their reach
  *       --share P         only every row with chance P passes a filter
  *       --recall R        this target alone
  *       --rounds N        of the queries, the best counts (2)
  *
  * peak_mb: of the memory that the build charges, as seen when it reads rows; the rows themselves are not in it.
- * One JSON line for the build and one for each target. */
+ * One JSON line for the build and one for each target; error: the standard error of its recall, from how the queries differ. */
 #include "index/vector/vector.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -34,13 +37,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#define KS_MOST 8
+
 struct bench {
-    uint32_t rows, dim, queries, k, threads;
+    uint32_t rows, dim, queries, k, threads, held;
+    uint32_t ks[KS_MOST], k_count, k_most; /* k is one of them */
     struct pool *pool;
     struct budget budget;
     _Atomic int64_t peak_bytes; /* of a build */
     double build_s, merge;
     float recall;
+    uint32_t lists; /* 0: as the plan says */
+    bool unseen;
     int rounds;
     enum metric metric;
     bool flat;
@@ -51,7 +59,8 @@ struct bench {
     struct vector_index index;
     struct vector_built built;
     struct buf code8;
-    uint32_t *truth;          /* k rows of base a query */
+    uint32_t *truth; /* k_most rows of base a query */
+    bool has_truth;
     uint64_t *mask, *in_base; /* by row of the index, by row of base; NULL: all */
     uint64_t survivors;
 };
@@ -143,8 +152,16 @@ static void read_folder(struct bench *b, const char *folder)
     if (!file || fscanf(file, "%u %u %u", &rows, &dim, &queries) != 3)
         die(path);
     (void)fclose(file);
-    b->rows = b->rows && b->rows < rows ? b->rows : rows;
+    if (b->held >= rows)
+        die("more queries than rows");
+    b->rows = b->rows && b->rows < rows - b->held ? b->rows : rows - b->held;
     b->dim = dim;
+    if (b->held) {
+        b->queries = b->held;
+        b->base = map_floats(folder, "base.f32", (size_t)rows * dim);
+        b->query = b->base + (size_t)(rows - b->held) * dim;
+        return;
+    }
     b->queries = b->queries < queries ? b->queries : queries;
     b->base = map_floats(folder, "base.f32", (size_t)b->rows * dim);
     b->query = map_floats(folder, "query.f32", (size_t)b->queries * dim);
@@ -234,7 +251,7 @@ static void nearest_of_block(const struct bench *b, const float *query, float no
     (b->metric == METRIC_L2 ? kernel_get()->l2_rows_f32 : kernel_get()->dot_rows_f32)(
         query, row_of(b, at), b->dim, b->dim, count, out);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t row = at + i, place = b->k - 1;
+        uint32_t row = at + i, place = b->k_most - 1;
         float own = b->metric == METRIC_L2   ? out[i]
                     : b->metric == METRIC_IP ? kernel_ip_distance(out[i])
                                              : kernel_cosine_distance(out[i], norm2, norms[i]);
@@ -253,11 +270,11 @@ static void exact(struct bench *b)
 {
     enum { BLOCK = 256 };
     float norms[BLOCK], *norm2 = need(b->queries, 4);
-    struct item *best = need((size_t)b->queries * b->k, sizeof(*best));
+    struct item *best = need((size_t)b->queries * b->k_most, sizeof(*best));
     for (uint32_t q = 0; q < b->queries; q++)
         norm2[q] = kernel_get()->dot_f32(b->query + (size_t)q * b->dim,
                                          b->query + (size_t)q * b->dim, b->dim);
-    for (size_t i = 0; i < (size_t)b->queries * b->k; i++)
+    for (size_t i = 0; i < (size_t)b->queries * b->k_most; i++)
         best[i] = (struct item){INFINITY, UINT32_MAX};
     for (uint32_t at = 0; at < b->rows; at += BLOCK) {
         uint32_t count = b->rows - at < BLOCK ? b->rows - at : BLOCK;
@@ -265,9 +282,9 @@ static void exact(struct bench *b)
             norms[i] = kernel_get()->dot_f32(row_of(b, at + i), row_of(b, at + i), b->dim);
         for (uint32_t q = 0; q < b->queries; q++)
             nearest_of_block(b, b->query + (size_t)q * b->dim, norm2[q], at, count, norms,
-                             best + (size_t)q * b->k);
+                             best + (size_t)q * b->k_most);
     }
-    for (size_t i = 0; i < (size_t)b->queries * b->k; i++)
+    for (size_t i = 0; i < (size_t)b->queries * b->k_most; i++)
         b->truth[i] = best[i].row;
     free(best);
     free(norm2);
@@ -321,6 +338,85 @@ static void make(struct bench *b)
            end - start, end - middle, b->threads, finish - begin,
            (double)atomic_load(&b->peak_bytes) / 1e6);
     (void)fflush(stdout);
+}
+
+/* ---- topics ---- */
+
+#define TOPICS 64u
+
+static uint32_t nearest_topic(const struct bench *b, const float *centres, const float *x)
+{
+    float out[TOPICS], norm2 = kernel_get()->dot_f32(x, x, b->dim);
+    uint32_t best = 0;
+    (b->metric == METRIC_L2 ? kernel_get()->l2_rows_f32
+                            : kernel_get()->dot_rows_f32)(x, centres, b->dim, b->dim, TOPICS, out);
+    for (uint32_t t = 0; t < TOPICS; t++) {
+        const float *c = centres + (size_t)t * b->dim;
+        if (b->metric != METRIC_L2)
+            out[t] = kernel_cosine_distance(out[t], norm2, kernel_get()->dot_f32(c, c, b->dim));
+        best = out[t] < out[best] ? t : best;
+    }
+    return best;
+}
+
+/* Centres of topics: some rounds of k-means over some of the rows. */
+static float *find_topics(const struct bench *b)
+{
+    enum { ROUNDS = 5, SAMPLE = 20000 };
+    float *centres = need((size_t)TOPICS * b->dim, 4), *sums = need((size_t)TOPICS * b->dim, 4);
+    uint32_t step = b->rows / SAMPLE + 1, counts[TOPICS];
+    struct random random;
+    random_seed(&random, 11);
+    for (uint32_t t = 0; t < TOPICS; t++)
+        memcpy(centres + (size_t)t * b->dim, row_of(b, (uint32_t)random_below(&random, b->rows)),
+               b->dim * 4);
+    for (int round = 0; round < ROUNDS; round++) {
+        memset(sums, 0, (size_t)TOPICS * b->dim * 4);
+        memset(counts, 0, sizeof(counts));
+        for (uint32_t row = 0; row < b->rows; row += step) {
+            uint32_t topic = nearest_topic(b, centres, row_of(b, row));
+            counts[topic]++;
+            for (uint32_t j = 0; j < b->dim; j++)
+                sums[(size_t)topic * b->dim + j] += row_of(b, row)[j];
+        }
+        for (uint32_t t = 0; t < TOPICS; t++)
+            for (uint32_t j = 0; counts[t] && j < b->dim; j++)
+                centres[(size_t)t * b->dim + j] = sums[(size_t)t * b->dim + j] / (float)counts[t];
+    }
+    free(sums);
+    return centres;
+}
+
+/* Rows in another order: first those of topics that make up all but about the share that is merged in. */
+static void sort_by_topic(struct bench *b)
+{
+    float *centres = find_topics(b), *sorted = need((size_t)b->rows * b->dim, 4);
+    uint8_t *topic_of = need(b->rows, 1);
+    uint32_t counts[TOPICS] = {0}, order[TOPICS], seen = 0, topics = 0, at = 0;
+    struct random random;
+    random_seed(&random, 12);
+    for (uint32_t row = 0; row < b->rows; row++)
+        counts[topic_of[row] = (uint8_t)nearest_topic(b, centres, row_of(b, row))]++;
+    for (uint32_t t = 0; t < TOPICS; t++) {
+        uint32_t other = (uint32_t)random_below(&random, t + 1);
+        order[t] = order[other];
+        order[other] = t;
+    }
+    while (topics < TOPICS && seen < (1 - b->merge) * b->rows)
+        seen += counts[order[topics++]];
+    for (int unseen = 0; unseen < 2; unseen++)
+        for (uint32_t row = 0; row < b->rows; row++) {
+            bool is_seen = false;
+            for (uint32_t t = 0; t < topics; t++)
+                is_seen = is_seen || order[t] == topic_of[row];
+            if (is_seen != !unseen)
+                continue;
+            memcpy(sorted + (size_t)at++ * b->dim, row_of(b, row), b->dim * 4);
+        }
+    b->base = sorted;
+    b->merge = 1 - (double)seen / b->rows;
+    free(topic_of);
+    free(centres);
 }
 
 /* ---- merging ---- */
@@ -447,6 +543,12 @@ static uint32_t answer(struct bench *b, const float *query, float recall, struct
                                   .plan = vector_plan_make(&b->index, b->k, recall, b->survivors)};
     bool usable;
     och_error err = {0};
+    if (b->lists) {
+        search.plan.mode = VECTOR_BUDGET;
+        search.plan.lists = b->lists < b->index.lists ? b->lists : b->index.lists;
+        search.plan.reach = 1e3f;
+        search.plan.fall = 0;
+    }
     arena_init(arena, NULL, 0);
     if (vector_search(&search, arena, found, &usable, &err) != OCH_OK || !usable)
         die("search");
@@ -472,9 +574,9 @@ static void ask(struct bench *b, float recall, double exact_s)
     struct arena arena;
     struct item *items = need(8 * b->k + 512, sizeof(*items));
     double *times = need(b->queries, sizeof(*times)), hits = 0, wanted = 0, lists = 0, coded = 0,
-           scored = 0, reranked = 0, spent = 0;
+           scored = 0, reranked = 0, spent = 0, square = 0;
     for (int round = 0; round < b->rounds; round++) { /* the first warms */
-        hits = wanted = lists = coded = scored = reranked = 0;
+        hits = wanted = lists = coded = scored = reranked = square = 0;
         double start = cpu(), own_spent;
         for (uint32_t q = 0; q < b->queries; q++) {
             struct vector_found found;
@@ -487,24 +589,31 @@ static void ask(struct bench *b, float recall, double exact_s)
             coded += (double)found.rows_scanned / b->queries;
             scored += (double)found.rows_scored / b->queries;
             reranked += (double)found.count / b->queries;
+            double own_hits = 0, own_wanted = 0;
             for (uint32_t i = 0; i < b->k; i++) {
-                uint32_t row = b->truth[(size_t)q * b->k + i];
-                wanted += row != UINT32_MAX;
+                uint32_t row = b->truth[(size_t)q * b->k_most + i];
+                own_wanted += row != UINT32_MAX;
                 for (uint32_t j = 0; j < count; j++)
-                    hits += items[j].row == row;
+                    own_hits += items[j].row == row;
             }
+            hits += own_hits;
+            wanted += own_wanted;
+            square += own_wanted > 0 ? own_hits / own_wanted * (own_hits / own_wanted) : 0;
         }
         own_spent = cpu() - start;
         spent = round && spent < own_spent ? spent : own_spent;
     }
     qsort(times, b->queries, sizeof(*times), compare_doubles);
-    printf("{\"bench\":\"vector\",\"target\":%.3f,\"k\":%u,\"recall\":%.4f,\"queries_per_s\":%.0f,"
+    double mean = hits / wanted, variance = square / b->queries - mean * mean;
+    printf("{\"bench\":\"vector\",\"target\":%.3f,\"k\":%u,\"recall\":%.4f,\"error\":%.4f,"
+           "\"queries_per_s\":%.0f,"
            "\"p50_us\":%.0f,\"p99_us\":%.0f,\"budget\":%u,\"lists\":%.1f,\"rows_coded\":%.0f,"
            "\"share\":%.4f,"
            "\"rows_scored\":%.0f,\"reranked\":%.1f,\"exact_queries_per_s\":%.0f}\n",
-           (double)recall, b->k, hits / wanted, b->queries / spent, times[b->queries / 2] * 1e6,
-           times[(size_t)(b->queries * 0.99)] * 1e6, vector_budget(&b->index, b->k, recall), lists,
-           coded, coded / b->rows, scored, reranked, 1 / exact_s);
+           (double)recall, b->k, mean, sqrt(fmax(variance, 0) / b->queries), b->queries / spent,
+           times[b->queries / 2] * 1e6, times[(size_t)(b->queries * 0.99)] * 1e6,
+           vector_budget(&b->index, b->k, recall), lists, coded, coded / b->rows, scored, reranked,
+           1 / exact_s);
     (void)fflush(stdout);
     free(items);
     free(times);
@@ -514,12 +623,17 @@ static void ask_all(struct bench *b)
 {
     static const float targets[] = {0.8f, 0.9f, 0.95f, 0.975f, 0.99f, 0.995f, 0.999f};
     double exact_s = scan_cost(b);
-    exact(b);
-    if (b->recall > 0)
-        ask(b, b->recall, exact_s);
-    else
-        for (size_t t = 0; t < COUNT_OF(targets); t++)
-            ask(b, targets[t], exact_s);
+    if (!b->has_truth || b->in_base) /* a filter's rows are those of an order */
+        exact(b);
+    b->has_truth = true;
+    for (uint32_t i = 0; i < b->k_count; i++) {
+        b->k = b->ks[i];
+        if (b->recall > 0 || b->lists)
+            ask(b, b->recall, exact_s);
+        else
+            for (size_t t = 0; t < COUNT_OF(targets); t++)
+                ask(b, targets[t], exact_s);
+    }
 }
 
 static void make_mask(struct bench *b)
@@ -546,15 +660,32 @@ static void make_mask(struct bench *b)
     }
 }
 
+static void read_ks(struct bench *b, const char *list)
+{
+    b->k_count = b->k_most = 0;
+    for (char *end; *list && b->k_count < KS_MOST; list = *end ? end + 1 : end) {
+        uint32_t k = (uint32_t)strtoul(list, &end, 10);
+        if (!k)
+            die("--k");
+        b->ks[b->k_count++] = k;
+        b->k_most = k > b->k_most ? k : b->k_most;
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct bench b = {
-        .queries = 1000, .k = 10, .metric = METRIC_COSINE, .share = 1, .threads = 1, .rounds = 2};
+        .queries = 1000, .metric = METRIC_COSINE, .share = 1, .threads = 1, .rounds = 2};
+    read_ks(&b, "10");
     const char *folder = NULL;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
         if (strcmp(argv[i], "--flat") == 0) {
             b.flat = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--unseen") == 0) {
+            b.unseen = true;
             continue;
         }
         if (argv[i][0] != '-') {
@@ -567,7 +698,11 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i - 1], "--dim") == 0)
             b.dim = (uint32_t)strtoul(value, NULL, 10);
         else if (strcmp(argv[i - 1], "--k") == 0)
-            b.k = (uint32_t)strtoul(value, NULL, 10);
+            read_ks(&b, value);
+        else if (strcmp(argv[i - 1], "--lists") == 0)
+            b.lists = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--held") == 0)
+            b.held = (uint32_t)strtoul(value, NULL, 10);
         else if (strcmp(argv[i - 1], "--queries") == 0)
             b.queries = (uint32_t)strtoul(value, NULL, 10);
         else if (strcmp(argv[i - 1], "--threads") == 0)
@@ -603,8 +738,10 @@ int main(int argc, char **argv)
         b.base = base;
         b.query = query;
     }
+    if (b.unseen && b.merge > 0)
+        sort_by_topic(&b);
     budget_init(&b.budget, 0, NULL);
-    b.truth = need((size_t)b.queries * b.k, 4);
+    b.truth = need((size_t)b.queries * b.k_most, 4);
     make(&b);
     make_mask(&b);
     ask_all(&b);
