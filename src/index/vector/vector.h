@@ -126,7 +126,7 @@ struct vector_index {
     uint32_t lists;
     uint64_t blocks, seed;
     float big2, gamma, kappa, rms;
-    float fall; /* of reach with each doubling of a list's place; 0: not known */
+    float fall;   /* of reach with each doubling of a list's place; 0: not known */
     float nearer; /* what reach is more for two neighbours than for ten; 0: not known */
     uint32_t trained_rows, trained_lists, trained_098, lists_098; /* 0: not known */
     float trained_rms, trained_imbalance;
