@@ -134,10 +134,11 @@ static float threshold_before(const struct vector_neighbour *heap, const struct 
             return heap[i].distance;
     if (!seen || len < 2)
         return INFINITY;
-    float last = heap[len - 1].distance, half = heap[len / 2 - 1].distance;
+    uint32_t middle = len / 2;
+    float last = heap[len - 1].distance;
+    float doubling = (last - heap[middle - 1].distance) / log2f((float)len / (float)middle);
     float doublings = log2f((float)want / (float)seen);
-    return last +
-           (last - half) / log2f((float)len / (float)(len / 2)) * (doublings > 0 ? doublings : 0);
+    return last + doubling * (doublings > 0 ? doublings : 0);
 }
 
 /* By place: the fewest lists are visited if reach falls as they come, since a list far down in the order seldom holds what is looked for, and a

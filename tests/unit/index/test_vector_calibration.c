@@ -29,6 +29,7 @@ static void measure(const struct fixture *f, double *ret_off)
     assert_non_null(queries);
     assert_true(truth && found);
     fixture_clusters(queries, QUERIES, DIM, CLUSTERS, 0.8f, 3, 5);
+    const size_t asked = QUERIES * COUNT_OF(targets);
     for (size_t i = 0; i < COUNT_OF(ks); i++)
         ret_off[i] = 0;
     for (uint32_t q = 0; q < QUERIES; q++) {
@@ -40,7 +41,7 @@ static void measure(const struct fixture *f, double *ret_off)
                 struct vector_plan plan = vector_plan_make(&f->index, ks[i], targets[t], ROWS);
                 fixture_search(f, query, NULL, plan, INFINITY, found, &count, NULL);
                 ret_off[i] += (fixture_recall(truth, ks[i], found, count) - (double)targets[t]) /
-                              (QUERIES * COUNT_OF(targets));
+                              (double)asked;
             }
     }
     free(queries);
