@@ -27,7 +27,7 @@
 #define VECTOR_PROBE_AT    224u
 #define VECTOR_PROBES      4u
 extern const float vector_targets[VECTOR_TARGETS], vector_probes[VECTOR_PROBES];
-#define VECTOR_PLACED      3u
+#define VECTOR_PLACED 3u
 extern const uint32_t vector_ks[VECTOR_KS], vector_placed_ks[VECTOR_PLACED];
 #define VECTOR_PLACED_UNIT 2048.0f /* of a reach by place, in whole numbers */
 #define VECTOR_FALL        0.07f
