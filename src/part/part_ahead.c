@@ -2,8 +2,8 @@
 /* Rows here and there.  What a scan reads comes in pieces of 256 KiB; who wants single rows would pay for a hundred others.  So rows of VEC
  * and CODE8 are also cached in extents of a few KiB, whole pages around a few rows, and all that a query will want is read in one batch.
  * Where many such reads fall into one piece and there is room, the piece itself is read: a collection that fits into memory ends up in
- * pieces, one that does not keeps what it uses, and so does a part that will be merged before it has paid.  Both forms are extents like others: counted, and evicted when nobody wants them; the few
- * go when their piece comes. */
+ * pieces, one that does not keeps what it uses, and so does a part that will be merged before it has paid.  Both forms are extents like others:
+ * counted, and evicted when nobody wants them; the few go when their piece comes. */
 #include "part/part_internal.h"
 
 #include <stdlib.h>

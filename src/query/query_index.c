@@ -25,7 +25,7 @@ och_code knn_choose_indexed(struct knn *knn, och_error *err)
     float recall = run->plan->recall > 0 ? run->plan->recall : view_info(run->view)->recall;
     knn->recall = recall > 0 ? recall : RECALL_DEFAULT;
     knn->indexed = ARENA_ARRAY(run->arena, struct indexed_part, parts + 1);
-    knn->order = ARENA_ARRAY(run->arena, uint32_t, parts + 2);
+    knn->order = ARENA_ARRAY(run->arena, uint32_t, parts + 1);
     if (!knn->indexed || !knn->order)
         return FAIL_NO_MEMORY(err, "a search");
     const struct vector_index *newest = NULL;
@@ -37,15 +37,11 @@ och_code knn_choose_indexed(struct knn *knn, och_error *err)
             continue;
         newest = index;
         knn->indexed[i].index = index;
-        knn->order[++knn->indexed_count] = (uint32_t)i;
+        knn->order[knn->indexed_count++] = (uint32_t)i;
     }
     knn_choose_tail(knn, newest);
-    if (knn->tail.index.coded) {
-        knn->order[0] = (uint32_t)parts;
-        knn->indexed_count++;
-    } else {
-        knn->order++;
-    }
+    if (knn->tail.index.coded)
+        knn->order[knn->indexed_count++] = (uint32_t)parts;
     return OCH_OK;
 }
 
@@ -125,12 +121,13 @@ static och_code sample_share(struct knn *knn, och_error *err)
     uint64_t all = 0;
     uint32_t alive = 0, passed = 0;
     struct lookup lookup;
-    size_t first = knn->tail.index.coded != 0; /* the tail is asked as a whole */
-    for (size_t i = first; i < knn->indexed_count; i++)
+    size_t count = knn->indexed_count -
+                   (knn->tail.index.coded != 0); /* the tail, the last, is asked as a whole */
+    for (size_t i = 0; i < count; i++)
         all += knn->indexed[knn->order[i]].index->coded;
     lookup_init(&lookup, run);
     och_code code = work_check(run->limits, err);
-    for (size_t i = first; i < knn->indexed_count && code == OCH_OK; i++) {
+    for (size_t i = 0; i < count && code == OCH_OK; i++) {
         uint32_t source = knn->order[i];
         uint64_t rows = (uint64_t)SAMPLE_ROWS * knn->indexed[source].index->coded / all;
         code = sample_part(knn, &lookup, source, (uint32_t)rows, &alive, &passed, err);
@@ -507,9 +504,7 @@ static och_code search_vector(struct worker *w, och_error *err)
         vector_carry_add(&carry, view_info(run->view)->metric, run->query_norms[w->first],
                          known->items[i].distance);
     TRY(share_lists(w, searches, err));
-    for (size_t n = 0; n < count; n++) {
-        size_t i = (n + (searches[0].source == parts)) %
-                   count; /* of the tail hardly a row passes the threshold of the parts */
+    for (size_t i = 0; i < count; i++) {
         searches[i].query.carry = &carry;
         TRY(searches[i].source == parts ? knn_search_tail(w, &searches[i], err)
                                         : search_part(w, &searches[i], err));

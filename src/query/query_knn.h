@@ -33,7 +33,8 @@ struct knn {
     float recall;
     struct view_codes tail;       /* index.coded 0: the tail is scanned */
     struct indexed_part *indexed; /* by part; of the tail last */
-    uint32_t *order; /* the tail if it has codes, then parts with an index, the oldest first */
+    uint32_t *
+        order; /* parts with an index, the oldest first, then the tail if it has codes: hardly a row of it passes the threshold of the parts */
     size_t indexed_count;
     double share; /* of rows that the filter lets through, about; -1: not known, 0: few */
     _Atomic uint64_t survivors;

@@ -12,6 +12,8 @@
 #define FOLLOW_STEPS 8u      /* one writer codes at most so many times what a query does */
 #define STEP_NUMBERS 262144u /* numbers of vectors that take about half a millisecond */
 #define CHUNK_WORDS  (CODES_CHUNK / 64)
+#define CHUNK_BLOCKS (CODES_CHUNK / CODE_BLOCK_ROWS)
+#define BLOCKS_AT    (CHUNK_WORDS * sizeof(uint64_t))
 
 struct tail_codes {
     struct vector_frame frame;
@@ -35,9 +37,6 @@ void tail_codes_free(struct tail_codes *codes, struct budget *budget)
     vector_frame_done(&codes->frame);
     mem_free(codes);
 }
-
-#define CHUNK_BLOCKS (CODES_CHUNK / CODE_BLOCK_ROWS)
-#define BLOCKS_AT    (CHUNK_WORDS * sizeof(uint64_t))
 
 static size_t rows_at(size_t code_dim)
 {
@@ -80,11 +79,10 @@ static void code_slots(struct tail_codes *codes, const struct generation *g, uin
            row_size = code_row_size(code_dim);
     uint32_t at = first % CODES_CHUNK;
     uint8_t *row = chunk + rows_at(code_dim) + at * row_size,
-            *block = chunk + BLOCKS_AT + at / CODE_BLOCK_ROWS * block_size;
+            *blocks = chunk + BLOCKS_AT + at / CODE_BLOCK_ROWS * block_size;
     uint64_t word = 0;
     for (uint32_t i = 0; i < 64; i++, row += row_size) {
-        if (i && i % CODE_BLOCK_ROWS == 0)
-            block += block_size;
+        uint8_t *block = blocks + i / CODE_BLOCK_ROWS * block_size;
         if (i % CODE_BLOCK_ROWS == 0)
             code_block_clear(block, code_dim);
         const struct tail_slot *slot = generation_slot(g, first + i);

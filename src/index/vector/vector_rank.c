@@ -45,7 +45,7 @@ static float limit_of(const struct vector_search *s, uint32_t want)
     return bucket < KEY_BUCKETS - 1 && limit < s->key_most ? limit : s->key_most;
 }
 
-/* A bucket of an item, rising with its key. */
+/* A bucket of an item, rising with its key.  Not code_key_bucket, whose rounding is a call: nobody else has to agree with these. */
 static inline uint32_t bucket_of(const struct ranked_list *item, float least, float scale,
                                  float last)
 {

@@ -35,6 +35,14 @@ static void let_go(struct held *held)
     held->at = NULL;
 }
 
+/* Each 250 KiB. */
+static void fill_all(struct held *held, size_t count, struct pages_stats *ret_full)
+{
+    for (size_t i = 0; i < count; i++)
+        fill(&held[i], 250 * KIB, (uint8_t)i);
+    pages_stats(ret_full);
+}
+
 /* Sizes of all kinds come and go at random. */
 static void come_and_go(uint64_t seed, size_t steps)
 {
@@ -75,9 +83,7 @@ static void what_is_given_back_leaves_memory(void **state)
     enum { COUNT = 400 };
     struct held held[COUNT];
     struct pages_stats full, stats;
-    for (size_t i = 0; i < COUNT; i++)
-        fill(&held[i], 250 * KIB, (uint8_t)i);
-    pages_stats(&full);
+    fill_all(held, COUNT, &full);
     assert_true(full.used_bytes <= full.regions * 2048 * KIB);
     for (size_t i = 0; i < COUNT; i += 2) /* no region is empty then */
         let_go(&held[i]);
@@ -101,9 +107,7 @@ static void what_may_stay_serves_the_next_ones(void **state)
     enum { COUNT = 200 };
     struct held held[COUNT];
     struct pages_stats full, stats;
-    for (size_t i = 0; i < COUNT; i++)
-        fill(&held[i], 250 * KIB, (uint8_t)i);
-    pages_stats(&full);
+    fill_all(held, COUNT, &full);
     for (size_t i = 0; i < COUNT / 2; i++) { /* whole regions, 24 MiB */
         pages_free(held[i].at, held[i].size, SIZE_MAX);
         held[i].at = NULL;
