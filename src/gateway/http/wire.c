@@ -124,6 +124,18 @@ static bool is_number_row(const struct json_value *item)
     return item->kind == JSON_FLOATS || (item->kind == JSON_ARRAY && item->count == 0);
 }
 
+/* What is wrong with an element that is no row of numbers: the first thing in it that is no number, or it. */
+static const char *describe_row(struct exchange *x, const struct json_value *item, uint32_t i)
+{
+    for (uint32_t j = 0; item->kind == JSON_ARRAY && j < item->count; j++) {
+        enum json_kind kind = item->items[j].kind;
+        if (kind != JSON_INT && kind != JSON_FLOAT)
+            return arena_printf(&x->arena, "element %" PRIu32 "[%" PRIu32 "] is %s", i, j,
+                                json_describe(&item->items[j], &x->arena));
+    }
+    return arena_printf(&x->arena, "element %" PRIu32 " is %s", i, json_describe(item, &x->arena));
+}
+
 static och_code check_embeddings(struct exchange *x, const struct json_value *value,
                                  const char *path, bool nullable, och_error *err)
 {
@@ -139,9 +151,8 @@ static och_code check_embeddings(struct exchange *x, const struct json_value *va
         if ((!row && !text && !(nullable && item->kind == JSON_NULL)) || (rows && texts))
             return wire_fail(x, item, err, path,
                              "data did not match any variant of untagged enum EmbeddingsPayload: "
-                             "element %" PRIu32
-                             " is %s; write arrays of numbers, or base64 strings, not both",
-                             i, json_describe(item, &x->arena));
+                             "%s; write arrays of numbers, or base64 strings, not both",
+                             describe_row(x, item, i));
     }
     return OCH_OK;
 }

@@ -186,6 +186,11 @@ static void an_error_names_its_place(void **state)
          "\"vector_index\":{\"enabled\":false,\"config\":{\"spann\":{\"write_nprobe\":65}}}}}}}");
     SAYS("path", "new_configuration.hnsw.ef_search", "PUT", collection_route(id),
          "{\"new_configuration\":{\"hnsw\":{\"ef_search\":70000}}}");
+    SAYS("message",
+         "Failed to deserialize the JSON body into the target type: query_embeddings: data did not "
+         "match any variant of untagged enum EmbeddingsPayload: element 1[2] is null; write arrays "
+         "of numbers, or base64 strings, not both at line 1 column 28",
+         "POST", docs_route(id, "query"), "{\"query_embeddings\":[[1,2],[3,4,null]]}");
     SAYS("path", NULL, "POST", docs_route(id, "get"), "{");
     SAYS("path", NULL, "GET", BASE "/collections/docx");
 }
