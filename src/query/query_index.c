@@ -437,11 +437,19 @@ static och_code search_part(struct worker *w, struct part_search *search, och_er
 
 /* ---- one vector in all of them ---- */
 
-static void plan_searches(struct worker *w, struct part_search *searches,
-                          struct vector_found *found, uint32_t *ret_keep)
+static och_code plan_searches(struct worker *w, struct part_search *searches,
+                              struct vector_found *found, uint32_t *ret_keep, och_error *err)
 {
     struct knn *knn = w->knn;
     struct run *run = knn->run;
+    const float *vector = run->plan->vectors + (size_t)w->first * run->plan->dimension;
+    const struct vector_index **indexes =
+        ARENA_ARRAY(&w->arena, const struct vector_index *, knn->indexed_count);
+    if (!indexes)
+        return FAIL_NO_MEMORY(err, "a search");
+    for (size_t i = 0; i < knn->indexed_count; i++)
+        indexes[i] = knn->indexed[knn->order[i]].index;
+    struct vector_stretch stretch = vector_stretch(indexes, knn->indexed_count, vector);
     *ret_keep = 0;
     for (size_t i = 0; i < knn->indexed_count; i++) {
         uint32_t source = knn->order[i];
@@ -450,7 +458,8 @@ static void plan_searches(struct worker *w, struct part_search *searches,
         *search = (struct part_search){.source = source, .found = &found[i]};
         search->query = (struct vector_query){
             .index = indexed->index,
-            .vector = run->plan->vectors + (size_t)w->first * run->plan->dimension,
+            .vector = vector,
+            .stretch = stretch,
             .mask = indexed->mask,
             .bound = INFINITY,
             .limits = run->limits,
@@ -461,6 +470,7 @@ static void plan_searches(struct worker *w, struct part_search *searches,
             search->query.plan.mode = VECTOR_PROBE;
         *ret_keep = search->query.plan.keep > *ret_keep ? search->query.plan.keep : *ret_keep;
     }
+    return OCH_OK;
 }
 
 /* Parts with many lists visit them as if they were one part's. */
@@ -495,13 +505,13 @@ static och_code search_vector(struct worker *w, och_error *err)
     struct vector_found *found = ARENA_ARRAY(&w->arena, struct vector_found, count);
     const struct topk *known = &w->heaps[w->first];
     struct vector_carry carry;
-    uint32_t keep;
+    uint32_t keep = 0;
     if (!searches || !found)
         return FAIL_NO_MEMORY(err, "a search");
-    plan_searches(w, searches, found, &keep);
+    TRY(plan_searches(w, searches, found, &keep, err));
     TRY(vector_carry_init(&carry, keep, &w->arena, err));
     for (size_t i = 0; i < known->len; i++)
-        vector_carry_add(&carry, view_info(run->view)->metric, run->query_norms[w->first],
+        vector_carry_add(&carry, view_info(run->view)->metric, &searches[0].query.stretch,
                          known->items[i].distance);
     TRY(share_lists(w, searches, err));
     for (size_t i = 0; i < count; i++) {

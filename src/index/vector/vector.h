@@ -183,9 +183,17 @@ struct vector_carry {
 };
 MUST_USE och_code vector_carry_init(struct vector_carry *carry, uint32_t keep, struct arena *arena,
                                     och_error *err);
-/** A row that was found without codes; query_norm2: Σq² (ip). */
-void vector_carry_add(struct vector_carry *carry, enum metric metric, float query_norm2,
-                      float reported);
+/** ip: a query is compared with codes as if it were twice as long as rows usually are.  The order of rows by inner product is the same for any length, but what
+ *  distances to lists tell is not. */
+struct vector_stretch {
+    double times, norm2; /* Σq² of the stretched query */
+};
+/** One for all parts that a query searches; l2, cosine: none.  O(dimension). */
+struct vector_stretch vector_stretch(const struct vector_index *const *indexes, size_t count,
+                                     const float *q);
+/** A row that was found without codes. */
+void vector_carry_add(struct vector_carry *carry, enum metric metric,
+                      const struct vector_stretch *stretch, float reported);
 
 struct vector_search;
 struct vector_query {
@@ -194,7 +202,8 @@ struct vector_query {
     const struct vector_index *index;
     const struct vector_pages *pages;
     const float *vector;
-    const uint64_t *mask; /* bit per row that may be returned; NULL: all */
+    struct vector_stretch stretch; /* times 0: that of this part alone */
+    const uint64_t *mask;          /* bit per row that may be returned; NULL: all */
     float bound; /* only rows with a smaller or equal reported distance matter; +inf: all do */
     const struct limits_of_work *limits;
     bool timed;

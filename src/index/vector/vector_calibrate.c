@@ -12,6 +12,16 @@
 #define REACH \
     0.6f /* lists farther off than this lets them be are not asked: no figure changed for it, with .5 the third digit of some */
 
+/* A row as a query; without direction, where it lies itself. */
+static void place_row(const struct vector_space *space, const float *x, float *out)
+{
+    float norm2, shift;
+    if (vector_query_row(space, x, vector_usual_stretch(space, x), out))
+        return;
+    (void)vector_norm2(space, x, &norm2);
+    vector_row(space, x, norm2, out, space->code_dim, &shift);
+}
+
 och_code vector_calibration_init(struct vector_calibration *c, struct vector_build *build,
                                  och_error *err)
 {
@@ -41,15 +51,12 @@ och_code vector_calibration_init(struct vector_calibration *c, struct vector_bui
     for (uint32_t q = 0; q < queries; q++) {
         uint32_t source = order[(uint64_t)q * build->coded / queries];
         const float *x;
-        float norm2, shift, *y = (float *)c->rotated.at + q * dim;
+        float *y = (float *)c->rotated.at + q * dim;
         TRY(vector_fetch(build, build->reader, source, &x, err));
         if (!x)
             return FAIL(err, OCH_INTERNAL, "a row lost its vector while its part was built");
         ((uint32_t *)c->sources.at)[q] = source;
-        (void)vector_norm2(&build->space, x, &norm2);
-        vector_row(&build->space, x, norm2, y, dim, &shift);
-        if (build->space.metric == METRIC_IP) /* as a query has it */
-            y[build->space.dim] = 0 - build->space.mean[build->space.dim];
+        place_row(&build->space, x, y);
         kernel->rotate_f32(y, dim, build->space.seed);
         kernel->quant8_query(y, dim, (int8_t *)c->q8.at + q * dim,
                              (struct code_query8 *)c->query8.at + q);

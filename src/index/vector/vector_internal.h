@@ -60,11 +60,13 @@ bool vector_norm2(const struct vector_space *space, const float *x, float *ret_n
 /** The centred internal vector, `wide` floats, zeros up to `out_floats`.  *ret_shift: to be added to squared distances from this row. */
 void vector_row(const struct vector_space *space, const float *x, float norm2, float *out,
                 size_t out_floats, float *ret_shift);
-/** The same for a query; code_dim floats.  False: it has no place there. */
-bool vector_query_row(const struct vector_space *space, const float *q, float *out,
-                      float *ret_norm2);
-/** Squared internal distance of a reported one, and back. */
-double vector_internal(const struct vector_space *space, float query_norm2, float reported);
+/** The same for a query, stretched if it is one of ip; code_dim floats.  False: it has no place there. */
+bool vector_query_row(const struct vector_space *space, const float *q, double stretch, float *out);
+/** As queries of a part alone are stretched. */
+double vector_usual_stretch(const struct vector_space *space, const float *q);
+/** Squared internal distance of a reported one. */
+double vector_internal(const struct vector_space *space, const struct vector_stretch *stretch,
+                       float reported);
 
 /** The nearest distance that rows of a list may have: (mean - 2 reach |q-c| rms), where mean = |q-c|² + rms² is what they have on average. */
 static inline float vector_nearest(float delta, float rms2, float reach)

@@ -55,11 +55,11 @@ och_code vector_carry_init(struct vector_carry *carry, uint32_t keep, struct are
     return carry->heap ? OCH_OK : FAIL_NO_MEMORY(err, "a search");
 }
 
-void vector_carry_add(struct vector_carry *carry, enum metric metric, float query_norm2,
-                      float reported)
+void vector_carry_add(struct vector_carry *carry, enum metric metric,
+                      const struct vector_stretch *stretch, float reported)
 {
     struct vector_space space = {.metric = metric}; /* big2 0: the scale that is shared */
-    double internal = vector_internal(&space, query_norm2, reported);
+    double internal = vector_internal(&space, stretch, reported);
     if (isfinite(internal))
         carry_push(carry, (float)internal);
 }

@@ -26,7 +26,7 @@ static och_code prepare(struct vector_search *s, bool *ret_usable, och_error *er
     s->table = lists ? arena_alloc_aligned(s->arena, 64, code_table_size(dim)) : NULL;
     if (!rotated || !q8 || (lists && !s->table))
         return FAIL_NO_MEMORY(err, "a search");
-    *ret_usable = vector_query_row(&space, s->query->vector, rotated, &s->norm2);
+    *ret_usable = vector_query_row(&space, s->query->vector, s->stretch.times, rotated);
     if (!*ret_usable)
         return OCH_OK;
     s->kernel->rotate_f32(rotated, dim, index->seed);
@@ -66,7 +66,7 @@ static void set_bound(struct vector_search *s)
 {
     const struct vector_index *index = s->index;
     struct vector_space space = {.metric = index->metric, .big2 = index->big2};
-    double bound = vector_internal(&space, s->norm2, s->query->bound);
+    double bound = vector_internal(&space, &s->stretch, s->query->bound);
     /* what rounding may have taken from the distance that is to be beaten; of a cosine, from a number near 1 */
     double slack = 4e-7 * (fabs(bound) + (double)s->query8.norm2 + (double)index->big2 +
                            (index->metric == METRIC_COSINE));
@@ -81,8 +81,13 @@ och_code vector_search_begin(const struct vector_query *query, struct arena *are
     *ret = NULL;
     if (!s)
         return FAIL_NO_MEMORY(err, "a search");
-    *s = (struct vector_search){
-        .query = query, .index = query->index, .kernel = kernel_code_get(), .arena = arena};
+    *s = (struct vector_search){.query = query,
+                                .index = query->index,
+                                .stretch = query->stretch,
+                                .kernel = kernel_code_get(),
+                                .arena = arena};
+    if (!(s->stretch.times > 0))
+        s->stretch = vector_stretch(&query->index, 1, query->vector);
     uint64_t began = search_now(s);
     TRY(prepare(s, &usable, err));
     if (usable && query->plan.mode != VECTOR_CODES8 && query->index->list)

@@ -33,7 +33,8 @@ struct vector_search {
     uint8_t *table;
     struct code_table factors;
     struct code_query8 query8;
-    float query_length, norm2; /* rotated; as reported distances know it */
+    struct vector_stretch stretch;
+    float query_length;        /* rotated */
     float bound;               /* internal */
     struct vector_carry carry; /* the `keep` smallest 8-bit distances, largest on top */
     float shift;               /* of this part's distances against the carried ones */

@@ -87,9 +87,10 @@ static bool sees(struct sight *s, uint32_t asked)
     struct vector_build *build = s->build;
     uint32_t dim = build->space.dim, code_dim = build->space.code_dim, nearer = 0, at = 0;
     const float *vectors = s->vectors.at, *query = vectors + (size_t)asked * dim;
-    float *y = s->scratch.at, *codes = s->codes.at, norm2, best = INFINITY, own = INFINITY;
+    float *y = s->scratch.at, *codes = s->codes.at, best = INFINITY, own = INFINITY;
     struct code_query8 query8;
-    if (!vector_query_row(&build->space, query, y, &norm2))
+    /* not stretched: a filter may leave the short rows alone */
+    if (!vector_query_row(&build->space, query, 1, y))
         return true; /* no query for codes */
     kernel->rotate_f32(y, code_dim, build->space.seed);
     kernel->quant8_query(y, code_dim, s->q8.at, &query8);

@@ -62,28 +62,84 @@ void vector_row(const struct vector_space *space, const float *x, float norm2, f
         out[i] = 0;
 }
 
-bool vector_query_row(const struct vector_space *space, const float *q, float *out,
-                      float *ret_norm2)
+static bool ip_query_row(const struct vector_space *space, const float *q, double stretch,
+                         float *out)
 {
-    float norm2, shift;
-    if (!vector_norm2(space, q, &norm2))
-        return false;
-    *ret_norm2 = norm2;
-    if (space->metric == METRIC_COSINE && inverse_norm(space, q, norm2) == 0)
-        return false;
-    vector_row(space, q, norm2, out, space->code_dim, &shift);
-    if (space->metric == METRIC_IP)
-        out[space->dim] = 0 - space->mean[space->dim];
+    uint32_t dim = space->dim;
+    for (uint32_t i = 0; i < dim; i++)
+        out[i] = (float)((double)q[i] * stretch) - space->mean[i];
+    out[dim] = 0 - space->mean[dim];
+    for (size_t i = space->wide; i < space->code_dim; i++)
+        out[i] = 0;
     return true;
 }
 
-double vector_internal(const struct vector_space *space, float query_norm2, float reported)
+bool vector_query_row(const struct vector_space *space, const float *q, double stretch, float *out)
+{
+    float norm2, shift;
+    if (space->metric == METRIC_IP)
+        return ip_query_row(space, q, stretch, out);
+    if (!vector_norm2(space, q, &norm2))
+        return false;
+    if (space->metric == METRIC_COSINE && inverse_norm(space, q, norm2) == 0)
+        return false;
+    vector_row(space, q, norm2, out, space->code_dim, &shift);
+    return true;
+}
+
+/* Of a query as long as rows are, and of one half or four times as long, lists tell as much; but the longer it is the less the lift's rounding weighs:
+ * 15 to 35 % fewer rows are scored than at 1. */
+#define STRETCH2 4
+
+/* ip: the |q|² that queries get, of what |x|² is on average. */
+static double usual2_of(enum metric metric, float big2, const float *mean, uint32_t dim)
+{
+    /* the last coordinate's mean square is what is missing to big2: at least the square of its mean */
+    double rest = (double)big2 - (double)mean[dim] * (double)mean[dim];
+    if (metric != METRIC_IP)
+        return 0;
+    return STRETCH2 * (rest > 1e-6 * (double)big2 ? rest : 1e-6 * (double)big2);
+}
+
+static struct vector_stretch stretch_to(const float *q, uint32_t dim, double norm2)
+{
+    double own = (double)kernel_get()->dot_f32(q, q, dim);
+    if (!(own >= (double)NORM2_LEAST && own <= (double)VECTOR_NORM2_MAX))
+        own = norm2_f64(q, dim);
+    if (!(own > 0 && norm2 > 0)) /* no direction: rows are all the same to it */
+        return (struct vector_stretch){1, own};
+    return (struct vector_stretch){sqrt(norm2 / own), norm2};
+}
+
+double vector_usual_stretch(const struct vector_space *space, const float *q)
+{
+    double usual2 = usual2_of(space->metric, space->big2, space->mean, space->dim);
+    return space->metric == METRIC_IP ? stretch_to(q, space->dim, usual2).times : 1;
+}
+
+struct vector_stretch vector_stretch(const struct vector_index *const *indexes, size_t count,
+                                     const float *q)
+{
+    double rows = 0, usual2 = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct vector_index *index = indexes[i];
+        if (index->metric != METRIC_IP)
+            return (struct vector_stretch){1, 0};
+        rows += index->coded;
+        usual2 +=
+            index->coded * usual2_of(index->metric, index->big2, index->mean, index->dimension);
+    }
+    return stretch_to(q, count ? indexes[0]->dimension : 0, rows > 0 ? usual2 / rows : 0);
+}
+
+double vector_internal(const struct vector_space *space, const struct vector_stretch *stretch,
+                       float reported)
 {
     switch (space->metric) {
     case METRIC_COSINE:
         return 2 * (double)reported;
     case METRIC_IP:
-        return (double)query_norm2 + (double)space->big2 - 2 * (1 - (double)reported);
+        return stretch->norm2 + (double)space->big2 - 2 * stretch->times * (1 - (double)reported);
     case METRIC_L2:
         break;
     }

@@ -101,6 +101,26 @@ static void some_rows_far_longer_than_the_rest_do_no_harm(void **state)
     }
 }
 
+/* By inner product the order of rows is the same for all of them; one row in a hundred is as long as the longest query. */
+static void queries_of_any_length_find_the_same(void **state)
+{
+    (void)state;
+    static const float scales[] = {1e-30f, 1.0f / 7, 1, 7, 1e12f, 1e18f};
+    struct fixture f = {.rows = 30000, .dim = 24, .metric = METRIC_IP, .flat_rows = 1000};
+    f.vectors = take_rows(f.rows, f.dim);
+    fill_normal(f.vectors, (size_t)f.rows * f.dim, 1, 1);
+    for (uint32_t i = 0; i < f.rows; i += 100)
+        for (uint32_t j = 0; j < f.dim; j++)
+            f.vectors[i * f.dim + j] *= 7;
+    fixture_build(&f);
+    for (size_t i = 0; i < COUNT_OF(scales); i++) {
+        double recall = recall_of_own(&f, scales[i]);
+        if (recall < 0.97)
+            fail_msg("queries %g times as long: recall %.3f", (double)scales[i], recall);
+    }
+    fixture_done(&f);
+}
+
 static void long_rows_join_a_space_that_is_kept_outside(void **state)
 {
     (void)state;
@@ -182,6 +202,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(some_rows_far_longer_than_the_rest_do_no_harm),
+        cmocka_unit_test(queries_of_any_length_find_the_same),
         cmocka_unit_test(long_rows_join_a_space_that_is_kept_outside),
         cmocka_unit_test(rows_longer_than_the_lift_stay_outside_or_make_a_new_one),
         cmocka_unit_test(where_codes_are_blind_there_are_none),

@@ -135,7 +135,7 @@ static void what_a_scan_found_goes_along(void **state)
         arena_init(&arena, NULL, 0);
         MUST(vector_carry_init(&carry, query.plan.keep, &arena, err));
         for (uint32_t i = 0; with && i < query.plan.keep; i++)
-            vector_carry_add(&carry, METRIC_L2, 0, (float)truth[K].distance);
+            vector_carry_add(&carry, METRIC_L2, &query.stretch, (float)truth[K].distance);
         MUST(vector_search(&query, &arena, &found, &usable, err));
         scored[with] = found.rows_scored;
         assert_true(found.count > 0);
