@@ -331,11 +331,12 @@ typedef struct och_select {
     uint32_t
         mmr_candidates; /* query: the k hits are chosen among so many nearest, to be unlike each other; 0: the k nearest */
     float mmr_lambda; /* with it: 1 nearness alone, 0 unlikeness alone */
+    float recall; /* query: share of neighbours to find, 0.5 to 1 (exact); 0: as the collection */
 } och_select;
 #define OCH_SELECT                                                                            \
     {                                                                                         \
         sizeof(och_select), 0, 0, NULL, 0, NULL, 0, OCH_NO_LIMIT, NULL, {NULL, 0}, {NULL, 0}, \
-            false, NULL, 0, 0.5f                                                              \
+            false, NULL, 0, 0.5f, 0                                                           \
     }
 
 /** Count records that a filter matches; filter NULL: all. */
@@ -392,8 +393,8 @@ OCH_API och_code och_collection_get(och_collection *collection, const och_select
  * Exactly min(k, matching records) rows a vector; distances on the stored vectors; ties in order of insertion.
  *
  * Shapes:  vectors[vector_count x dimension], row by row.
- * Errors:  OCH_INVALID (another dimension than the collection's, values that are not finite, offset or limit given), OCH_DEADLINE,
- *          OCH_CANCELLED.
+ * Errors:  OCH_INVALID (another dimension than the collection's, values that are not finite, offset or limit given, a bound or recall out of
+ *          range), OCH_DEADLINE, OCH_CANCELLED.
  */
 OCH_API och_code och_collection_query(och_collection *collection, const float *vectors,
                                       size_t vector_count, size_t dimension, size_t k,

@@ -5,6 +5,7 @@
 #include "model/limits.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 #define INCLUDE_ALL (OCH_DOCUMENT | OCH_URI | OCH_METADATA | OCH_VECTOR | OCH_EXPLAIN | OCH_EXPIRY)
 
@@ -194,7 +195,11 @@ static och_code read_bounds(const och_select *select, struct plan *plan, och_err
     if (select->max_distance) {
         plan->has_max = true;
         plan->max_distance = *select->max_distance;
+        if (isnan(plan->max_distance))
+            return FAIL(err, OCH_INVALID, "max_distance must be a number that a distance can be");
     }
+    if (select->recall != 0)
+        TRY(plan_aim(plan, (double)select->recall, err));
     if (!select->mmr_candidates)
         return OCH_OK;
     if (select->mmr_candidates > LIMIT_MMR_CANDIDATES || plan->k > LIMIT_MMR_CANDIDATES ||

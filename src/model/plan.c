@@ -15,6 +15,14 @@ enum plan_flag {
     PLAN_FLAGS_ALL = 31
 };
 
+och_code plan_aim(struct plan *plan, double recall, och_error *err)
+{
+    if (!(recall >= 0.5 && recall <= 1))
+        return FAIL(err, OCH_INVALID, "recall must be a number from 0.5 to 1 (1: exact)");
+    plan->recall = (float)recall;
+    return OCH_OK;
+}
+
 static bool is_ordered(const struct plan *plan)
 {
     return plan->order.by || plan->order.descending || plan->has_after;

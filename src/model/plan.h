@@ -67,6 +67,8 @@ struct plan {
     const struct plan_facet *facets; /* PLAN_FACETS */
     uint32_t facet_count;
 };
+/** Set plan->recall from what a client asks for: 0.5 to 1, else OCH_INVALID. */
+MUST_USE och_code plan_aim(struct plan *plan, double recall, och_error *err);
 /** A cursor for clients: the place `last` in the rows of this plan, pages aside.  ASCII, checked when it comes back. */
 MUST_USE och_code plan_cursor_write(const struct plan *plan, const struct plan_key *last,
                                     struct buf *out, och_error *err);

@@ -6,6 +6,8 @@ Vectors go to the library as they lie in memory (float32, row by row) and are co
 import ctypes
 import dataclasses
 import json
+import math
+import numbers
 import operator
 import weakref
 
@@ -213,12 +215,20 @@ class Collection:
             return gathered(rows_of(self._lib, result), include, 1, Records)[0]
 
     def query(self, vectors, k=10, *, ids=None, where=None, where_document=None,
-              include=("documents", "metadatas")):
-        """The k nearest records for each query vector: a list of Hits, or one Hits for a single vector."""
+              include=("documents", "metadatas"), max_distance=None, recall=None):
+        """The k nearest records for each query vector: a list of Hits, or one Hits for a single vector.
+
+        What is farther than max_distance is no hit.  recall: the share of the true neighbours to aim
+        at, 0.5 to 1, which is exact; None: the collection's own.
+        """
         matrix = as_matrix(vectors)
         result = ctypes.c_void_p()
         with Selection(self._lib, ids, where, where_document, include=include) as select, \
                 self._database._using():
+            if max_distance is not None:
+                select.max_distance = ctypes.pointer(ctypes.c_float(distance(max_distance)))
+            if recall is not None:
+                select.recall = share(recall)
             self._lib.do("collection_query", self._pointer, matrix.ctypes.data, len(matrix),
                          matrix.shape[1], amount("k", k), ctypes.byref(select), ctypes.byref(result))
             hits = gathered(rows_of(self._lib, result), include, len(matrix), Hits)
@@ -244,6 +254,27 @@ def amount(name, value):
         raise error_named("invalid", f"{name} must not be {'negative' if number < 0 else 'so large'}"
                                      f", got {number}")
     return number
+
+
+def number(value):
+    """A number as JSON has it: no bool, no text; NaN for what is none."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    return math.nan
+
+
+def distance(value):
+    """A number that float32 can hold."""
+    if not abs(number(value)) <= float(np.finfo(np.float32).max):
+        raise error_named("invalid", "max_distance must be a number that a distance can be")
+    return number(value)
+
+
+def share(value):
+    """Not for the library to check alone: there 0 is the collection's own."""
+    if not 0.5 <= number(value) <= 1:
+        raise error_named("invalid", "recall must be a number from 0.5 to 1 (1: exact)")
+    return number(value)
 
 
 class Selection:

@@ -66,7 +66,10 @@ class CountsOut(Structure):
 class Select(Structure):
     _fields_ = [("struct_size", c_uint32), ("include", c_uint32), ("deadline_ms", c_uint32),
                 ("ids", POINTER(Bytes)), ("id_count", c_size_t), ("filter", c_void_p),
-                ("offset", c_uint64), ("limit", c_uint64), ("cancel", c_void_p)]
+                ("offset", c_uint64), ("limit", c_uint64), ("cancel", c_void_p),
+                ("order_by", Bytes), ("cursor", Bytes), ("descending", c_bool),
+                ("max_distance", POINTER(c_float)), ("mmr_candidates", c_uint32),
+                ("mmr_lambda", c_float), ("recall", c_float)]
 
 
 class Row(Structure):

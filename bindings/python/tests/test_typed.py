@@ -83,6 +83,30 @@ def test_query_is_exact(db):
     assert docs.query(asked[0], 3, ids=["d1", "d2"], include=()).ids in (["d1", "d2"], ["d2", "d1"])
 
 
+def test_a_query_may_be_bounded(db):
+    docs, vectors = filled(db)
+    far = ((vectors - vectors[0]) ** 2).sum(1)
+    wanted = float(np.sort(far)[4]) + 1e-3
+    assert docs.query(vectors[0], 50, max_distance=wanted, include=()).ids == [
+        f"d{i}" for i in np.argsort(far)[:5]]
+    assert docs.query(vectors[0], 50, max_distance=np.float32(0)).ids == ["d0"]
+    for bad in (float("nan"), float("inf"), 1e300, "1", True):
+        with pytest.raises(ochre.InvalidError, match="max_distance must be a number"):
+            docs.query(vectors[0], max_distance=bad)
+
+
+def test_a_query_may_name_its_recall(db, monkeypatch):
+    docs, vectors = filled(db)
+    for recall in (None, 0.5, 1, np.float64(0.75)):
+        assert docs.query(vectors[3], 1, recall=recall).ids == ["d3"]
+    for bad in (0, 0.49, 1.01, -1, float("nan"), "1", True, [1]):
+        with pytest.raises(ochre.InvalidError, match=r"recall must be a number from 0.5 to 1"):
+            docs.query(vectors[0], recall=bad)
+    monkeypatch.setattr("ochre._database.share", lambda recall: recall)  # it reaches the library
+    with pytest.raises(ochre.InvalidError, match=r"recall must be a number from 0.5 to 1"):
+        docs.query(vectors[0], recall=0.49)
+
+
 def test_a_search_ranks_and_shows_what_it_selects(db):
     docs, vectors = filled(db)
     ranked = {"rank": {"$knn": {"query": vectors[7].tolist()}}, "limit": {"limit": 2},

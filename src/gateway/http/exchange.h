@@ -149,6 +149,9 @@ MUST_USE och_code exchange_order(const struct json_value *order_by, struct plan 
 /** The page that a cursor names, once all else of the plan is set; NULL or "": the first. */
 MUST_USE och_code exchange_cursor(struct exchange *x, const struct json_value *cursor,
                                   struct plan *plan, och_error *err);
+/** recall of a query: the share of the true neighbours to aim at, 1 is exact; NULL: the collection's own.  OCH_INVALID: no number, out of range. */
+MUST_USE och_code exchange_recall(const struct json_value *recall, struct plan *plan,
+                                  och_error *err);
 /** max_distance and mmr of a query, after plan->k; each may be NULL.  OCH_INVALID: another shape, out of range. */
 MUST_USE och_code exchange_bounds(const struct json_value *max_distance,
                                   const struct json_value *mmr, struct plan *plan, och_error *err);

@@ -89,6 +89,14 @@ static bool number_of(const struct json_value *json, double *ret)
     return json->kind == JSON_INT || json->kind == JSON_FLOAT;
 }
 
+och_code exchange_recall(const struct json_value *recall, struct plan *plan, och_error *err)
+{
+    double wanted;
+    if (!recall)
+        return OCH_OK;
+    return plan_aim(plan, number_of(recall, &wanted) ? wanted : -1, err);
+}
+
 static och_code read_mmr(const struct json_value *mmr, struct plan *plan, och_error *err)
 {
     uint64_t candidates = (uint64_t)plan->k * MMR_CANDIDATES;

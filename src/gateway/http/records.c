@@ -224,22 +224,6 @@ static void write_extras(struct exchange *x, const struct query_result *result)
         http_reply_header(x->reply, "Warning", "199 ochre \"%.*s\"", SLICE_ARG(result->warning));
 }
 
-/* Of our own: the share of the true neighbours that a query aims at; 1 scans exactly. */
-static och_code read_recall(const struct json_value *recall, float *ret_recall, och_error *err)
-{
-    *ret_recall = 0;
-    if (!recall)
-        return OCH_OK;
-    bool is_integer = recall->kind == JSON_INT;
-    double number = is_integer                   ? (double)recall->integer
-                    : recall->kind == JSON_FLOAT ? recall->number
-                                                 : -1;
-    if (!(number >= 0.5 && number <= 1))
-        return FAIL(err, OCH_INVALID, "recall must be a number from 0.5 to 1 (1: exact)");
-    *ret_recall = (float)number;
-    return OCH_OK;
-}
-
 #define INCLUDE_GET   "[\"documents\",\"metadatas\"]"
 #define INCLUDE_QUERY "[\"documents\",\"metadatas\",\"distances\"]"
 
@@ -368,7 +352,7 @@ och_code handle_query(struct exchange *x, och_error *err)
     plan.k = body.n_results ? (uint32_t)body.n_results->integer : LIMIT_QUERY_N_RESULTS_DEFAULT;
     x->ask_less = arena_printf(&x->arena, "lower n_results (now %" PRIu32 ")", plan.k);
     x->error_root = "recall";
-    TRY(read_recall(body.recall, &plan.recall, err));
+    TRY(exchange_recall(body.recall, &plan, err));
     x->error_root = NULL;
     TRY(exchange_bounds(body.max_distance, body.mmr, &plan, err));
     struct query_result result;

@@ -84,6 +84,28 @@ static inline och_database *test_open(const char *path)
     return database;
 }
 
+/* In memory; what is written becomes parts soon. */
+static inline och_database *test_open_restless(void)
+{
+    och_database *database;
+    och_open_options options = OCH_OPEN_OPTIONS;
+    options.settings_yaml = och_text("compact_idle_ms: 20\n");
+    OK(och_database_open(NULL, &options, &database, &err));
+    return database;
+}
+
+/* Wait until all of it is in parts: a minute at most. */
+static inline void test_settle(och_collection *collection)
+{
+    och_indexing indexing = OCH_INDEXING;
+    OK(och_collection_indexing(collection, &indexing, &err));
+    for (int i = 0; i < 6000 && indexing.indexed < indexing.operations; i++) {
+        (void)usleep(10000);
+        OK(och_collection_indexing(collection, &indexing, &err));
+    }
+    assert_int_equal(indexing.indexed, indexing.operations);
+}
+
 static inline void test_close(och_database *database)
 {
     OK(och_database_close(database, &err));

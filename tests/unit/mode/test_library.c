@@ -423,27 +423,6 @@ static void a_query_answers_each_vector_by_distance(void **state)
     och_result_free(result);
 }
 
-static void a_query_may_be_bounded_and_want_unlike_hits(void **state)
-{
-    struct fixture *f = *state;
-    och_result *result;
-    och_select among = OCH_SELECT;
-    float most = 1;
-    among.max_distance = &most;
-    OK(och_collection_query(f->collection, test_vectors, 1, 3, 3, &among, &result, &err));
-    assert_int_equal(och_result_count(result), 1); /* the others are at 2 */
-    och_result_free(result);
-    among = (och_select)OCH_SELECT;
-    among.mmr_candidates = 3;
-    OK(och_collection_query(f->collection, test_vectors, 1, 3, 2, &among, &result, &err));
-    assert_int_equal(och_result_count(result), 2);
-    och_result_free(result);
-    among.mmr_lambda = 1.5f;
-    FAILS(OCH_INVALID,
-          och_collection_query(f->collection, test_vectors, 1, 3, 2, &among, &result, &err));
-    SAYS("mmr_lambda");
-}
-
 static void nearest_gives_numbers_that_agree_with_query(void **state)
 {
     struct fixture *f = *state;
@@ -590,7 +569,6 @@ int main(void)
         TEST(get_pages_by_id_backwards_with_cursors),
         TEST(filters_look_at_metadata_and_documents),
         TEST(a_query_answers_each_vector_by_distance),
-        TEST(a_query_may_be_bounded_and_want_unlike_hits),
         TEST(nearest_gives_numbers_that_agree_with_query),
         TEST(a_cancelled_call_and_a_late_one_say_so),
         TEST(collections_are_found_by_name_and_listed_in_order),

@@ -4,31 +4,10 @@
 
 #define LATER INT64_C(99999999999999) /* the year 5138 */
 
-static och_database *open_memory(void)
-{
-    och_database *database;
-    och_open_options options = OCH_OPEN_OPTIONS;
-    options.settings_yaml = och_text("compact_idle_ms: 20\n");
-    OK(och_database_open(NULL, &options, &database, &err));
-    return database;
-}
-
-/* Wait until all of it is in parts: a minute at most. */
-static void settle(och_collection *docs)
-{
-    och_indexing indexing = OCH_INDEXING;
-    OK(och_collection_indexing(docs, &indexing, &err));
-    for (int i = 0; i < 6000 && indexing.indexed < indexing.operations; i++) {
-        (void)usleep(10000);
-        OK(och_collection_indexing(docs, &indexing, &err));
-    }
-    assert_int_equal(indexing.indexed, indexing.operations);
-}
-
 static void progress_of_indexing_is_told(void **state)
 {
     (void)state;
-    och_database *database = open_memory();
+    och_database *database = test_open_restless();
     och_collection *docs = test_create(database, "docs");
     och_indexing indexing = OCH_INDEXING;
     OK(och_collection_indexing(docs, &indexing, &err));
@@ -38,7 +17,7 @@ static void progress_of_indexing_is_told(void **state)
     OK(och_collection_indexing(docs, &indexing, &err));
     assert_int_equal(indexing.operations, 3);
     assert_true(indexing.indexed <= 3);
-    settle(docs);
+    test_settle(docs);
     indexing.struct_size = 4;
     FAILS(OCH_INVALID, och_collection_indexing(docs, &indexing, &err));
     FAILS(OCH_INVALID, och_collection_indexing(docs, NULL, &err));
@@ -49,14 +28,13 @@ static void progress_of_indexing_is_told(void **state)
     indexing = (och_indexing)OCH_INDEXING;
     FAILS(OCH_NOT_FOUND, och_collection_indexing(docs, &indexing, &err));
     och_collection_free(docs);
-    OK(och_database_close(database, &err));
-    och_database_free(database);
+    test_close(database);
 }
 
 static void forks_of_a_tree_are_counted(void **state)
 {
     (void)state;
-    och_database *database = open_memory();
+    och_database *database = test_open_restless();
     och_collection *docs = test_create(database, "docs"), *copy, *second;
     uint64_t count = 9;
     OK(och_collection_fork_count(docs, &count, &err));
@@ -78,14 +56,13 @@ static void forks_of_a_tree_are_counted(void **state)
     och_collection_free(docs);
     och_collection_free(copy);
     och_collection_free(second);
-    OK(och_database_close(database, &err));
-    och_database_free(database);
+    test_close(database);
 }
 
 static void a_delete_is_counted_before_it_is_done(void **state)
 {
     (void)state;
-    och_database *database = open_memory();
+    och_database *database = test_open_restless();
     och_collection *docs = test_create(database, "docs");
     struct test_rows rows;
     och_filter *filter;
@@ -118,8 +95,7 @@ static void a_delete_is_counted_before_it_is_done(void **state)
     FAILS(OCH_INVALID, och_collection_delete_count(NULL, &which, &count, &err));
     och_filter_free(filter);
     och_collection_free(docs);
-    OK(och_database_close(database, &err));
-    och_database_free(database);
+    test_close(database);
 }
 
 /* Rows of a result: "a:99999999999999 b:0 ". */
@@ -143,7 +119,7 @@ static void expect_times(och_result *result, const char *expected)
 static void rows_tell_when_they_expire(void **state)
 {
     (void)state;
-    och_database *database = open_memory();
+    och_database *database = test_open_restless();
     och_collection *docs = test_create(database, "docs");
     struct test_rows rows;
     och_records *records = test_records(&rows);
@@ -165,20 +141,19 @@ static void rows_tell_when_they_expire(void **state)
         OK(och_transaction_get(transaction, &which, &result, &err));
         expect_times(result, "a:99999999999999 b:0 c:0 ");
         och_transaction_free(transaction);
-        settle(docs);
+        test_settle(docs);
     }
     which.include = 64;
     FAILS(OCH_INVALID, och_collection_get(docs, &which, &result, &err));
     och_collection_free(docs);
-    OK(och_database_close(database, &err));
-    och_database_free(database);
+    test_close(database);
 }
 
 /* A program of 1.0 knows nothing of the last member: nothing is written there. */
 static void rows_of_older_programs_stay_as_long_as_they_were(void **state)
 {
     (void)state;
-    och_database *database = open_memory();
+    och_database *database = test_open_restless();
     och_collection *docs = test_create(database, "docs");
     struct test_rows rows;
     och_records *records = test_records(&rows);
@@ -199,8 +174,7 @@ static void rows_of_older_programs_stay_as_long_as_they_were(void **state)
     FAILS(OCH_INVALID, och_result_next(result, &row, &more, &err));
     och_result_free(result);
     och_collection_free(docs);
-    OK(och_database_close(database, &err));
-    och_database_free(database);
+    test_close(database);
 }
 
 int main(void)
