@@ -34,6 +34,18 @@ static inline float *asking_clusters(uint32_t rows, uint32_t dim, uint32_t clust
     return out;
 }
 
+/* Queries between many clusters at once: directions that no row has. */
+static inline float *asking_far(uint32_t count, uint32_t dim)
+{
+    struct random random;
+    float *out = calloc((size_t)count * dim, sizeof(float));
+    assert_non_null(out);
+    random_seed(&random, 9);
+    for (size_t i = 0; i < (size_t)count * dim; i++)
+        out[i] = 0.35f * asking_normal(&random);
+    return out;
+}
+
 /* Rows [first, first + count) of `vectors`; vectors NULL: without. */
 static inline void asking_write(struct stack *s, uuid id, const float *vectors, uint32_t dim,
                                 uint32_t first, uint32_t count, uint8_t op)

@@ -13,16 +13,9 @@ static float *vectors, *near, *far;
 
 static void make(void)
 {
-    struct random random;
     vectors = asking_clusters(ROWS, DIM, 400, 1);
     near = asking_clusters(200, DIM, 400, 2);
-    far = calloc((size_t)200 * DIM, sizeof(float));
-    assert_non_null(far);
-    /* between many clusters at once: directions that no row has */
-    random_seed(&random, 9);
-    for (uint32_t i = 0; i < 200; i++)
-        for (uint32_t d = 0; d < DIM; d++)
-            far[i * DIM + d] = 0.35f * asking_normal(&random);
+    far = asking_far(200, DIM);
 }
 
 static double recall_of(struct stack *s, uuid id, const float *queries, uint32_t first,
