@@ -42,6 +42,7 @@ struct sparse_set {
     uint32_t piece;                /* bytes handed out at once; 0: all */
     uint8_t *copies[SPARSE_SLOTS]; /* so that the sanitizer sees pointers kept too long */
     uint64_t asked;
+    struct random random; /* goes on after what made the rows */
 };
 
 static inline void sparse_set_init(struct sparse_set *set, uint32_t count)

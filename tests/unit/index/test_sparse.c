@@ -73,6 +73,15 @@ static void fill(struct sparse_set *set, const struct kind *kind, struct random 
     sparse_set_build(set, kind->capacity);
 }
 
+/* Rows by chance, which goes on in set->random. */
+static void fill_new(struct sparse_set *set, uint64_t seed, const struct kind *kind)
+{
+    struct random random;
+    random_seed(&random, seed);
+    fill(set, kind, &random);
+    set->random = random;
+}
+
 static void ask(struct sparse_set *set, const struct kind *kind, struct random *random)
 {
     static const size_t ks[] = {1, 3, 10, 100, 5000};
@@ -191,16 +200,13 @@ static void lists_and_parts_of_every_length_are_found(void **state)
 static void queries_of_very_many_dimensions_answer(void **state)
 {
     (void)state;
-    struct kind kind = {20000, 40, 3000, 0, 65536, mixed};
-    struct random random;
     struct sparse_set set;
-    random_seed(&random, 9);
-    fill(&set, &kind, &random);
+    fill_new(&set, 9, &(struct kind){20000, 40, 3000, 0, 65536, mixed});
     float weights[3000];
     uint32_t dims[3000];
     for (uint32_t i = 0; i < 3000; i++) {
         dims[i] = i;
-        weights[i] = mixed(&random);
+        weights[i] = mixed(&set.random);
     }
     static const uint32_t counts[] = {64, 65, 200, 3000};
     for (size_t i = 0; i < COUNT_OF(counts); i++) {
@@ -297,12 +303,9 @@ static void more_hits_than_65536_are_those_of_brute_force(void **state)
 static void nothing_is_read_twice_while_leaving_out(void **state)
 {
     (void)state;
-    struct kind kind = {60000, 10, 300, 0, 0, positive};
-    struct random random;
     struct sparse_set set;
     struct sparse_index index;
-    random_seed(&random, 12);
-    fill(&set, &kind, &random);
+    fill_new(&set, 12, &(struct kind){60000, 10, 300, 0, 0, positive});
     assert_true(sparse_set_open(&set, &index));
     uint64_t read = 0, all = 0;
     for (int i = 0; i < 30; i++) {
@@ -316,7 +319,7 @@ static void nothing_is_read_twice_while_leaving_out(void **state)
         uint64_t offset;
         arena_init(&arena, NULL, 0);
         for (uint32_t j = 0; j < 8; j++)
-            dims[j] = j * 30 + (uint32_t)random_below(&random, 30);
+            dims[j] = j * 30 + (uint32_t)random_below(&set.random, 30);
         MUST(topk_init(&answer.top, 10, &arena, err));
         struct sparse_search search = {.index = &index,
                                        .pages = &pages,
@@ -338,12 +341,9 @@ static void holders_are_counted_without_the_dead(void **state)
 {
     static const uint32_t shares[] = {0, 1, 50, 99, 100};
     (void)state;
-    struct kind kind = {20000, 12, 100, 50000, 65536, positive};
-    struct random random;
     struct sparse_set set;
     struct sparse_index index;
-    random_seed(&random, 13);
-    fill(&set, &kind, &random);
+    fill_new(&set, 13, &(struct kind){20000, 12, 100, 50000, 65536, positive});
     assert_true(sparse_set_open(&set, &index));
     for (size_t i = 0; i < COUNT_OF(shares); i++) {
         struct arena arena;
@@ -354,7 +354,7 @@ static void holders_are_counted_without_the_dead(void **state)
         arena_init(&arena, NULL, 0);
         uint64_t *dead = ARENA_ARRAY(&arena, uint64_t, WORDS(set.count));
         for (uint32_t row = 0; row < set.count; row++)
-            dead[row / 64] |= (uint64_t)(random_below(&random, 100) < shares[i]) << row % 64;
+            dead[row / 64] |= (uint64_t)(random_below(&set.random, 100) < shares[i]) << row % 64;
         for (uint32_t d = 0; d < 103; d++)
             dims[d] = d;
         struct sparse_terms terms = {dims, weights, 103};
@@ -413,11 +413,8 @@ static void try_bytes(struct sparse_set *set)
 static void changed_bytes_never_lead_outside(void **state)
 {
     (void)state;
-    struct kind kind = {700, 14, 40, 2500, 65536, positive};
-    struct random random;
     struct sparse_set set;
-    random_seed(&random, 14);
-    fill(&set, &kind, &random);
+    fill_new(&set, 14, &(struct kind){700, 14, 40, 2500, 65536, positive});
     size_t directory_at = set.section.len - set.directory_len;
     for (size_t at = directory_at; at < set.section.len; at++) {
         uint8_t was = set.section.at[at];
@@ -429,9 +426,9 @@ static void changed_bytes_never_lead_outside(void **state)
         set.section.at[at] = was;
     }
     for (int i = 0; i < 3000; i++) {
-        size_t at = (size_t)random_below(&random, directory_at);
+        size_t at = (size_t)random_below(&set.random, directory_at);
         uint8_t was = set.section.at[at];
-        set.section.at[at] = (uint8_t)random_below(&random, 256);
+        set.section.at[at] = (uint8_t)random_below(&set.random, 256);
         try_bytes(&set);
         set.section.at[at] = was;
     }
@@ -445,11 +442,8 @@ static void changed_bytes_never_lead_outside(void **state)
 static void a_builder_without_memory_says_so_and_leaks_nothing(void **state)
 {
     (void)state;
-    struct kind kind = {400, 10, 30, 1500, 0, positive};
-    struct random random;
     struct sparse_set set;
-    random_seed(&random, 15);
-    fill(&set, &kind, &random);
+    fill_new(&set, 15, &(struct kind){400, 10, 30, 1500, 0, positive});
     static const slice keys[] = {{(const uint8_t *)"v", 1}};
     for (uint64_t nth = 1;; nth++) {
         struct budget budget;

@@ -112,6 +112,67 @@ static inline void test_close(och_database *database)
     och_database_free(database);
 }
 
+/* A collection with the three records. */
+static inline och_collection *test_filled(och_database *database, const char *name)
+{
+    och_collection *collection = test_create(database, name);
+    struct test_rows rows;
+    OK(och_collection_add(collection, test_records(&rows), NULL, &err));
+    return collection;
+}
+
+/* One of records "id-0", "id-1", .. with random vectors, which are left in ret_vectors[count x dimension]. */
+static inline och_collection *test_many(och_database *database, const char *name, size_t count,
+                                        size_t dimension, float *ret_vectors)
+{
+    och_collection *collection = test_create(database, name);
+    och_bytes *ids = calloc(count + 1, sizeof(*ids));
+    char(*names)[16] = calloc(count + 1, sizeof(*names));
+    assert_true(ids && names);
+    for (size_t i = 0; i < count; i++) {
+        (void)snprintf(names[i], sizeof(names[i]), "id-%zu", i);
+        ids[i] = och_text(names[i]);
+    }
+    uint32_t seed = 1;
+    for (size_t i = 0; i < count * dimension; i++) {
+        seed = seed * 1664525 + 1013904223;
+        ret_vectors[i] = (float)(seed >> 8) / 16777216.0f;
+    }
+    och_records records = OCH_RECORDS;
+    records.count = count;
+    records.dimension = dimension;
+    records.ids = ids;
+    records.vectors = ret_vectors;
+    if (count)
+        OK(och_collection_add(collection, &records, NULL, &err));
+    free(ids);
+    free(names);
+    return collection;
+}
+
+/* What most tests begin with: a database in memory that has such a collection. */
+struct test_things {
+    och_database *database;
+    och_collection *collection;
+};
+static inline int test_set_up(void **state)
+{
+    struct test_things *f = calloc(1, sizeof(*f));
+    assert_non_null(f);
+    f->database = test_open(NULL);
+    f->collection = test_filled(f->database, "things");
+    *state = f;
+    return 0;
+}
+static inline int test_tear_down(void **state)
+{
+    struct test_things *f = *state;
+    och_collection_free(f->collection);
+    test_close(f->database);
+    free(f);
+    return 0;
+}
+
 /* "a b c": the ids left in a result; frees it. */
 static inline const char *test_text(och_result *result)
 {

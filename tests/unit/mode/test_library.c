@@ -2,36 +2,11 @@
 /* Every typed call of ochre.h, as a C program would use it. */
 #include "library_test.h"
 
-struct fixture {
-    och_database *database;
-    och_collection *collection;
-};
-
-static int set_up(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    f->database = test_open(NULL);
-    f->collection = test_create(f->database, "colours");
-    struct test_rows rows;
-    OK(och_collection_add(f->collection, test_records(&rows), NULL, &err));
-    *state = f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    och_collection_free(f->collection);
-    test_close(f->database);
-    free(f);
-    return 0;
-}
-
 /* ---- writing ---- */
 
 static void adding_counts_what_is_new_and_what_is_there(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     struct test_rows rows;
     och_records *records = test_records(&rows);
     rows.ids[2] = och_text("d");
@@ -45,7 +20,7 @@ static void adding_counts_what_is_new_and_what_is_there(void **state)
 
 static void an_upsert_keeps_what_is_absent_and_lays_metadata_over(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_bytes id = och_text("a"), metadata = och_text("{\"n\": 5, \"s\": null}");
     och_records records = OCH_RECORDS;
     const float vector[] = {9, 9, 9};
@@ -78,7 +53,7 @@ static void an_upsert_keeps_what_is_absent_and_lays_metadata_over(void **state)
 
 static void an_update_skips_unknown_ids_and_may_leave_vectors_alone(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_bytes ids[] = {och_text("b"), och_text("nobody")};
     och_bytes uris[] = {och_text("file:b"), och_text("file:n")};
     och_records records = OCH_RECORDS;
@@ -107,7 +82,7 @@ static void an_update_skips_unknown_ids_and_may_leave_vectors_alone(void **state
 
 static void vectors_may_lie_apart(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     const float spaced[] = {1, 2, 3, -1, -1, 4, 5, 6, -1, -1};
     och_bytes ids[] = {och_text("s1"), och_text("s2")};
     och_records records = OCH_RECORDS;
@@ -132,7 +107,7 @@ static void vectors_may_lie_apart(void **state)
 
 static void deleting_takes_ids_or_a_filter_and_counts(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_bytes ids[] = {och_text("a"), och_text("nobody")};
     och_select which = OCH_SELECT;
     och_counts counts = OCH_COUNTS;
@@ -153,7 +128,7 @@ static void deleting_takes_ids_or_a_filter_and_counts(void **state)
 
 static void an_update_by_filter_changes_all_it_matches(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_filter *filter = test_filter("{\"n\": {\"$gte\": 1}}", NULL);
     och_select which = OCH_SELECT, by_filter = OCH_SELECT;
     which.filter = by_filter.filter = filter;
@@ -187,7 +162,7 @@ static void an_update_by_filter_changes_all_it_matches(void **state)
 
 static void records_expire_and_lose_fields(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_bytes ids[] = {och_text("a"), och_text("b")};
     const int64_t times[] = {1, OCH_NEVER};
     const uint32_t clear[] = {0, OCH_METADATA};
@@ -213,11 +188,11 @@ static void records_expire_and_lose_fields(void **state)
 
 static void an_alias_opens_its_collection(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_collection_spec spec = OCH_COLLECTION_SPEC;
     och_collection *opened;
     spec.name = och_text("live");
-    OK(och_alias_set(f->database, &spec, och_text("colours"), &err));
+    OK(och_alias_set(f->database, &spec, och_text("things"), &err));
     OK(och_collection_open(f->database, &spec, &opened, &err));
     assert_string_equal(och_collection_id(opened).at, och_collection_id(f->collection).at);
     och_collection_free(opened);
@@ -231,7 +206,7 @@ static void an_alias_opens_its_collection(void **state)
 
 static void a_fork_goes_on_by_itself(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_collection *fork, *again;
     och_collection_spec spec = OCH_COLLECTION_SPEC;
     uint64_t before, count;
@@ -258,7 +233,7 @@ static void a_fork_goes_on_by_itself(void **state)
 
 static void a_delete_limited_takes_the_oldest(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_filter *filter = test_filter("{\"n\": {\"$gte\": 0}}", NULL);
     och_select which = OCH_SELECT;
     which.filter = filter;
@@ -280,7 +255,7 @@ static void a_delete_limited_takes_the_oldest(void **state)
 
 static void a_row_has_what_was_asked_for_and_no_more(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_result *result;
     och_row row = OCH_ROW;
     bool more;
@@ -320,7 +295,7 @@ static void a_row_has_what_was_asked_for_and_no_more(void **state)
 
 static void get_pages_in_order_of_insertion(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_select which = OCH_SELECT;
     which.offset = 1;
     which.limit = 1;
@@ -334,7 +309,7 @@ static void get_pages_in_order_of_insertion(void **state)
 
 static void get_pages_by_id_backwards_with_cursors(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_result *result = NULL;
     och_select which = OCH_SELECT;
     char cursor[256];
@@ -371,7 +346,7 @@ static void get_pages_by_id_backwards_with_cursors(void **state)
 
 static void filters_look_at_metadata_and_documents(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     static const struct {
         const char *where, *where_document, *found;
     } cases[] = {
@@ -397,7 +372,7 @@ static void filters_look_at_metadata_and_documents(void **state)
 
 static void a_query_answers_each_vector_by_distance(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     const float wanted[] = {0.9f, 0.1f, 0, /**/ 0, 0.1f, 0.9f};
     och_select among = OCH_SELECT;
     och_bytes ids[] = {och_text("a"), och_text("c")};
@@ -425,7 +400,7 @@ static void a_query_answers_each_vector_by_distance(void **state)
 
 static void nearest_gives_numbers_that_agree_with_query(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     const float wanted[] = {0.2f, 0.7f, 0.5f};
     uint64_t seqs[3] = {0};
     float distances[3] = {0};
@@ -452,7 +427,7 @@ static void nearest_gives_numbers_that_agree_with_query(void **state)
 
 static void a_cancelled_call_and_a_late_one_say_so(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_cancel *cancel;
     OK(och_cancel_new(&cancel, &err));
     och_select which = OCH_SELECT;
@@ -471,7 +446,7 @@ static void a_cancelled_call_and_a_late_one_say_so(void **state)
 
 static void collections_are_found_by_name_and_listed_in_order(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_collection_spec spec = OCH_COLLECTION_SPEC;
     och_collection *other, *again;
     spec.name = och_text("angles");
@@ -493,7 +468,7 @@ static void collections_are_found_by_name_and_listed_in_order(void **state)
     OK(och_collection_list(f->database, NULL, &list, &err));
     assert_int_equal(och_result_count(list), 2);
     OK(och_result_next(list, &row, &more, &err));
-    assert_memory_equal(row.id.at, "colours", row.id.len);
+    assert_memory_equal(row.id.at, "things", row.id.len);
     assert_int_equal(row.dimension, 3);
     assert_null(row.metadata_json.at);
     OK(och_result_next(list, &row, &more, &err));
@@ -521,13 +496,13 @@ static void collections_are_found_by_name_and_listed_in_order(void **state)
 
 static void a_result_keeps_what_it_was_read_from(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_select which = OCH_SELECT;
     which.include = OCH_DOCUMENT | OCH_VECTOR;
     och_result *result;
     OK(och_collection_get(f->collection, &which, &result, &err));
     och_collection_spec spec = OCH_COLLECTION_SPEC;
-    spec.name = och_text("colours");
+    spec.name = och_text("things");
     OK(och_collection_drop(f->database, &spec, &err));
     och_row row = OCH_ROW;
     bool more;
@@ -540,7 +515,7 @@ static void a_result_keeps_what_it_was_read_from(void **state)
 
 static void an_empty_write_does_nothing(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_records none = OCH_RECORDS;
     och_counts counts = OCH_COUNTS;
     counts.inserted = 7;
@@ -549,7 +524,7 @@ static void an_empty_write_does_nothing(void **state)
     OK(och_collection_update(f->collection, &none, NULL, &err));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, test_set_up, test_tear_down)
 
 int main(void)
 {

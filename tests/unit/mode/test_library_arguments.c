@@ -4,38 +4,19 @@
 
 #include <math.h>
 
-struct fixture {
-    och_database *database;
-    och_collection *collection;
-};
-
-static int set_up(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    f->database = test_open(NULL);
-    f->collection = test_create(f->database, "things");
-    struct test_rows rows;
-    OK(och_collection_add(f->collection, test_records(&rows), NULL, &err));
-    *state = f;
-    return 0;
-}
-
 static int tear_down(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     /* whatever was refused changed nothing */
     uint64_t count;
     OK(och_collection_count(f->collection, NULL, &count, &err));
     assert_int_equal(count, 3);
-    och_collection_free(f->collection);
-    test_close(f->database);
-    free(f);
-    return 0;
+    return test_tear_down(state);
 }
 
 static void null_handles_are_refused_and_freeing_them_is_fine(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_collection *collection;
     och_result *result;
     uint64_t count;
@@ -82,7 +63,7 @@ static void null_handles_are_refused_and_freeing_them_is_fine(void **state)
 
 static void a_struct_from_nowhere_or_from_the_future_is_noticed(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_result *result;
     och_select which = {0};
     FAILS(OCH_INVALID, och_collection_get(f->collection, &which, &result, &err));
@@ -119,7 +100,7 @@ static void a_struct_from_nowhere_or_from_the_future_is_noticed(void **state)
 /* Programs that were built with 1.0 have shorter structs: what lies behind them is not ours. */
 static void the_structs_of_1_0_are_taken(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     struct test_rows rows;
     och_records *old = test_records(&rows);
     old->struct_size = 72;
@@ -141,7 +122,7 @@ static void the_structs_of_1_0_are_taken(void **state)
 
 static void vectors_of_a_wrong_shape_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     struct test_rows rows;
     och_records *r = test_records(&rows);
     r->dimension = 2;
@@ -188,7 +169,7 @@ static void vectors_of_a_wrong_shape_are_refused(void **state)
 
 static void queries_of_a_wrong_shape_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_result *result;
     size_t found;
     FAILS(OCH_INVALID,
@@ -220,7 +201,7 @@ static void queries_of_a_wrong_shape_are_refused(void **state)
 
 static void text_must_be_utf8_wherever_it_goes(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     static const och_bytes bad[] = {{"\xff", 1}, {"a\xc3", 2}, {"\xed\xa0\x80", 3}, {NULL, 3}};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct test_rows rows;
@@ -262,7 +243,7 @@ static void text_must_be_utf8_wherever_it_goes(void **state)
 
 static void empty_ids_and_unsound_metadata_are_refused_with_their_place(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     struct test_rows rows;
     och_records *r = test_records(&rows);
     rows.ids[2] = och_text("");
@@ -328,7 +309,7 @@ static void unsound_filters_are_refused_when_they_are_read(void **state)
 
 static void collections_need_sound_names_and_configurations(void **state)
 {
-    struct fixture *f = *state;
+    struct test_things *f = *state;
     och_collection *collection;
     static const char *const names[] = {"", "ab", "-abc", "a..b", "127.0.0.1", "with blank", NULL};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -376,7 +357,7 @@ static void wrong_settings_are_named(void **state)
     FAILS(OCH_IO, och_database_open("/dev/null/x", NULL, &database, &err));
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, test_set_up, tear_down)
 
 int main(void)
 {

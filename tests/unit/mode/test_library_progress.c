@@ -63,12 +63,10 @@ static void a_delete_is_counted_before_it_is_done(void **state)
 {
     (void)state;
     och_database *database = test_open_restless();
-    och_collection *docs = test_create(database, "docs");
-    struct test_rows rows;
+    och_collection *docs = test_filled(database, "docs");
     och_filter *filter;
     och_select which = OCH_SELECT;
     uint64_t count = 9;
-    OK(och_collection_add(docs, test_records(&rows), NULL, &err));
     OK(och_filter_parse(och_text("{\"n\": {\"$gte\": 1}}"), (och_bytes)OCH_NO_BYTES, &filter,
                         &err));
     which.filter = filter;
@@ -98,6 +96,17 @@ static void a_delete_is_counted_before_it_is_done(void **state)
     test_close(database);
 }
 
+/* The three records, to expire at these times. */
+static och_collection *expiring(och_database *database, const int64_t *times_ms)
+{
+    och_collection *docs = test_create(database, "docs");
+    struct test_rows rows;
+    och_records *records = test_records(&rows);
+    records->expires_ms = times_ms;
+    OK(och_collection_add(docs, records, NULL, &err));
+    return docs;
+}
+
 /* Rows of a result: "a:99999999999999 b:0 ". */
 static void expect_times(och_result *result, const char *expected)
 {
@@ -120,13 +129,9 @@ static void rows_tell_when_they_expire(void **state)
 {
     (void)state;
     och_database *database = test_open_restless();
-    och_collection *docs = test_create(database, "docs");
-    struct test_rows rows;
-    och_records *records = test_records(&rows);
+    och_collection *docs = expiring(database, (const int64_t[]){LATER, 0, OCH_NEVER});
     och_select which = OCH_SELECT;
     och_result *result;
-    records->expires_ms = (const int64_t[]){LATER, 0, OCH_NEVER};
-    OK(och_collection_add(docs, records, NULL, &err));
     och_transaction *transaction;
     for (int in_parts = 0; in_parts < 2; in_parts++) {
         which.include = 0;
@@ -154,15 +159,11 @@ static void rows_of_older_programs_stay_as_long_as_they_were(void **state)
 {
     (void)state;
     och_database *database = test_open_restless();
-    och_collection *docs = test_create(database, "docs");
-    struct test_rows rows;
-    och_records *records = test_records(&rows);
+    och_collection *docs = expiring(database, (const int64_t[]){LATER, LATER, LATER});
     och_select which = OCH_SELECT;
     och_result *result;
     och_row row = OCH_ROW;
     bool more;
-    records->expires_ms = (const int64_t[]){LATER, LATER, LATER};
-    OK(och_collection_add(docs, records, NULL, &err));
     which.include = OCH_EXPIRY;
     OK(och_collection_get(docs, &which, &result, &err));
     row.struct_size = offsetof(och_row, expires_ms);

@@ -8,9 +8,7 @@ static void a_query_may_be_bounded_and_want_unlike_hits(void **state)
 {
     (void)state;
     och_database *database = test_open(NULL);
-    och_collection *things = test_create(database, "things");
-    struct test_rows rows;
-    OK(och_collection_add(things, test_records(&rows), NULL, &err));
+    och_collection *things = test_filled(database, "things");
     och_result *result;
     och_select among = OCH_SELECT;
     float most = 1;
@@ -40,30 +38,6 @@ static void a_query_may_be_bounded_and_want_unlike_hits(void **state)
 
 static float vectors[ROWS * DIM];
 
-static och_collection *fill(och_database *database)
-{
-    och_collection *many = test_create(database, "many");
-    static char names[ROWS][8];
-    static och_bytes ids[ROWS];
-    uint32_t seed = 1;
-    for (uint32_t i = 0; i < ROWS; i++) {
-        (void)snprintf(names[i], sizeof(names[i]), "%u", i);
-        ids[i] = och_text(names[i]);
-        for (uint32_t j = 0; j < DIM; j++) {
-            seed = seed * 1664525 + 1013904223;
-            vectors[i * DIM + j] = (float)(seed >> 8) / 16777216.0f;
-        }
-    }
-    och_records records = OCH_RECORDS;
-    records.count = ROWS;
-    records.dimension = DIM;
-    records.ids = ids;
-    records.vectors = vectors;
-    OK(och_collection_add(many, &records, NULL, &err));
-    test_settle(many);
-    return many;
-}
-
 /* How the ten nearest to row 0 are found, aiming at `recall`. */
 static const char *explained(och_collection *many, float recall)
 {
@@ -89,7 +63,8 @@ static void a_query_may_name_its_recall(void **state)
 {
     (void)state;
     och_database *database = test_open_restless();
-    och_collection *many = fill(database);
+    och_collection *many = test_many(database, "many", ROWS, DIM, vectors);
+    test_settle(many);
     expect(explained(many, 0), "\"recall_target\":0.9900"); /* the collection's own */
     expect(explained(many, 0), "\"plan\":\"vector index\"");
     expect(explained(many, 0.5f), "\"recall_target\":0.5000");
@@ -113,9 +88,7 @@ static void a_select_without_recall_is_taken(void **state)
 {
     (void)state;
     och_database *database = test_open(NULL);
-    och_collection *things = test_create(database, "things");
-    struct test_rows rows;
-    OK(och_collection_add(things, test_records(&rows), NULL, &err));
+    och_collection *things = test_filled(database, "things");
     och_result *result;
     och_select among = OCH_SELECT;
     assert_int_equal(offsetof(och_select, recall), 120);

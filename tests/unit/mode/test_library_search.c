@@ -28,20 +28,11 @@ static void assert_bytes(och_bytes bytes, const char *text)
     assert_memory_equal(bytes.at, text, bytes.len);
 }
 
-static och_database *open_filled(och_collection **ret_collection)
-{
-    struct test_rows rows;
-    och_database *database = test_open(NULL);
-    *ret_collection = test_create(database, "docs");
-    OK(och_collection_add(*ret_collection, test_records(&rows), NULL, &err));
-    return database;
-}
-
 static void a_payload_ranks_and_shows_what_it_selects(void **state)
 {
     (void)state;
-    och_collection *docs;
-    och_database *database = open_filled(&docs);
+    och_database *database = test_open(NULL);
+    och_collection *docs = test_filled(database, "docs");
     och_result *result =
         search(docs, "{\"rank\": {\"$knn\": {\"query\": [1, 0, 0]}}, \"limit\": {\"limit\": 2},"
                      " \"select\": {\"keys\": [\"#document\", \"#score\", \"n\"]}}");
@@ -77,8 +68,8 @@ static void a_payload_ranks_and_shows_what_it_selects(void **state)
 static void several_payloads_are_told_apart(void **state)
 {
     (void)state;
-    och_collection *docs;
-    och_database *database = open_filled(&docs);
+    och_database *database = test_open(NULL);
+    och_collection *docs = test_filled(database, "docs");
     och_result *result = search(
         docs,
         "[{\"rank\": {\"$bm25\": {\"query\": \"treaty\"}}, \"select\": {\"keys\": [\"#uri\"]}},"
@@ -101,8 +92,8 @@ static void several_payloads_are_told_apart(void **state)
 static void wrong_payloads_are_refused_by_place(void **state)
 {
     (void)state;
-    och_collection *docs;
-    och_database *database = open_filled(&docs);
+    och_database *database = test_open(NULL);
+    och_collection *docs = test_filled(database, "docs");
     och_result *result = NULL;
     static const struct {
         och_code code;

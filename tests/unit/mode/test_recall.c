@@ -72,26 +72,8 @@ static och_code exchange(void *context, const char *method, const char *target, 
 
 static void fill(och_database *database, const char *name, size_t count)
 {
-    och_collection *collection = test_create(database, name);
-    char names[RECORDS][16];
-    och_bytes ids[RECORDS];
     static float vectors[RECORDS * DIMENSION];
-    uint32_t state = 1;
-    for (size_t i = 0; i < count; i++) {
-        (void)snprintf(names[i], sizeof(names[i]), "id-%zu", i);
-        ids[i] = och_text(names[i]);
-        for (size_t j = 0; j < DIMENSION; j++) {
-            state = state * 1664525 + 1013904223;
-            vectors[i * DIMENSION + j] = (float)(state >> 8) / 16777216.0f;
-        }
-    }
-    och_records records = OCH_RECORDS;
-    records.count = count;
-    records.dimension = DIMENSION;
-    records.ids = ids;
-    records.vectors = vectors;
-    if (count)
-        OK(och_collection_add(collection, &records, NULL, &err));
+    och_collection *collection = test_many(database, name, count, DIMENSION, vectors);
     och_collection_free(collection);
 }
 
