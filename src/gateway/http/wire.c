@@ -43,7 +43,11 @@ static och_code check_content_type(struct exchange *x, och_error *err)
     if (fits)
         return OCH_OK;
     x->error_status = 415;
-    return FAIL(err, OCH_INVALID, "Expected request with `Content-Type: application/json`");
+    och_code code =
+        FAIL(err, OCH_INVALID, "Expected request with `Content-Type: application/json`");
+    error_hint(err, "Send it instead of `%.*s`, with curl by -H 'Content-Type: application/json'.",
+               (int)min_size(name.len, 60), (const char *)type.at);
+    return code;
 }
 
 /* 41943040 as 41,943,040. */
@@ -386,6 +390,24 @@ static och_code judge_trailing(struct exchange *x, const struct wire_body *shape
     return wire_spread(x, shape, &value, ret_values, err);
 }
 
+/* JSON that has not ended where the body does: more often cut than wrong. */
+static och_code hint_cut(struct exchange *x, const struct json_fault *fault, och_code code,
+                         och_error *err)
+{
+    char bytes[32];
+    size_t len = x->request->body.len;
+    if (!strstr(fault->reason, "EOF while parsing"))
+        return code;
+    if (len == 0)
+        error_hint(err, "The body is empty: send a JSON object, if only {}.");
+    else
+        error_hint(err,
+                   "The body ends there, after %s byte%s: send all of it, and as "
+                   "Content-Length its bytes, not characters.",
+                   grouped(len, bytes), len == 1 ? "" : "s");
+    return code;
+}
+
 och_code wire_read(struct exchange *x, const struct wire_body *shape, void *ret_values,
                    och_error *err)
 {
@@ -400,10 +422,11 @@ och_code wire_read(struct exchange *x, const struct wire_body *shape, void *ret_
     if (code == OCH_INVALID) {
         if (strstr(fault.reason, "trailing characters"))
             TRY(judge_trailing(x, shape, &fault, ret_values, err));
-        return FAIL(err, OCH_INVALID,
-                    "Failed to parse the request body as JSON: %s at line %" PRIu32
-                    " column %" PRIu32,
-                    fault.reason, fault.line, fault.column);
+        code =
+            FAIL(err, OCH_INVALID,
+                 "Failed to parse the request body as JSON: %s at line %" PRIu32 " column %" PRIu32,
+                 fault.reason, fault.line, fault.column);
+        return hint_cut(x, &fault, code, err);
     }
     TRY(code);
     return wire_spread(x, shape, &x->body, ret_values, err);

@@ -222,6 +222,42 @@ static void an_error_names_a_way_out(void **state)
            "Failed to buffer the request body: length limit exceeded: 52,428,800 bytes, limit ");
 }
 
+static void a_body_that_is_cut_or_of_another_type_says_so(void **state)
+{
+    struct stack *s = *state;
+    SAYS("hint", "The body is empty: send a JSON object, if only {}.", "POST", BASE "/collections",
+         "");
+    SAYS("hint",
+         "The body ends there, after 1 byte: send all of it, and as Content-Length its bytes, not "
+         "characters.",
+         "POST", BASE "/collections", "{");
+    static const char whole[] = "{\"name\":\"docs\",\"get_or_create\":true}";
+    char part[sizeof(whole)];
+    for (size_t len = 1; len < sizeof(whole) - 1; len++) {
+        char hint[128];
+        (void)snprintf(part, len + 1, "%s", whole);
+        (void)snprintf(hint, sizeof(hint),
+                       "The body ends there, after %zu byte%s: send all of it, and as "
+                       "Content-Length its bytes, not characters.",
+                       len, len == 1 ? "" : "s");
+        SAYS("hint", hint, "POST", BASE "/collections", part);
+    }
+    EXPECT(400,
+           "Failed to parse the request body as JSON: EOF while parsing a string at line 1 column "
+           "12. The body ends",
+           "POST", BASE "/collections", "{\"name\":\"doc");
+    SAYS("hint", NULL, "POST", BASE "/collections", "{\"name\":}"); /* wrong, not cut */
+
+    struct ask form = PLAIN("POST", BASE "/collections", whole);
+    form.headers[0] =
+        (struct http_header){SLICE("Content-Type"), SLICE("text/plain ; charset=utf-8")};
+    form.header_count = 1;
+    says(s, &form, "hint",
+         "Send it instead of `text/plain`, with curl by -H 'Content-Type: application/json'.");
+    says(s, &form, "code", "content_type");
+    expect(s, &form, 415, "Expected request with `Content-Type: application/json`. Send it");
+}
+
 static void errors_are_counted_by_code(void **state)
 {
     struct stack *s = *state;
@@ -277,6 +313,7 @@ int main(void)
         STACK_TEST(the_root_says_what_there_is),
         STACK_TEST(an_error_names_its_place),
         STACK_TEST(an_error_names_a_way_out),
+        STACK_TEST(a_body_that_is_cut_or_of_another_type_says_so),
         STACK_TEST(errors_are_counted_by_code),
         STACK_TEST(what_the_server_refuses_looks_like_other_errors),
     };
