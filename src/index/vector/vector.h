@@ -128,6 +128,7 @@ struct vector_index {
     float big2, gamma, kappa, rms;
     float fall;   /* of reach with each doubling of a list's place; 0: not known */
     float nearer; /* what reach is more for two neighbours than for ten; 0: not known */
+    float far;    /* |q-c|² of its first list from which on a query is far off; 0: not known */
     uint32_t trained_rows, trained_lists, trained_098, lists_098; /* 0: not known */
     float trained_rms, trained_imbalance;
     uint32_t cells;                    /* of SUPER; 0: none */

@@ -18,6 +18,10 @@ static const double reach_share[VECTOR_KS] = {0.02, 0.25};
 
 #define NEARER_TARGETS 4 /* .8 to .975 */
 
+/* Far off: about as far from the first list as the farthest rows. */
+#define FAR_ROWS  0.002
+#define FAR_TIMES 0.95f
+
 /* An input's table is taken over if the queries that check it need at most so many times as many lists, or as few. */
 #define CARRIED_MOST   1.35
 #define CARRIED_WEIGHT (1.0 / 3)
@@ -65,9 +69,9 @@ static float rms2_of(const struct vector_build *build, uint32_t list)
     return load_f32((const uint8_t *)build->list.at + (size_t)list * VECTOR_LIST_SIZE + 12);
 }
 
-/* Distances of all lists, and their keys. */
-static void place_query(const struct vector_calibration *c, uint32_t q, float gamma, float *deltas,
-                        float *keys)
+/* Distances of all lists, and their keys; returns the least of these. */
+static float place_query(const struct vector_calibration *c, uint32_t q, float gamma, float *deltas,
+                         float *keys)
 {
     const struct vector_build *build = c->build;
     uint32_t lists = build->lists, blocks = (lists + CODE_LISTS - 1) / CODE_LISTS;
@@ -77,6 +81,7 @@ static void place_query(const struct vector_calibration *c, uint32_t q, float ga
     float range[2];
     kernel_code_get()->list_keys(build->list.at, deltas, lists, &(struct code_keys){gamma, 0}, keys,
                                  range);
+    return range[0];
 }
 
 /* How many of some lists come before one with this key. */
@@ -102,6 +107,7 @@ struct ranking {
     float gamma;
     uint32_t step;    /* one query in so many */
     struct hit *hits; /* [queries x CALIBRATION_NEIGHBOURS] */
+    float *firsts;    /* by query: |q-c|² of the list that it comes to first */
 };
 
 static och_code keys_begin(void *context, void *state, och_error *err)
@@ -171,12 +177,13 @@ static och_code rank_query(void *context, void *reader, void *state, uint32_t it
     struct hit *hits = r->hits + (size_t)q * CALIBRATION_NEIGHBOURS, own = {0};
     (void)reader;
     (void)err;
-    place_query(r->c, q, r->gamma, deltas, keys);
+    float first_key = place_query(r->c, q, r->gamma, deltas, keys);
     /* lists behind those of all neighbours need no look */
     float last_key = -INFINITY;
     for (uint32_t i = 0; i < len; i++)
         last_key = keys[heap[i].list] > last_key ? keys[heap[i].list] : last_key;
     uint32_t *near = (uint32_t *)(void *)(deltas + round_up(lists, CODE_LISTS));
+    r->firsts[q] = kernel_code_get()->keys_upto(keys, lists, first_key, near) ? deltas[near[0]] : 0;
     size_t near_count = kernel_code_get()->keys_upto(keys, lists, last_key, near);
     for (uint32_t i = 0; i < len; i++) {
         uint32_t list = heap[i].list;
@@ -381,6 +388,21 @@ static och_code choose_gamma(struct tables *t, struct vector_calibrated *ret, oc
     return rank_queries(&t->ranking, err);
 }
 
+static int compare_floats(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static float far_from(const struct tables *t)
+{
+    uint32_t queries = t->ranking.c->queries;
+    float *firsts = t->ranking.firsts;
+    qsort(firsts, queries, sizeof(*firsts), compare_floats);
+    float far = firsts[queries - 1 - (uint32_t)(FAR_ROWS * queries)];
+    return far > 0 ? FAR_TIMES * far : 0; /* by 8 bits, a distance of 0 may come out below it */
+}
+
 /* How many of the nearest cells hold the lists of nearly all neighbours. */
 static och_code count_cells(struct vector_calibration *c, uint32_t *ret_cells, och_error *err)
 {
@@ -513,6 +535,8 @@ static void fill_carried(struct tables *t, double times, struct vector_calibrate
             ret->placed[k][target] = carried_placed(build, k, vector_targets[target]) + off;
     ret->fall = base->fall;
     ret->nearer = base->nearer;
+    ret->far = far_from(t);
+    ret->far = base->far > ret->far ? base->far : ret->far;
     ret->super_cells = base->super_cells < build->cells ? base->super_cells : build->cells;
 }
 
@@ -539,21 +563,23 @@ och_code vector_calibration_finish(struct vector_calibration *c, struct vector_c
     struct budget *budget = c->build->options.budget;
     uint32_t lists = c->build->lists;
     uint64_t neighbours = (uint64_t)c->queries * CALIBRATION_NEIGHBOURS;
-    struct vector_memory memory[3] = {0};
+    struct vector_memory memory[4] = {0};
     const struct {
         uint64_t count;
         size_t size;
     } wants[] = {{neighbours, sizeof(struct hit)},
                  {neighbours, sizeof(struct reached)},
-                 {lists, sizeof(uint32_t)}};
+                 {lists, sizeof(uint32_t)},
+                 {c->queries, sizeof(float)}};
     och_code code = OCH_OK;
     for (size_t i = 0; i < COUNT_OF(wants) && code == OCH_OK; i++)
         code = vector_alloc(budget, wants[i].count, wants[i].size, "calibration", &memory[i], err);
     for (uint32_t q = 0; q < c->queries; q++)
         qsort(vector_neighbours(c, q), ((const uint32_t *)c->heap_len.at)[q],
               sizeof(struct vector_neighbour), compare_neighbours);
-    struct tables t = {
-        .ranking = {.c = c, .hits = memory[0].at}, .reached = memory[1].at, .found = memory[2].at};
+    struct tables t = {.ranking = {.c = c, .hits = memory[0].at, .firsts = memory[3].at},
+                       .reached = memory[1].at,
+                       .found = memory[2].at};
     bool carried = c->build->carried;
     if (code == OCH_OK)
         code = carried ? carry(&t, ret, err) : choose_gamma(&t, ret, err);
@@ -563,6 +589,7 @@ och_code vector_calibration_finish(struct vector_calibration *c, struct vector_c
         for (unsigned k = 0; k < VECTOR_KS; k++)
             fill_tables(&t, k, ret);
         fill_placed(&t, ret);
+        ret->far = far_from(&t);
         code = count_cells(c, &ret->super_cells, err);
     }
     for (size_t i = 0; i < COUNT_OF(wants); i++)

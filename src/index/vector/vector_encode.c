@@ -409,6 +409,7 @@ static och_code write_mean(struct vector_build *build, uint64_t blocks, float ka
     store_u32(at + 8, build->space.dim);
     store_u32(at + 12, build->space.code_dim);
     store_u32(at + 16, (uint32_t)build->space.metric);
+    store_float(at + VECTOR_FAR_AT, calibrated->far);
     store_u64(at + 24, build->space.seed);
     store_u32(at + 32, build->coded);
     store_u32(at + 36, build->outside);

@@ -54,6 +54,7 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
                                  .fall = load_f32(at + VECTOR_FALL_AT),
                                  .nearer =
                                      (int16_t)load_u16(at + VECTOR_NEARER_AT) / VECTOR_PLACED_UNIT,
+                                 .far = load_f32(at + VECTOR_FAR_AT),
                                  .list = list.at,
                                  .centq = centq.at,
                                  .trained_rows = load_u32(at + VECTOR_TRAINED_AT),
@@ -69,8 +70,9 @@ bool vector_index_open(slice mean, slice list, slice centq, uint64_t code_bytes,
         load_u32(at + 16) != (uint32_t)metric || index.coded > part_rows ||
         index.outside > part_rows - index.coded || !index.lists || index.lists > index.coded ||
         !is_sound(index.big2) || !is_sound(index.gamma) || !is_sound(index.kappa) ||
-        !is_sound(index.rms) || !is_sound(index.fall) || !is_sound(index.trained_rms) ||
-        !is_sound(index.trained_imbalance) || index.code_dim > CODE_DIM_MAX ||
+        !is_sound(index.rms) || !is_sound(index.fall) || !is_sound(index.far) ||
+        !is_sound(index.trained_rms) || !is_sound(index.trained_imbalance) ||
+        index.code_dim > CODE_DIM_MAX ||
         mean.len != VECTOR_HEADER_SIZE + 4 * (uint64_t)index.wide ||
         list.len != (uint64_t)index.lists * VECTOR_LIST_SIZE ||
         centq.len != coarse_blocks * code_coarse_size(index.code_dim) ||

@@ -22,6 +22,7 @@
 #define VECTOR_FALL_AT     96u
 #define VECTOR_PLACED_AT   100u /* for k = 10, 50, by targets */
 #define VECTOR_NEARER_AT   124u /* what it is more for k = 2 than for 10 */
+#define VECTOR_FAR_AT      20u
 #define VECTOR_BUDGETS_AT  128u
 #define VECTOR_REACH_AT    176u /* by ks and targets, as the lists */
 #define VECTOR_PROBE_AT    224u
@@ -358,7 +359,7 @@ void vector_calibration_rows(struct vector_calibration *c, uint32_t query, uint3
 struct vector_calibrated {
     float gamma, reach[VECTOR_KS][VECTOR_TARGETS], probe[VECTOR_KS][VECTOR_PROBES];
     float placed[VECTOR_PLACED][VECTOR_TARGETS], fall; /* placed: [0] only as nearer */
-    float nearer;
+    float nearer, far;
     uint32_t budgets[VECTOR_KS][VECTOR_TARGETS];
     uint32_t
         super_cells; /* the nearest so many hold all but SUPER_MISSED of what queries look for */

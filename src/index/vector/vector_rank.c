@@ -5,7 +5,8 @@
 #include <stdlib.h>
 
 #define KEY_BUCKETS 512
-#define ORDER_FEW   128 /* buckets for few lists */
+#define ORDER_FEW   128  /* buckets for few lists */
+#define FAR_ALL     1.2f /* farther off than this, the nearest cells do not do */
 
 static inline bool comes_before(const struct ranked_list *a, const struct ranked_list *b)
 {
@@ -131,6 +132,15 @@ och_code search_place_lists(struct vector_search *s, bool all, och_error *err)
     return OCH_OK;
 }
 
+static float far_times(const struct vector_search *s)
+{
+    const struct vector_index *index = s->index;
+    if (s->query->plan.mode != VECTOR_BUDGET || !(index->far > 0) ||
+        !s->kernel->keys_upto(s->keys, index->lists, s->key_least, s->chosen))
+        return 0;
+    return s->deltas[s->chosen[0]] / index->far;
+}
+
 och_code search_coarse(struct vector_search *s, och_error *err)
 {
     const struct vector_index *index = s->index;
@@ -142,5 +152,7 @@ och_code search_coarse(struct vector_search *s, och_error *err)
     if (!s->deltas || !s->order || !s->chosen || !s->visited)
         return FAIL_NO_MEMORY(err, "a search");
     s->keys = s->deltas + lists;
-    return search_place_lists(s, false, err);
+    TRY(search_place_lists(s, false, err));
+    s->far_times = far_times(s);
+    return s->some_lists && s->far_times > FAR_ALL ? search_place_lists(s, true, err) : OCH_OK;
 }

@@ -100,8 +100,7 @@ static void adapt_reach(struct vector_search *s)
 /* Reach has fallen by the time a list has its turn. */
 static float reach_at(const struct vector_search *s, uint32_t place)
 {
-    float fall = s->query->plan.fall;
-    return fall > 0 ? s->reach - fall * vector_doublings(place) : s->reach;
+    return s->fall > 0 ? s->reach - s->fall * vector_doublings(place) : s->reach;
 }
 
 /* The 1-bit codes of the next lists, at once. */
@@ -174,14 +173,16 @@ och_code search_in_lists(struct vector_search *s, och_error *err)
 {
     const struct vector_plan *plan = &s->query->plan;
     bool limited = plan->mode == VECTOR_BUDGET;
+    float most = search_far_lists(s->far_times) * (float)plan->lists;
+    uint32_t lists = most < (float)s->index->lists ? (uint32_t)most : s->index->lists;
     uint64_t since = search_now(s);
-    search_rank_lists(s, limited ? plan->lists : s->index->lists);
+    search_rank_lists(s, limited ? lists : s->index->lists);
     if (since)
         s->found.coarse_ns += search_now(s) - since;
     s->fetch_step = limited ? s->order_len : LISTS_AHEAD;
     if (plan->fall > 0 && s->order_len / 2 > LISTS_AHEAD) /* half of the searches end before */
         s->fetch_step = (s->order_len + 1) / 2;
-    TRY(visit_lists(s, limited ? plan->lists : UINT32_MAX, err));
+    TRY(visit_lists(s, limited ? lists : UINT32_MAX, err));
     /* Too few found: whatever is left, nearest first, until there are enough. */
     if (s->carry.len < plan->k && isinf(s->bound)) {
         if (s->some_lists)

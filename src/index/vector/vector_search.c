@@ -73,6 +73,22 @@ static void set_bound(struct vector_search *s)
     s->bound = isfinite(s->query->bound) ? (float)(bound + slack) : INFINITY;
 }
 
+#define FAR_REACH      0.15f /* reach grows by this power of how far off a query is */
+#define FAR_REACH_MOST 1.25f
+
+/* Far off, a list far down the order holds what is looked for nearly as often as one before. */
+static void set_reach(struct vector_search *s)
+{
+    const struct vector_plan *plan = &s->query->plan;
+    s->reach = plan->reach;
+    s->fall = plan->fall;
+    if (plan->mode != VECTOR_BUDGET || !(s->far_times > 1))
+        return;
+    s->fall /= s->far_times * s->far_times * s->far_times;
+    if (s->reach > 0)
+        s->reach *= fminf(powf(s->far_times, FAR_REACH), FAR_REACH_MOST);
+}
+
 och_code vector_search_begin(const struct vector_query *query, struct arena *arena,
                              struct vector_search **ret, och_error *err)
 {
@@ -113,7 +129,7 @@ och_code vector_search(const struct vector_query *query, struct arena *arena,
     s->query = query;
     uint64_t began = search_now(s), coarse_ns = s->found.coarse_ns;
     set_bound(s);
-    s->reach = query->plan.reach;
+    set_reach(s);
     TRY(make_room(s, err));
     if (query->plan.mode == VECTOR_CODES8)
         TRY(search_all_codes8(s, err));

@@ -53,6 +53,8 @@ struct vector_search {
     uint64_t *visited;
     float error;                  /* the largest of a distance */
     float reach;                  /* of lists, now; of the first, if it falls with their place */
+    float fall;                   /* of reach with each doubling of a list's place */
+    float far_times;              /* as far off as what is far; ≤ 1: not far off */
     uint32_t missed;              /* lists out of reach since one was not */
     uint32_t fetched, fetch_step; /* cold: the lists in order up to here are fetched; at once */
     uint64_t near, near_passed;   /* rows near the query, and those of them that pass */
@@ -159,6 +161,14 @@ MUST_USE och_code search_drain(struct vector_search *s, och_error *err);
 MUST_USE och_code search_all_codes8(struct vector_search *s, och_error *err);
 /** found.rows: what the stored vectors must decide, all that may be nearer than the k-th. */
 MUST_USE och_code search_choose(struct vector_search *s, och_error *err);
+
+/* So many times the lists are visited where the query is far off: those that hold its neighbours come later in the order, and reach farther out towards
+ * it.  Rows that are queries, by which lists are calibrated, know nothing of that (docs/decisions/0037-queries-unlike-the-rows.md). */
+static inline float search_far_lists(float far_times)
+{
+    float square = far_times > 1 ? far_times * far_times : 1;
+    return square * square;
+}
 
 /* ---- vector_rank.c: the order of lists ---- */
 

@@ -49,9 +49,11 @@ void vector_share(struct vector_query *const *queries, size_t count, float recal
 {
     double all = 0, rows = 0;
     bool by_place = true;
+    float far_times = INFINITY; /* off the data of all parts */
     for (size_t i = 0; i < count; i++) {
         all += queries[i]->index->coded;
         by_place = by_place && queries[i]->plan.fall > 0;
+        far_times = fminf(far_times, queries[i]->begun->far_times);
     }
     for (size_t i = 0; i < count; i++) {
         const struct vector_index *index = queries[i]->index;
@@ -60,10 +62,11 @@ void vector_share(struct vector_query *const *queries, size_t count, float recal
             (double)effort * (by_place ? VECTOR_FARTHEST : 1) * own * index->coded / index->lists;
         use_gamma(queries[i]->begun, queries[0]->index->gamma);
     }
-    float limit = key_of_rows(queries, count, rows);
+    float limit = key_of_rows(queries, count, rows * (double)search_far_lists(far_times));
     for (size_t i = 0; i < count; i++) {
-        const struct vector_search *s = queries[i]->begun;
+        struct vector_search *s = queries[i]->begun;
         struct vector_plan *plan = &queries[i]->plan;
+        s->far_times = far_times;
         double share = s->index->coded / all;
         plan->lists = s->index->lists - (s->index->lists > 1);
         plan->key = limit + search_key_shift(s);
