@@ -187,6 +187,8 @@ void tail_codes_follow(struct generation *generation, uint32_t slot_count);
 /** The collection, counted; NULL: it is in no memory (and, with make, there is none for it). */
 struct collection *collection_take(struct views *views, uuid id, bool make);
 void collection_release(struct collection *c);
+/** Bring the collection up to everything delivered, loading it if need be. */
+MUST_USE och_code collection_settle(struct collection *c, och_error *err);
 
 /* view_prepare.c */
 /** The part that was prepared, with its reference; NULL: none was. */
