@@ -1,75 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The extent cache: 16 shards, each a hash table and the three queues of S3-FIFO ("FIFO queues are all you need for cache eviction",
- * SOSP 2023, §4): what comes in waits in `small`; what is used there again moves to `main`, the rest leaves and is remembered as a ghost;
- * a ghost that comes back goes to `main` at once.  A scan passes through `small` and disturbs nothing.  Warm and hot extents have queues of
- * their own, touched only when little is left of what is colder.
+/* The extent cache: 16 shards, each a hash table and queues by which its extents leave (cache_evict.c).
  *
  * An entry's life: in the table while loading, in table and a queue when ready.  Pins rise only under the shard's lock; they fall without
  * it, so whoever finds 0 under the lock may free it.  An entry taken out of the table while pinned carries DOOMED and is freed by whoever
  * takes the last pin. */
-#include "store/cache.h"
 #include "base/pages.h"
-#include "base/sched.h"
+#include "store/cache_internal.h"
 
 #include <string.h>
-
-#define SHARDS      16u
-#define GHOSTS      1024u /* per shard */
-#define OWNERS      256u  /* lists per shard, so that a drop looks at few of others' */
-#define DOOMED      0x80000000u
-#define USES_MAX    3u
-#define SMALL_SHARE 10u /* main may hold what is left of 100 */
-#define HEAT_SHARE  8u  /* one in so many bytes stays with the colder */
-#define IDLE_SHARE  8u  /* one in so many free bytes may be memory that nobody uses */
-
-enum queue_name { QUEUE_SMALL, QUEUE_MAIN, QUEUE_HOT, QUEUE_WARM, QUEUE_COUNT };
-#define HEATS CACHE_HEATS
-enum entry_state { ENTRY_LOADING, ENTRY_READY, ENTRY_FAILED };
-
-struct entry {
-    struct extent extent;
-    struct cache_key key;
-    uint64_t hash;
-    struct entry *chain;                  /* of the table */
-    struct entry *owner_next, **owner_at; /* of the owner's list, while in the table */
-    struct entry *newer, *older;          /* of the queue */
-    _Atomic uint32_t pins;                /* with DOOMED */
-    uint8_t state, queue, uses, heat;
-    /* while loading */
-    uint32_t waiters;
-    bool dropped; /* its owner was dropped meanwhile */
-    och_code code;
-    och_error *failure;
-    uint8_t *bytes;
-};
-static_assert(offsetof(struct entry, extent) == 0, "an extent is its entry");
-
-struct queue {
-    struct entry *newest, *oldest;
-    size_t bytes, count;
-};
-struct ghost {
-    uint32_t mark, time;
-};
-struct shard {
-    struct mutex mutex; /* guards: all below */
-    struct cond loaded;
-    struct entry **table;
-    size_t table_size, entry_count; /* size: 0 or a power of two */
-    struct entry *owners[OWNERS];
-    struct queue queues[QUEUE_COUNT];
-    struct ghost ghosts[GHOSTS];
-    uint32_t ghost_time;
-    uint64_t hits[HEATS], misses[HEATS], evictions;
-} __attribute__((aligned(64)));
-
-struct cache {
-    struct budget budget;
-    _Atomic uint64_t next_owner;
-    _Atomic size_t doomed_bytes; /* pinned but no longer in a table */
-    _Atomic size_t heat_bytes[HEATS];
-    struct shard shards[SHARDS];
-};
 
 static uint64_t mix(uint64_t x)
 {
@@ -96,42 +34,7 @@ static bool same_key(struct cache_key a, struct cache_key b)
     return a.owner == b.owner && a.section == b.section && a.index == b.index;
 }
 
-static size_t charge_of(size_t len)
-{
-    return len + sizeof(struct entry);
-}
-
-/* ---- queues and table, under the shard's lock ---- */
-
-static void queue_add(struct shard *shard, struct entry *entry, enum queue_name name)
-{
-    struct queue *queue = &shard->queues[name];
-    entry->queue = (uint8_t)name;
-    entry->newer = NULL;
-    entry->older = queue->newest;
-    if (queue->newest)
-        queue->newest->newer = entry;
-    else
-        queue->oldest = entry;
-    queue->newest = entry;
-    queue->bytes += entry->extent.len;
-    queue->count++;
-}
-
-static void queue_remove(struct shard *shard, struct entry *entry)
-{
-    struct queue *queue = &shard->queues[entry->queue];
-    if (entry->newer)
-        entry->newer->older = entry->older;
-    else
-        queue->newest = entry->older;
-    if (entry->older)
-        entry->older->newer = entry->newer;
-    else
-        queue->oldest = entry->newer;
-    queue->bytes -= entry->extent.len;
-    queue->count--;
-}
+/* ---- the table, under the shard's lock ---- */
 
 static struct entry *table_find(const struct shard *shard, uint64_t hash, struct cache_key key)
 {
@@ -180,7 +83,7 @@ static void table_add(struct shard *shard, struct entry *entry)
     *list = entry;
 }
 
-static void table_remove(struct shard *shard, const struct entry *entry)
+void cache_table_remove(struct shard *shard, const struct entry *entry)
 {
     struct entry **slot = &shard->table[entry->hash & (shard->table_size - 1)];
     while (*slot != entry)
@@ -190,157 +93,6 @@ static void table_remove(struct shard *shard, const struct entry *entry)
     *entry->owner_at = entry->owner_next;
     if (entry->owner_next)
         entry->owner_next->owner_at = entry->owner_at;
-}
-
-static void ghost_add(struct shard *shard, uint64_t hash)
-{
-    shard->ghosts[hash % GHOSTS] = (struct ghost){(uint32_t)(hash >> 16), ++shard->ghost_time};
-}
-
-/* Remembered if fewer have left since than main holds. */
-static bool ghost_take(struct shard *shard, uint64_t hash)
-{
-    struct ghost *ghost = &shard->ghosts[hash % GHOSTS];
-    size_t reach = max_size(shard->queues[QUEUE_MAIN].count, 16);
-    if (!ghost->time || ghost->mark != (uint32_t)(hash >> 16) ||
-        shard->ghost_time - ghost->time > reach)
-        return false;
-    ghost->time = 0;
-    return true;
-}
-
-/* ---- giving memory back ---- */
-
-/* Its bytes and what they were charged.  What nobody has charged for may lie idle for the next ones. */
-static void give_bytes(struct cache *cache, struct entry *entry)
-{
-    size_t bytes = charge_of(entry->extent.len);
-    int64_t unused = budget_free(&cache->budget);
-    pages_free(entry->bytes, entry->extent.len, unused > 0 ? (size_t)unused / IDLE_SHARE : 0);
-    entry->bytes = NULL;
-    atomic_fetch_sub_explicit(&cache->heat_bytes[entry->heat], bytes, memory_order_relaxed);
-    budget_give(&cache->budget, bytes);
-}
-
-/* Nobody can reach it any more. */
-static size_t entry_free(struct cache *cache, struct entry *entry)
-{
-    size_t bytes = charge_of(entry->extent.len);
-    give_bytes(cache, entry);
-    mem_free(entry->failure);
-    mem_free(entry);
-    return bytes;
-}
-
-static uint32_t pins_of(const struct entry *entry)
-{
-    // pairs with the release in cache_unpin: what readers did with the bytes is over
-    return atomic_load_explicit(&entry->pins, memory_order_acquire);
-}
-
-/* The next of a queue to leave by the rules of S3-FIFO, out of table and queue; NULL when all are pinned. */
-static struct entry *queue_evict(struct shard *shard, enum queue_name name)
-{
-    struct queue *queue = &shard->queues[name];
-    // each is passed at most USES_MAX + 1 times, then it goes, or is pinned
-    for (size_t left = queue->count * (USES_MAX + 2); left && queue->oldest; left--) {
-        struct entry *entry = queue->oldest;
-        queue_remove(shard, entry);
-        if (pins_of(entry)) {
-            queue_add(shard, entry, name);
-        } else if (name == QUEUE_SMALL && entry->uses > 1) {
-            entry->uses = 0;
-            queue_add(shard, entry, QUEUE_MAIN);
-        } else if (name != QUEUE_SMALL && entry->uses > 0) {
-            entry->uses--;
-            queue_add(shard, entry, name);
-        } else {
-            if (name == QUEUE_SMALL)
-                ghost_add(shard, entry->hash);
-            table_remove(shard, entry);
-            shard->evictions++;
-            return entry;
-        }
-    }
-    return NULL;
-}
-
-static struct entry *shard_evict(struct shard *shard, enum cache_heat heat)
-{
-    if (heat != CACHE_COLD)
-        return queue_evict(shard, heat == CACHE_HOT ? QUEUE_HOT : QUEUE_WARM);
-    const struct queue *small = &shard->queues[QUEUE_SMALL], *main = &shard->queues[QUEUE_MAIN];
-    bool small_first = small->bytes * 100 >= (small->bytes + main->bytes) * SMALL_SHARE;
-    struct entry *entry = queue_evict(shard, small_first ? QUEUE_SMALL : QUEUE_MAIN);
-    return entry ? entry : queue_evict(shard, small_first ? QUEUE_MAIN : QUEUE_SMALL);
-}
-
-static size_t heat_bytes(struct cache *cache, enum cache_heat heat)
-{
-    return atomic_load_explicit(&cache->heat_bytes[heat], memory_order_relaxed);
-}
-
-/* Which heat gives first: the coldest that holds more than its share. */
-static const uint8_t *order_of_heats(struct cache *cache)
-{
-    static const uint8_t orders[HEATS][HEATS] = {{CACHE_COLD, CACHE_WARM, CACHE_HOT},
-                                                 {CACHE_WARM, CACHE_HOT, CACHE_COLD},
-                                                 {CACHE_HOT, CACHE_WARM, CACHE_COLD}};
-    size_t share = (size_t)budget_used(&cache->budget) / HEAT_SHARE;
-    if (heat_bytes(cache, CACHE_COLD) > share)
-        return orders[0];
-    return heat_bytes(cache, CACHE_WARM) > share ? orders[1] : orders[2];
-}
-
-/* Free one extent, beginning to look at shard `from`.  0: all are pinned. */
-static size_t evict_one(struct cache *cache, size_t from)
-{
-    const uint8_t *order = order_of_heats(cache);
-    for (unsigned heat = 0; heat < HEATS; heat++) {
-        for (size_t i = 0; i < SHARDS; i++) {
-            struct shard *shard = &cache->shards[(from + i) % SHARDS];
-            mutex_lock(&shard->mutex);
-            struct entry *entry = shard_evict(shard, (enum cache_heat)order[heat]);
-            mutex_unlock(&shard->mutex);
-            if (entry)
-                return entry_free(cache, entry);
-        }
-    }
-    return 0;
-}
-
-size_t cache_room(struct cache *cache, enum cache_heat heat)
-{
-    size_t share = (size_t)budget_used(&cache->budget) / HEAT_SHARE, room = 0;
-    static const enum cache_heat colder[] = {CACHE_COLD, CACHE_WARM};
-    for (size_t i = 0; i < (heat == CACHE_HOT ? 2u : heat == CACHE_WARM ? 1u : 0u); i++) {
-        size_t bytes = heat_bytes(cache, colder[i]);
-        room += bytes > share ? bytes - share : 0;
-    }
-    int64_t unused = budget_free(&cache->budget);
-    if (unused > 0 && add_overflows(room, (size_t)unused, &room))
-        return SIZE_MAX;
-    return room;
-}
-
-static och_code reserve(struct cache *cache, size_t bytes, size_t from, och_error *err)
-{
-    while (budget_take(&cache->budget, bytes, "a piece of the cache", NULL) != OCH_OK) {
-        // what could be had if everything of ours went; then there is no point in evicting
-        int64_t room = budget_free(&cache->budget), used = budget_used(&cache->budget);
-        bool hopeless = room < INT64_MAX - used && room + used < (int64_t)bytes;
-        if (hopeless || !evict_one(cache, from))
-            return budget_take(&cache->budget, bytes, "a piece of the cache", err);
-    }
-    return OCH_OK;
-}
-
-void cache_shrink(struct cache *cache, size_t bytes)
-{
-    for (size_t from = 0; budget_used(&cache->budget) > (int64_t)bytes; from++) {
-        if (!evict_one(cache, from))
-            return;
-    }
 }
 
 /* ---- pinning ---- */
@@ -404,14 +156,14 @@ static och_code make_room(struct cache *cache, struct entry *entry, och_error *e
     size_t len = entry->extent.len;
     if (len > PTRDIFF_MAX - 4096)
         return FAIL(err, OCH_TOO_LARGE, "a piece of the cache of %zu bytes", len);
-    TRY(reserve(cache, charge_of(len), (size_t)(entry->hash >> 60), err));
-    atomic_fetch_add_explicit(&cache->heat_bytes[entry->heat], charge_of(len),
+    TRY(cache_reserve(cache, cache_charge(len), (size_t)(entry->hash >> 60), err));
+    atomic_fetch_add_explicit(&cache->heat_bytes[entry->heat], cache_charge(len),
                               memory_order_relaxed);
     entry->bytes = pages_alloc(len);
     entry->extent.at = entry->bytes;
     if (entry->bytes)
         return OCH_OK;
-    give_bytes(cache, entry);
+    cache_give_bytes(cache, entry);
     return FAIL_NO_MEMORY(err, "a piece of the cache");
 }
 
@@ -421,7 +173,7 @@ static bool publish(struct cache *cache, struct shard *shard, struct entry *entr
 {
     uint32_t waiters = entry->waiters;
     if (code != OCH_OK) {
-        table_remove(shard, entry);
+        cache_table_remove(shard, entry);
         entry->state = ENTRY_FAILED;
         entry->code = code;
         entry->failure = failure;
@@ -431,14 +183,15 @@ static bool publish(struct cache *cache, struct shard *shard, struct entry *entr
     entry->state = ENTRY_READY;
     uint32_t pins = 1 + waiters;
     if (entry->dropped) {
-        table_remove(shard, entry);
+        cache_table_remove(shard, entry);
         pins |= DOOMED;
-        atomic_fetch_add_explicit(&cache->doomed_bytes, charge_of(entry->extent.len),
+        atomic_fetch_add_explicit(&cache->doomed_bytes, cache_charge(entry->extent.len),
                                   memory_order_relaxed);
     } else if (entry->heat != CACHE_COLD) {
-        queue_add(shard, entry, entry->heat == CACHE_HOT ? QUEUE_HOT : QUEUE_WARM);
+        cache_queue_add(shard, entry, entry->heat == CACHE_HOT ? QUEUE_HOT : QUEUE_WARM);
     } else {
-        queue_add(shard, entry, ghost_take(shard, entry->hash) ? QUEUE_MAIN : QUEUE_SMALL);
+        cache_queue_add(shard, entry,
+                        cache_ghost_take(shard, entry->hash) ? QUEUE_MAIN : QUEUE_SMALL);
     }
     atomic_store_explicit(&entry->pins, pins, memory_order_relaxed); // the lock orders it
     shard->hits[entry->heat] += waiters;
@@ -454,7 +207,7 @@ static void settle(struct cache *cache, struct entry *entry, och_code code, cons
     och_error *failure = NULL;
     if (code != OCH_OK) {
         if (entry->bytes)
-            give_bytes(cache, entry);
+            cache_give_bytes(cache, entry);
         entry->extent.at = NULL;
         failure =
             reason ? mem_alloc(sizeof(*failure)) : NULL; // without it waiters get the code alone
@@ -603,13 +356,13 @@ void cache_unpin(struct cache *cache, const struct extent *extent)
     if (!extent)
         return;
     struct entry *entry = (struct entry *)(uintptr_t)extent;
-    size_t bytes = charge_of(extent->len);
+    size_t bytes = cache_charge(extent->len);
     // release: our reads are over before another thread frees it; acquire: others' are, if we do
     uint32_t before = atomic_fetch_sub_explicit(&entry->pins, 1, memory_order_acq_rel);
     assert(before & ~DOOMED);
     if (before == (DOOMED | 1)) {
         atomic_fetch_sub_explicit(&cache->doomed_bytes, bytes, memory_order_relaxed);
-        (void)entry_free(cache, entry);
+        (void)cache_entry_free(cache, entry);
     }
 }
 
@@ -623,13 +376,13 @@ uint64_t cache_owner_new(struct cache *cache)
 /* Take a ready entry out; returns it when it can be freed now. */
 static struct entry *doom(struct cache *cache, struct shard *shard, struct entry *entry)
 {
-    queue_remove(shard, entry);
-    atomic_fetch_add_explicit(&cache->doomed_bytes, charge_of(entry->extent.len),
+    cache_queue_remove(shard, entry);
+    atomic_fetch_add_explicit(&cache->doomed_bytes, cache_charge(entry->extent.len),
                               memory_order_relaxed);
     // pairs with cache_unpin: exactly one of the two sees the other's step and frees
     if (atomic_fetch_or_explicit(&entry->pins, DOOMED, memory_order_acq_rel))
         return NULL;
-    atomic_fetch_sub_explicit(&cache->doomed_bytes, charge_of(entry->extent.len),
+    atomic_fetch_sub_explicit(&cache->doomed_bytes, cache_charge(entry->extent.len),
                               memory_order_relaxed);
     return entry;
 }
@@ -641,14 +394,14 @@ void cache_drop(struct cache *cache, struct cache_key key)
     mutex_lock(&shard->mutex);
     struct entry *entry = table_find(shard, hash, key);
     if (entry && entry->state == ENTRY_READY) {
-        table_remove(shard, entry);
+        cache_table_remove(shard, entry);
         entry = doom(cache, shard, entry);
     } else {
         entry = NULL; // one that is being loaded is wanted
     }
     mutex_unlock(&shard->mutex);
     if (entry)
-        (void)entry_free(cache, entry);
+        (void)cache_entry_free(cache, entry);
 }
 
 void cache_owner_drop(struct cache *cache, uint64_t owner)
@@ -665,7 +418,7 @@ void cache_owner_drop(struct cache *cache, uint64_t owner)
                 entry->dropped = true;
                 continue;
             }
-            table_remove(shard, entry);
+            cache_table_remove(shard, entry);
             if (doom(cache, shard, entry)) {
                 entry->chain = unpinned;
                 unpinned = entry;
@@ -674,7 +427,7 @@ void cache_owner_drop(struct cache *cache, uint64_t owner)
         mutex_unlock(&shard->mutex);
         while (unpinned) {
             next = unpinned->chain;
-            (void)entry_free(cache, unpinned);
+            (void)cache_entry_free(cache, unpinned);
             unpinned = next;
         }
     }
@@ -705,8 +458,8 @@ void cache_free(struct cache *cache)
         for (size_t slot = 0; slot < shard->table_size; slot++) {
             for (struct entry *entry = shard->table[slot], *next; entry; entry = next) {
                 next = entry->chain;
-                assert(entry->state == ENTRY_READY && pins_of(entry) == 0);
-                (void)entry_free(cache, entry);
+                assert(entry->state == ENTRY_READY && cache_pins(entry) == 0);
+                (void)cache_entry_free(cache, entry);
             }
         }
         mem_free(shard->table);
@@ -723,7 +476,7 @@ void cache_stats(struct cache *cache, struct cache_stats *ret_stats)
     stats.pinned_bytes = atomic_load_explicit(&cache->doomed_bytes, memory_order_relaxed);
     stats.used_bytes = (size_t)budget_used(&cache->budget);
     for (size_t heat = 0; heat < HEATS; heat++)
-        stats.heat[heat].bytes = heat_bytes(cache, (enum cache_heat)heat);
+        stats.heat[heat].bytes = cache_heat_bytes(cache, (enum cache_heat)heat);
     for (size_t i = 0; i < SHARDS; i++) {
         struct shard *shard = &cache->shards[i];
         mutex_lock(&shard->mutex);
@@ -736,7 +489,7 @@ void cache_stats(struct cache *cache, struct cache_stats *ret_stats)
         stats.evictions += shard->evictions;
         for (size_t name = 0; name < QUEUE_COUNT; name++) {
             for (struct entry *entry = shard->queues[name].newest; entry; entry = entry->older)
-                stats.pinned_bytes += pins_of(entry) ? charge_of(entry->extent.len) : 0;
+                stats.pinned_bytes += cache_pins(entry) ? cache_charge(entry->extent.len) : 0;
         }
         mutex_unlock(&shard->mutex);
     }
