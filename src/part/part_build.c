@@ -1,51 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Building a part: a pass over ids and seq for what the head needs, then one pass over the source per section.  Per row it keeps 8 bytes
  * (the id's hash), later 8.5 (the hash index) or 4 (norms); never vectors or text.  Same rows, same bytes. */
-#include "part/part_sink.h"
+#include "part/part_build.h"
 
 #include "index/meta/meta_index.h"
 #include "index/sparse/sparse.h"
 #include "index/text/text.h"
-#include "index/vector/vector.h"
 #include "kernel/kernel.h"
-
-#include <stdlib.h>
 
 #define CHECK_ROWS  256u
 #define ARENA_BYTES (1u << 20)
-
-struct build {
-    const struct part_spec *spec;
-    const struct part_source *source;
-    const struct part_build_options *options;
-    struct part_sink sink;
-    struct part_totals totals;
-    struct arena arena;           /* of the row at hand */
-    const uint32_t *order;        /* row -> source index; NULL: the same */
-    struct part_vectors index_of; /* its rows' vectors and codes, for `vector` */
-    struct vector_build *vector;  /* NULL: no vector index */
-    struct vector_built vectors;  /* its sections */
-    struct meta_build *meta;      /* NULL: no metadata index */
-    uuid lineage;
-    uint32_t rows, head_len;
-    struct charged hashes, index, filter, norms, presence, kills;
-    uint64_t digest[2];
-    unsigned seq_bits;
-    bool has_expiry;
-};
-
-static struct budget *budget_of(const struct build *build)
-{
-    return build->options ? build->options->budget : NULL;
-}
 
 static uint32_t source_of(const struct build *build, uint32_t row)
 {
     return build->order ? build->order[row] : row;
 }
 
-static och_code fetch(struct build *build, uint32_t row, unsigned fields, struct record *ret,
-                      och_error *err)
+och_code part_build_fetch(struct build *build, uint32_t row, unsigned fields, struct record *ret,
+                          och_error *err)
 {
     if (row % CHECK_ROWS == 0 && build->options)
         TRY(work_check(&build->options->limits, err));
@@ -54,75 +26,6 @@ static och_code fetch(struct build *build, uint32_t row, unsigned fields, struct
     *ret = (struct record){0};
     return build->source->row(build->source->context, source_of(build, row), fields, &build->arena,
                               ret, err);
-}
-
-static slice id_of(const struct record *record)
-{
-    return record->id.at ? record->id : SLICE("");
-}
-
-/* ---- first pass: ids, seq, expiry ---- */
-
-static void digest_add(struct build *build, const void *at, size_t len)
-{
-    uint8_t state[24];
-    uint64_t hash = slice_hash(slice_make(at, len));
-    for (unsigned i = 0; i < 2; i++) {
-        store_u64(state, build->digest[i]);
-        store_u64(state + 8, hash);
-        store_u64(state + 16, i);
-        build->digest[i] = slice_hash(slice_make(state, sizeof(state)));
-    }
-}
-
-static unsigned bits_of(uint64_t value)
-{
-    return value ? 64 - (unsigned)__builtin_clzll(value) : 0;
-}
-
-static och_code survey(struct build *build, och_error *err)
-{
-    int64_t min = 0, max = 0, last = INT64_MIN;
-    uint64_t *hashes = build->hashes.at;
-    for (uint32_t row = 0; row < build->rows; row++) {
-        struct record record;
-        TRY(fetch(build, row, RECORD_ID | RECORD_SEQ | RECORD_EXPIRY, &record, err));
-        hashes[row] = slice_hash(id_of(&record));
-        uint8_t place[16];
-        store_u64(place, hashes[row]);
-        store_u64(place + 8, (uint64_t)record.seq);
-        digest_add(build, place, sizeof(place));
-        if (!build->order && record.seq <= last)
-            return FAIL(err, OCH_INTERNAL, "rows of a new part are not in ascending seq");
-        last = record.seq;
-        min = row % SEQ_ROWS == 0 || record.seq < min ? record.seq : min;
-        max = row % SEQ_ROWS == 0 || record.seq > max ? record.seq : max;
-        unsigned bits = bits_of((uint64_t)max - (uint64_t)min);
-        build->seq_bits = bits > build->seq_bits ? bits : build->seq_bits;
-        build->has_expiry = build->has_expiry || record.expires_ms != 0;
-    }
-    return OCH_OK;
-}
-
-/* The part's own id: from what is in it, so that building again gives the same bytes. */
-static void name_part(struct build *build)
-{
-    const struct part_spec *spec = build->spec;
-    uint8_t facts[64];
-    memcpy(facts, spec->collection.bytes, 16);
-    memcpy(facts + 16, build->lineage.bytes, 16);
-    store_u64(facts + 32, spec->log_from);
-    store_u64(facts + 40, spec->log_to);
-    store_u32(facts + 48, build->rows);
-    store_u32(facts + 52, spec->dimension);
-    store_u32(facts + 56, (uint32_t)spec->metric);
-    store_u32(facts + 60, build->totals.kill_count);
-    digest_add(build, facts, sizeof(facts));
-    const slice *kills = build->kills.at;
-    for (uint32_t i = 0; i < build->totals.kill_count; i++)
-        digest_add(build, kills[i].at, kills[i].len);
-    store_u64(build->sink.id.bytes, build->digest[0]);
-    store_u64(build->sink.id.bytes + 8, build->digest[1]);
 }
 
 /* ---- vector index ---- */
@@ -143,19 +46,6 @@ static och_code index_vectors(struct build *build, och_error *err)
     return OCH_OK;
 }
 
-static och_code write_index_head(struct build *build, och_error *err)
-{
-    const struct vector_built *built = &build->vectors;
-    if (!build->vector)
-        return OCH_OK;
-    TRY(part_sink_section(&build->sink, SECTION_MEAN, built->mean.at, built->mean.len, err));
-    TRY(part_sink_section(&build->sink, SECTION_LIST, built->list.at, built->list.len, err));
-    TRY(part_sink_section(&build->sink, SECTION_CENTQ, built->centq.at, built->centq.len, err));
-    return built->super.len ? part_sink_section(&build->sink, SECTION_SUPER, built->super.at,
-                                                built->super.len, err)
-                            : OCH_OK;
-}
-
 static och_code emit_code8(void *context, const void *at, size_t len, och_error *err)
 {
     struct build *build = context;
@@ -171,95 +61,6 @@ static och_code write_index(struct build *build, och_error *err)
     TRY(part_sink_begin(&build->sink, SECTION_CODE8, built->code8_bytes, err));
     TRY(vector_build_code8(build->vector, emit_code8, build, err));
     return part_sink_end(&build->sink, 0, err);
-}
-
-/* ---- head ---- */
-
-static int compare_slices(const void *a, const void *b)
-{
-    return slice_compare(*(const slice *)a, *(const slice *)b);
-}
-
-static och_code sort_kills(struct build *build, och_error *err)
-{
-    const struct part_spec *spec = build->spec;
-    if (!spec->kill_count)
-        return OCH_OK;
-    TRY(charged_alloc(budget_of(build), spec->kill_count, sizeof(slice), "deleted ids",
-                      &build->kills, err));
-    slice *kills = build->kills.at;
-    memcpy(kills, spec->kills, spec->kill_count * sizeof(slice));
-    qsort(kills, spec->kill_count, sizeof(slice), compare_slices);
-    size_t kept = 0;
-    for (size_t i = 0; i < spec->kill_count; i++) {
-        if (!kept || !slice_equal(kills[kept - 1], kills[i]))
-            kills[kept++] = kills[i];
-    }
-    if (kept > UINT32_MAX)
-        return FAIL(err, OCH_TOO_LARGE, "%zu deleted ids in one part", kept);
-    build->totals.kill_count = (uint32_t)kept;
-    return OCH_OK;
-}
-
-static och_code write_header(struct build *build, och_error *err)
-{
-    const struct vector_built *built = &build->vectors;
-    uint64_t filter_at = round_up(HEADER_SIZE + HEAD_SIZE, SECTION_ALIGN);
-    const slice index[] = {built->mean, built->list, built->centq, built->super};
-    for (size_t i = 0; build->vector && i < COUNT_OF(index); i++)
-        filter_at = index[i].len ? round_up(filter_at, SECTION_ALIGN) + index[i].len : filter_at;
-    if (build->filter.at)
-        filter_at = round_up(filter_at, SECTION_ALIGN);
-    uint64_t head_len = build->filter.at ? filter_at + build->filter.bytes : filter_at;
-    if (head_len > UINT32_MAX)
-        return FAIL(err, OCH_TOO_LARGE, "a part of %u rows", build->rows);
-    build->head_len = (uint32_t)head_len;
-    uint8_t header[HEADER_SIZE] = {0};
-    memcpy(header, HEADER_MAGIC, 8);
-    store_u16(header + 8, PART_MAJOR);
-    store_u16(header + 10, PART_MINOR);
-    store_u32(header + 12, build->head_len);
-    memcpy(header + 16, build->sink.id.bytes, 16);
-    store_u32(header + 60, kernel_get()->crc32c(0, header, 60));
-    return part_sink_raw(&build->sink, header, sizeof(header), err);
-}
-
-static och_code write_head(struct build *build, och_error *err)
-{
-    const struct part_spec *spec = build->spec;
-    uint8_t head[HEAD_SIZE] = {0};
-    store_u32(head, HEAD_MAGIC);
-    store_u32(head + 4, (build->order ? 0 : HEAD_SEQ_ORDER) | (spec->plain ? HEAD_PLAIN : 0));
-    memcpy(head + 8, spec->collection.bytes, 16);
-    memcpy(head + 24, build->lineage.bytes, 16);
-    store_u32(head + 40, build->rows);
-    store_u32(head + 44, spec->dimension);
-    store_u32(head + 48, (uint32_t)spec->metric);
-    store_u32(head + 52, build->has_expiry);
-    store_u64(head + 56, spec->log_from);
-    store_u64(head + 64, spec->log_to);
-    if (build->vector) {
-        store_u32(head + 72, build->vectors.trained_rows);
-        memcpy(head + 76, &build->vectors.trained_rms, 4);
-        store_u32(head + 80, build->vectors.trained_lists);
-        store_u32(head + 84, build->vectors.trained_098);
-    }
-    return part_sink_section(&build->sink, SECTION_HEAD, head, sizeof(head), err);
-}
-
-static och_code make_filter(struct build *build, och_error *err)
-{
-    uint64_t size = part_filter_size(build->rows), blocks = size / FILTER_BLOCK;
-    TRY(charged_alloc(budget_of(build), size, 1, "an id filter", &build->filter, err));
-    const uint64_t *hashes = build->hashes.at;
-    uint8_t *filter = build->filter.at;
-    for (uint32_t row = 0; row < build->rows; row++) {
-        struct part_filter_bits set = part_filter_of(hashes[row], blocks);
-        uint8_t *block = filter + set.block * FILTER_BLOCK;
-        for (unsigned i = 0; i < FILTER_HASH; i++)
-            block[set.bits[i] / 8] |= (uint8_t)(1u << set.bits[i] % 8);
-    }
-    return OCH_OK;
 }
 
 /* ---- ids and order ---- */
@@ -294,12 +95,12 @@ void part_idhash_fill(uint8_t *at, const uint64_t *hashes, uint32_t rows)
 
 static och_code write_idhash(struct build *build, och_error *err)
 {
-    TRY(charged_alloc(budget_of(build), part_idhash_size(build->rows), 1, "an id index",
+    TRY(charged_alloc(part_build_budget(build), part_idhash_size(build->rows), 1, "an id index",
                       &build->index, err));
     part_idhash_fill(build->index.at, build->hashes.at, build->rows);
-    charged_free(budget_of(build), &build->hashes);
+    charged_free(part_build_budget(build), &build->hashes);
     TRY(part_sink_section(&build->sink, SECTION_IDHASH, build->index.at, build->index.bytes, err));
-    charged_free(budget_of(build), &build->index);
+    charged_free(part_build_budget(build), &build->index);
     return OCH_OK;
 }
 
@@ -329,7 +130,7 @@ static och_code write_seq(struct build *build, och_error *err)
     TRY(part_sink_begin(&build->sink, SECTION_SEQ, 0, err));
     for (uint32_t row = 0; row < build->rows; row++) {
         struct record record;
-        TRY(fetch(build, row, RECORD_SEQ, &record, err));
+        TRY(part_build_fetch(build, row, RECORD_SEQ, &record, err));
         seqs[row % SEQ_ROWS] = record.seq;
         if (row % SEQ_ROWS == SEQ_ROWS - 1 || row == build->rows - 1)
             TRY(write_seq_block(build, seqs, row % SEQ_ROWS + 1, err));
@@ -349,7 +150,7 @@ static och_code write_expiry(struct build *build, och_error *err)
     for (uint32_t row = 0; row < build->rows; row++) {
         struct record record;
         uint8_t at[8];
-        TRY(fetch(build, row, RECORD_EXPIRY, &record, err));
+        TRY(part_build_fetch(build, row, RECORD_EXPIRY, &record, err));
         store_u64(at, (uint64_t)record.expires_ms);
         TRY(part_sink_append(&build->sink, at, sizeof(at), err));
     }
@@ -373,7 +174,7 @@ static och_code write_zeros(struct build *build, uint32_t rows, och_error *err)
 
 static och_code begin_vectors(struct build *build, uint32_t leading, och_error *err)
 {
-    struct budget *budget = budget_of(build);
+    struct budget *budget = part_build_budget(build);
     uint64_t stride = (uint64_t)build->spec->dimension * 4;
     TRY(charged_alloc(budget, bitset_words(build->rows), 8, "vectors", &build->presence, err));
     if (build->spec->metric == METRIC_COSINE && !build->spec->plain)
@@ -397,7 +198,7 @@ static och_code write_vectors(struct build *build, och_error *err)
 {
     for (uint32_t row = 0; row < build->rows; row++) {
         struct record record;
-        TRY(fetch(build, row, RECORD_VECTOR, &record, err));
+        TRY(part_build_fetch(build, row, RECORD_VECTOR, &record, err));
         if (record.vector && !build->totals.vector_count)
             TRY(begin_vectors(build, row, err));
         if (record.vector)
@@ -415,8 +216,8 @@ static och_code write_vectors(struct build *build, och_error *err)
     if (build->norms.at)
         TRY(part_sink_section(&build->sink, SECTION_NORM, build->norms.at, build->norms.bytes,
                               err));
-    charged_free(budget_of(build), &build->norms);
-    charged_free(budget_of(build), &build->presence);
+    charged_free(part_build_budget(build), &build->norms);
+    charged_free(part_build_budget(build), &build->presence);
     return OCH_OK;
 }
 
@@ -426,7 +227,7 @@ static slice field_of(const struct record *record, enum part_section_id section)
 {
     switch (section) {
     case SECTION_IDS:
-        return id_of(record);
+        return part_build_id(record);
     case SECTION_VALUES:
         return record->metadata;
     case SECTION_DOCS:
@@ -444,7 +245,7 @@ static och_code write_blocks(struct build *build, enum part_section_id section, 
     och_code code = OCH_OK;
     for (uint32_t row = 0; code == OCH_OK && row < build->rows; row++) {
         struct record record;
-        code = fetch(build, row, field, &record, err);
+        code = part_build_fetch(build, row, field, &record, err);
         if (code != OCH_OK)
             break;
         slice value = field_of(&record, section);
@@ -462,7 +263,7 @@ static och_code write_blocks(struct build *build, enum part_section_id section, 
 static och_code text_row(void *context, uint32_t row, slice *ret_document, och_error *err)
 {
     struct record record;
-    TRY(fetch(context, row, RECORD_DOCUMENT, &record, err));
+    TRY(part_build_fetch(context, row, RECORD_DOCUMENT, &record, err));
     *ret_document = record.document;
     return OCH_OK;
 }
@@ -488,7 +289,7 @@ static och_code write_terms(struct build *build, uint64_t text_bytes, och_error 
 static och_code metadata_row(void *context, uint32_t row, slice *ret_metadata, och_error *err)
 {
     struct record record;
-    TRY(fetch(context, row, RECORD_METADATA, &record, err));
+    TRY(part_build_fetch(context, row, RECORD_METADATA, &record, err));
     *ret_metadata = record.metadata;
     return OCH_OK;
 }
@@ -544,7 +345,7 @@ static och_code write_rows(struct build *build, const uint32_t *inverse, och_err
         return OCH_OK;
     if (!build->spec->plain)
         TRY(write_idhash(build, err));
-    charged_free(budget_of(build), &build->hashes);
+    charged_free(part_build_budget(build), &build->hashes);
     TRY(write_blocks(build, SECTION_IDS, RECORD_ID, err));
     TRY(write_seq(build, err));
     if (build->order && !build->spec->plain)
@@ -567,32 +368,17 @@ static och_code write_rows(struct build *build, const uint32_t *inverse, och_err
 static och_code build_all(struct build *build, const uint32_t *inverse, struct store_writer *writer,
                           struct part_ref *ret_ref, och_error *err)
 {
-    TRY(part_sink_init(&build->sink, writer, budget_of(build), err));
-    TRY(sort_kills(build, err));
-    if (build->rows) {
-        TRY(charged_alloc(budget_of(build), build->rows, 8, "id hashes", &build->hashes, err));
-        TRY(survey(build, err));
-    }
-    name_part(build);
-    if (build->rows && !build->spec->plain)
-        TRY(make_filter(build, err));
-    TRY(write_header(build, err));
-    TRY(write_head(build, err));
-    TRY(write_index_head(build, err));
-    if (build->filter.at)
-        TRY(part_sink_section(&build->sink, SECTION_IDFILTER, build->filter.at, build->filter.bytes,
-                              err));
-    assert(part_sink_offset(&build->sink) == build->head_len);
-    charged_free(budget_of(build), &build->filter);
+    TRY(part_sink_init(&build->sink, writer, part_build_budget(build), err));
+    TRY(part_build_head(build, err));
     TRY(write_lists(build, err));
-    charged_free(budget_of(build), &build->kills);
+    charged_free(part_build_budget(build), &build->kills);
     TRY(write_rows(build, inverse, err));
     return part_sink_close(&build->sink, &build->totals, build->head_len, ret_ref, err);
 }
 
 static void build_done(struct build *build)
 {
-    struct budget *budget = budget_of(build);
+    struct budget *budget = part_build_budget(build);
     struct charged *const all[] = {&build->hashes, &build->index,    &build->filter,
                                    &build->norms,  &build->presence, &build->kills};
     for (size_t i = 0; i < COUNT_OF(all); i++)
@@ -620,11 +406,11 @@ och_code part_build_ordered(const struct part_spec *spec, const struct part_sour
                           .lineage = spec->lineage};
     struct charged inverse = {0}; // source index -> row
     struct part_ref ref;
-    build.sink.budget = budget_of(&build);
-    arena_init(&build.arena, budget_of(&build), 0);
+    build.sink.budget = part_build_budget(&build);
+    arena_init(&build.arena, part_build_budget(&build), 0);
     och_code code = index_vectors(&build, err);
     if (code == OCH_OK && build.order)
-        code = charged_alloc(budget_of(&build), build.rows, 4, "row order", &inverse, err);
+        code = charged_alloc(part_build_budget(&build), build.rows, 4, "row order", &inverse, err);
     for (uint32_t row = 0; code == OCH_OK && build.order && row < build.rows; row++)
         ((uint32_t *)inverse.at)[build.order[row]] = row;
     if (code == OCH_OK)
@@ -642,7 +428,7 @@ och_code part_build_ordered(const struct part_spec *spec, const struct part_sour
         for (uint32_t i = 0; ret_rows && i < build.rows; i++)
             ret_rows[i] = inverse.at ? ((const uint32_t *)inverse.at)[i] : i;
     }
-    charged_free(budget_of(&build), &inverse);
+    charged_free(part_build_budget(&build), &inverse);
     build_done(&build);
     return code;
 }
