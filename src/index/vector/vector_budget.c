@@ -366,6 +366,13 @@ static void fill_placed(struct tables *t, struct vector_calibrated *ret)
         ret->nearer += (ret->placed[0][target] - ret->placed[1][target]) / NEARER_TARGETS;
 }
 
+/* Of lists that are kept, what their input knows of few neighbours: the queries of a merge say too little about that. */
+static void keep_nearer(const struct vector_build *build, struct vector_calibrated *ret)
+{
+    if (build->base != VECTOR_NO_INPUT && build->options.inputs[build->base]->nearer != 0)
+        ret->nearer = build->options.inputs[build->base]->nearer;
+}
+
 /* By a quarter of the queries. */
 static och_code choose_gamma(struct tables *t, struct vector_calibrated *ret, och_error *err)
 {
@@ -589,6 +596,7 @@ och_code vector_calibration_finish(struct vector_calibration *c, struct vector_c
         for (unsigned k = 0; k < VECTOR_KS; k++)
             fill_tables(&t, k, ret);
         fill_placed(&t, ret);
+        keep_nearer(c->build, ret);
         ret->far = far_from(&t);
         code = count_cells(c, &ret->super_cells, err);
     }

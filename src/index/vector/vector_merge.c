@@ -7,10 +7,12 @@
 
 #define FIT_SAMPLE 1024
 /* When lists no longer fit (vector-index.md §9). */
-#define SHRUNK                8    /* times fewer */
-#define IMBALANCE             2.0f /* and this much worse than at training: */
-#define WORSE                 1.4f
-#define KEPT_LEAST            0.5 /* share of the rows whose lists are kept, so that calibration is */
+#define SHRUNK    8    /* times fewer */
+#define IMBALANCE 2.0f /* and this much worse than at training: */
+#define WORSE     1.4f
+/* Share of the rows whose lists are kept, so that calibration is; of a part on the way to a larger one. */
+#define KEPT_LEAST            0.7
+#define KEPT_LEAST_ON_THE_WAY 0.5
 #define LISTS_MORE(now, then) (10 * (uint64_t)(now) > 16 * (uint64_t)(then) && (now) >= 16)
 
 /* ---- which space ---- */
@@ -258,8 +260,9 @@ och_code vector_merge_lists(struct vector_build *build, bool *ret_fits, och_erro
         list_of[i] = input == build->base ? list_of_row(index, row) : LIST_UNKNOWN;
         kept += input == build->base;
     }
+    double least = build->options.list_rows ? KEPT_LEAST_ON_THE_WAY : KEPT_LEAST;
     build->carried = index->lists_098 && index->fall > 0 && build->coded != index->coded &&
-                     kept >= KEPT_LEAST * build->coded;
+                     kept >= least * build->coded;
     och_code code = make_book(build, index, &book, err);
     if (code == OCH_OK)
         code = vector_assign(build, &book, true, err);
