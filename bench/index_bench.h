@@ -119,6 +119,7 @@ static inline void data_get(struct data *b, const char *folder)
 }
 
 struct part_data {
+    const struct vector_index *like; /* whose space it takes; NULL: its own */
     const struct data *data;
     const uint32_t *sources;
     uint32_t rows;
@@ -161,7 +162,7 @@ static inline void part_make(struct part_data *p)
 {
     const struct data *b = p->data;
     struct vector_rows rows = {.context = p, .count = p->rows, .row = part_row};
-    struct vector_options options = {.dimension = b->dim, .metric = b->metric};
+    struct vector_options options = {.dimension = b->dim, .metric = b->metric, .like = p->like};
     och_error err = {0};
     if (vector_build_new(&options, &rows, &p->build, &err) != OCH_OK)
         die(err.message);

@@ -47,6 +47,7 @@ static double run(struct data *b, uint32_t count, uint32_t k, float recall, bool
                 *fill++ = i;
         }
         parts[p].rows = (uint32_t)(fill - parts[p].sources);
+        parts[p].like = p ? &parts[0].index : NULL;
         part_make(&parts[p]);
     }
     double hits = 0, lists = 0, coded = 0, scored = 0, reranked = 0;
@@ -60,12 +61,17 @@ static double run(struct data *b, uint32_t count, uint32_t k, float recall, bool
             uint32_t share = 0;
             struct arena arena;
             och_error err = {0};
+            struct vector_carry carry;
             arena_init(&arena, NULL, 0);
             for (uint32_t p = 0; p < count; p++) {
                 searches[p] = (struct vector_query){
+                    .carry = alone ? NULL : &carry,
                     .index = &parts[p].index,
                     .vector = query,
                     .plan = vector_plan_make(&parts[p].index, k, recall, parts[p].index.coded)};
+                if (p == 0 &&
+                    vector_carry_init(&carry, searches[0].plan.keep, &arena, &err) != OCH_OK)
+                    die(err.message);
                 if (searches[p].plan.mode == VECTOR_BUDGET && !alone) {
                     shared[share++] = &searches[p];
                     if (vector_search_begin(&searches[p], &arena, &searches[p].begun, &err) !=
@@ -75,11 +81,6 @@ static double run(struct data *b, uint32_t count, uint32_t k, float recall, bool
             }
             if (share > 1)
                 vector_share(shared, share, recall, 1);
-            struct vector_carry carry;
-            if (vector_carry_init(&carry, searches[0].plan.keep, &arena, &err) != OCH_OK)
-                die(err.message);
-            for (uint32_t p = 0; p < count && !alone; p++)
-                searches[p].carry = &carry;
             struct vector_found found[PARTS_MAX];
             for (uint32_t p = 0; p < count; p++) {
                 ask_part(&parts[p], &searches[p], &best, &arena, &found[p]);
