@@ -75,6 +75,12 @@ static void queries_far_off_find_what_is_near(void **state)
         build(&f, metric, 1);
         fill_around(own, QUERIES, 200, 1, 4);
         double recall = recall_of(&f, off, &lists), of_own = recall_of(&f, own, &own_lists);
+        double few_lists;
+        assert_true(f.index.super_cells && f.index.super_cells <= f.index.cells / 2);
+        uint32_t from = f.index.super_from;
+        f.index.super_from = 50; /* nearest cells first: not for these */
+        assert_true(recall_of(&f, off, &few_lists) >= recall - 0.01);
+        f.index.super_from = from;
         f.index.far = 0; /* as calibration by rows alone has it */
         double blind = recall_of(&f, off, &lists_blind);
         (void)recall_of(&f, own, &own_blind);
