@@ -172,6 +172,26 @@ static och_code live_mask(struct knn *knn, uint32_t source, uint64_t **ret_mask,
     return OCH_OK;
 }
 
+/* Of a tail that no filter asks about, candidates tell whether they live: to look at every slot costs a seventh of a query beside a writer. */
+static och_code tail_survivors(struct knn *knn, och_error *err)
+{
+    struct lookup lookup;
+    uint32_t source = (uint32_t)view_part_count(knn->run->view);
+    uint64_t words[QUERY_CHUNK_WORDS];
+    och_code code = OCH_OK;
+    lookup_init(&lookup, knn->run);
+    for (uint32_t first = 0; first < knn->tail.index.coded && code == OCH_OK;
+         first += QUERY_CHUNK) {
+        uint32_t left = knn->tail.index.coded - first,
+                 count = left < QUERY_CHUNK ? left : QUERY_CHUNK;
+        code = survive_range(&lookup, source, first, count, words, err);
+        if (code == OCH_OK)
+            knn->run->survivors += count_bits(words, count);
+    }
+    lookup_done(&lookup);
+    return code;
+}
+
 /* What is needed of one part: nothing, the live rows, or ranges in which the filter is evaluated. */
 static och_code plan_mask(struct knn *knn, uint32_t source, och_error *err)
 {
@@ -181,6 +201,10 @@ static och_code plan_mask(struct knn *knn, uint32_t source, och_error *err)
     bool tail = source == view_part_count(run->view),
          asks = tail || run->filter || part_has_expiry(view_part(run->view, source));
     atomic_store_explicit(&indexed->survivors, indexed->index->coded, memory_order_relaxed);
+    if (tail && !run->filter && run->plan->vector_count <= LAZY_VECTORS) {
+        indexed->lazy = true;
+        return OCH_OK;
+    }
     if (asks && !tail && !answer_is_cheap(run, source))
         TRY(choose_lazy(knn, source, err));
     if (!asks || indexed->lazy) {
@@ -221,9 +245,13 @@ static och_code make_masks(struct knn *knn, och_error *err)
         atomic_store_explicit(&indexed->survivors, count_bits(indexed->mask, indexed->index->coded),
                               memory_order_relaxed);
     }
-    for (size_t i = 0; i < knn->indexed_count; i++)
-        run->survivors +=
-            atomic_load_explicit(&knn->indexed[knn->order[i]].survivors, memory_order_relaxed);
+    for (size_t i = 0; i < knn->indexed_count; i++) {
+        struct indexed_part *indexed = &knn->indexed[knn->order[i]];
+        if (knn->order[i] == view_part_count(run->view) && indexed->lazy)
+            TRY(run->plan->explain ? tail_survivors(knn, err) : OCH_OK);
+        else
+            run->survivors += atomic_load_explicit(&indexed->survivors, memory_order_relaxed);
+    }
     return OCH_OK;
 }
 
@@ -466,7 +494,8 @@ static och_code plan_searches(struct worker *w, struct part_search *searches,
             .timed = run->plan->explain,
             .plan = plan_of(knn, indexed->index,
                             atomic_load_explicit(&indexed->survivors, memory_order_relaxed))};
-        if (indexed->lazy && search->query.plan.mode >= VECTOR_CODES8)
+        if (indexed->lazy && source != view_part_count(run->view) &&
+            search->query.plan.mode >= VECTOR_CODES8)
             search->query.plan.mode = VECTOR_PROBE;
         *ret_keep = search->query.plan.keep > *ret_keep ? search->query.plan.keep : *ret_keep;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Nearest neighbours in the tail by 8-bit codes: the coded slots as one source among the indexed parts, searched first because all of it is
- * looked at anyway and what it finds bounds the search of the parts. */
+/* Nearest neighbours in the tail by 1-bit and 8-bit codes: the coded slots as one source among the indexed parts, the last of them, since hardly a row
+ * of it passes the threshold of the parts. */
 #include "query/query_knn.h"
 
 #include <math.h>
@@ -50,39 +50,69 @@ static void yield_to_parts(const struct vector_found *found, struct vector_carry
         carry->heap[i] = nextafterf(carry->heap[i] + error, INFINITY);
 }
 
+/* Slots among some that live, when nothing else is asked. */
+static och_code allow_live(void *context, uint32_t *slots, uint32_t *count, och_error *err)
+{
+    struct view *view = context;
+    uint32_t kept = 0;
+    (void)err;
+    for (uint32_t i = 0; i < *count; i++)
+        if (view_slot_live(view, view_slot(view, slots[i])))
+            slots[kept++] = slots[i];
+    *count = kept;
+    return OCH_OK;
+}
+
+/* Which slots have codes and which have not; of the latter those that survive, and of all of them if codes are of no use. */
+static och_code split_slots(struct worker *w, const struct part_search *search, bool usable,
+                            uint64_t *coded, uint64_t *rest, uint64_t *ret_exact, och_error *err)
+{
+    struct knn *knn = w->knn;
+    const uint64_t *mask = knn->indexed[search->source].mask;
+    *ret_exact = 0;
+    for (uint32_t i = 0; i < knn->tail.index.coded / 64; i++) {
+        uint64_t has = usable ? view_codes_word(&knn->tail, i * 64) : 0, live = mask ? mask[i] : 0;
+        if (!mask && ~has)
+            TRY(survive_range(&w->lookup, search->source, i * 64, 64, &live, err));
+        coded[i] = mask ? live & has : has;
+        rest[i] = live & ~has;
+        *ret_exact += (uint64_t)__builtin_popcountll(rest[i]);
+    }
+    return OCH_OK;
+}
+
 och_code knn_search_tail(struct worker *w, struct part_search *search, och_error *err)
 {
     struct knn *knn = w->knn;
     struct run *run = knn->run;
     struct vector_query *query = &search->query;
     uint32_t slots = knn->tail.index.coded;
-    uint64_t survivors =
-        atomic_load_explicit(&knn->indexed[search->source].survivors, memory_order_relaxed);
-    const uint64_t *mask = query->mask;
+    uint64_t survivors = atomic_load_explicit(&knn->indexed[search->source].survivors,
+                                              memory_order_relaxed),
+             exact;
     struct vector_pages pages = {.context = &knn->tail, .at = view_codes_page};
-    bool usable = false;
+    bool usable = survivors > 4 * (uint64_t)query->plan.keep;
     uint64_t *coded = ARENA_ARRAY(&w->arena, uint64_t, slots / 64 + 1),
              *rest = ARENA_ARRAY(&w->arena, uint64_t, slots / 64 + 1);
     if (!coded || !rest)
         return FAIL_NO_MEMORY(err, "a search");
-    uint64_t exact = 0;
-    for (uint32_t i = 0; i < slots / 64; i++) {
-        coded[i] = mask[i] & view_codes_word(&knn->tail, i * 64);
-        rest[i] = mask[i] & ~coded[i];
-        exact += (uint64_t)__builtin_popcountll(rest[i]);
-    }
-    query->mask = coded;
-    query->pages = &pages;
-    if (survivors > 4 * (uint64_t)query->plan.keep)
+    TRY(split_slots(w, search, usable, coded, rest, &exact, err));
+    if (usable) {
+        query->mask = coded;
+        query->pages = &pages;
+        query->allow = knn->indexed[search->source].lazy ? allow_live : NULL;
+        query->allow_context = run->view;
         TRY(vector_search(query, &w->arena, search->found, &usable, err));
-    query->pages = NULL;
-    if (usable)
-        yield_to_parts(search->found, query->carry);
-    if (!usable)
-        exact = survivors;
+        query->pages = NULL;
+        query->allow = NULL;
+        if (usable)
+            yield_to_parts(search->found, query->carry);
+        else
+            TRY(split_slots(w, search, false, coded, rest, &exact, err));
+    }
     uint64_t since = run_now(run);
     if (exact)
-        TRY(scan_slots(w, usable ? rest : mask, slots, err));
+        TRY(scan_slots(w, rest, slots, err));
     run_spent(run, search->source, STAGE_EXACT, since);
     if (exact)
         atomic_fetch_or_explicit(&run->sources[search->source].ways, RUN_EXACT,
