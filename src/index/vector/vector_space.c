@@ -92,12 +92,10 @@ bool vector_query_row(const struct vector_space *space, const float *q, double s
 #define STRETCH2 4
 
 /* ip: the |q|² that queries get, of what |x|² is on average. */
-static double usual2_of(enum metric metric, float big2, const float *mean, uint32_t dim)
+static double usual2_of(float big2, const float *mean, uint32_t dim)
 {
     /* the last coordinate's mean square is what is missing to big2: at least the square of its mean */
     double rest = (double)big2 - (double)mean[dim] * (double)mean[dim];
-    if (metric != METRIC_IP)
-        return 0;
     return STRETCH2 * (rest > 1e-6 * (double)big2 ? rest : 1e-6 * (double)big2);
 }
 
@@ -113,8 +111,9 @@ static struct vector_stretch stretch_to(const float *q, uint32_t dim, double nor
 
 double vector_usual_stretch(const struct vector_space *space, const float *q)
 {
-    double usual2 = usual2_of(space->metric, space->big2, space->mean, space->dim);
-    return space->metric == METRIC_IP ? stretch_to(q, space->dim, usual2).times : 1;
+    if (space->metric != METRIC_IP)
+        return 1;
+    return stretch_to(q, space->dim, usual2_of(space->big2, space->mean, space->dim)).times;
 }
 
 struct vector_stretch vector_stretch(const struct vector_index *const *indexes, size_t count,
@@ -126,8 +125,7 @@ struct vector_stretch vector_stretch(const struct vector_index *const *indexes, 
         if (index->metric != METRIC_IP)
             return (struct vector_stretch){1, 0};
         rows += index->coded;
-        usual2 +=
-            index->coded * usual2_of(index->metric, index->big2, index->mean, index->dimension);
+        usual2 += index->coded * usual2_of(index->big2, index->mean, index->dimension);
     }
     return stretch_to(q, count ? indexes[0]->dimension : 0, rows > 0 ? usual2 / rows : 0);
 }
