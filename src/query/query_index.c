@@ -172,24 +172,17 @@ static och_code live_mask(struct knn *knn, uint32_t source, uint64_t **ret_mask,
     return OCH_OK;
 }
 
-/* Of a tail that no filter asks about, candidates tell whether they live: to look at every slot costs a seventh of a query beside a writer. */
-static och_code tail_survivors(struct knn *knn, och_error *err)
+/* For explain: how many slots live of a tail that was not looked at for the search. */
+static och_code count_tail(struct knn *knn, och_error *err)
 {
-    struct lookup lookup;
-    uint32_t source = (uint32_t)view_part_count(knn->run->view);
-    uint64_t words[QUERY_CHUNK_WORDS];
-    och_code code = OCH_OK;
-    lookup_init(&lookup, knn->run);
-    for (uint32_t first = 0; first < knn->tail.index.coded && code == OCH_OK;
-         first += QUERY_CHUNK) {
-        uint32_t left = knn->tail.index.coded - first,
-                 count = left < QUERY_CHUNK ? left : QUERY_CHUNK;
-        code = survive_range(&lookup, source, first, count, words, err);
-        if (code == OCH_OK)
-            knn->run->survivors += count_bits(words, count);
-    }
-    lookup_done(&lookup);
-    return code;
+    struct run *run = knn->run;
+    struct range all = {(uint32_t)view_part_count(run->view), 0, knn->tail.index.coded};
+    uint64_t *mask = ARENA_ARRAY(run->arena, uint64_t, bitset_words(all.count) + 1);
+    if (!mask)
+        return FAIL_NO_MEMORY(err, "a search");
+    TRY(fill_mask(knn, &all, mask, err));
+    run->survivors += count_bits(mask, all.count);
+    return OCH_OK;
 }
 
 /* What is needed of one part: nothing, the live rows, or ranges in which the filter is evaluated. */
@@ -201,6 +194,7 @@ static och_code plan_mask(struct knn *knn, uint32_t source, och_error *err)
     bool tail = source == view_part_count(run->view),
          asks = tail || run->filter || part_has_expiry(view_part(run->view, source));
     atomic_store_explicit(&indexed->survivors, indexed->index->coded, memory_order_relaxed);
+    /* Candidates tell whether they live: to look at every slot costs a seventh of a query beside a writer. */
     if (tail && !run->filter && run->plan->vector_count <= LAZY_VECTORS) {
         indexed->lazy = true;
         return OCH_OK;
@@ -247,10 +241,11 @@ static och_code make_masks(struct knn *knn, och_error *err)
     }
     for (size_t i = 0; i < knn->indexed_count; i++) {
         struct indexed_part *indexed = &knn->indexed[knn->order[i]];
-        if (knn->order[i] == view_part_count(run->view) && indexed->lazy)
-            TRY(run->plan->explain ? tail_survivors(knn, err) : OCH_OK);
-        else
+        bool uncounted = indexed->lazy && knn->order[i] == view_part_count(run->view);
+        if (!uncounted)
             run->survivors += atomic_load_explicit(&indexed->survivors, memory_order_relaxed);
+        else if (run->plan->explain)
+            TRY(count_tail(knn, err));
     }
     return OCH_OK;
 }

@@ -62,7 +62,7 @@ void vector_row(const struct vector_space *space, const float *x, float norm2, f
         out[i] = 0;
 }
 
-static bool ip_query_row(const struct vector_space *space, const float *q, double stretch,
+static void ip_query_row(const struct vector_space *space, const float *q, double stretch,
                          float *out)
 {
     uint32_t dim = space->dim;
@@ -71,14 +71,15 @@ static bool ip_query_row(const struct vector_space *space, const float *q, doubl
     out[dim] = 0 - space->mean[dim];
     for (size_t i = space->wide; i < space->code_dim; i++)
         out[i] = 0;
-    return true;
 }
 
 bool vector_query_row(const struct vector_space *space, const float *q, double stretch, float *out)
 {
     float norm2, shift;
-    if (space->metric == METRIC_IP)
-        return ip_query_row(space, q, stretch, out);
+    if (space->metric == METRIC_IP) {
+        ip_query_row(space, q, stretch, out);
+        return true;
+    }
     if (!vector_norm2(space, q, &norm2))
         return false;
     if (space->metric == METRIC_COSINE && inverse_norm(space, q, norm2) == 0)
